@@ -1,0 +1,30 @@
+# make repro   set up, then raw data → shards → training → evaluation → export → benchmark → registered model
+# make test    set up, then the tests
+VENV := .venv
+PYTHON ?= python3
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: repro test lint ui venv
+
+repro: $(VENV)/.ready
+	@dvc repro && python -m pipelines.summary
+
+test: $(VENV)/.ready
+	@python -m pytest
+
+lint: $(VENV)/.ready
+	@ruff check . && ruff format --check . && mypy
+
+ui: $(VENV)/.ready
+	@python -m pipelines.ui
+
+venv: $(VENV)/.ready
+
+# torch first: where an index offers a CPU build of the pinned version, pip then keeps it.
+$(VENV)/.ready: pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@pip install --quiet --disable-pip-version-check "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
+	@pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

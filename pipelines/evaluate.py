@@ -1,0 +1,124 @@
+"""AP and AR of the trained model on every evaluation set, beside the mean pose: `python -m pipelines.evaluate`.
+
+With `--raw DIR` the validation images of any raw folder are evaluated instead, and only printed:
+`python -m pipelines.evaluate --raw ../coco --descriptor coco17 --weights models/rtmpose.pt --boxes detections`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import stage
+
+if TYPE_CHECKING:
+    from rtmpose.config import Params
+    from rtmpose.evaluation.predict import Boxes
+    from rtmpose.evaluation.split import Evaluator
+
+MIX, WEIGHTS, RECEIPT = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/receipt.json")
+METRICS, TABLE, PICTURE = Path("metrics/evaluate.json"), Path("metrics/per_keypoint.csv"), Path("reports/predictions.png")
+SHOWN = 12
+
+
+def evaluator(params: Params, weights: Path) -> Evaluator:
+    """The trained network and how the parameters say to evaluate it."""
+    import torch
+
+    from rtmpose.evaluation.split import Evaluator
+    from rtmpose.models import build_pose_net, load_weights
+    from rtmpose.skeleton import load_skeleton
+    from rtmpose.targets import SimCC
+
+    skeleton = load_skeleton(params.skeleton)
+    model = params.model
+    net = build_pose_net(
+        model.size, "simcc", skeleton.num_keypoints, params.input_size, kernel=model.kernel, hidden=model.hidden, gau=model.gau
+    )
+    load_weights(net, weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Evaluator(net, SimCC(params.input_size), skeleton, params.evaluate, params.hardware.precision, device)
+
+
+def detector_boxes(params: Params, key: str) -> Boxes | None:
+    """The detector file of a set's raw folder, where it has one."""
+    from rtmpose.evaluation.coco import load_detections
+    from rtmpose.skeleton import load_dataset
+
+    layout = load_dataset(params.datasets[key].descriptor).splits["val"]
+    path = Path(params.datasets[key].raw) / layout.detections if layout.detections else None
+    return load_detections(path) if path is not None and path.exists() else None
+
+
+def evaluate_sets(params: Params) -> None:
+    """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's predictions."""
+    from rtmpose.config import UserError, write_atomic
+    from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
+    from rtmpose.evaluation.split import read_mix, sample_images
+
+    judge, mix = evaluator(params, WEIGHTS), read_mix(MIX)
+    if not mix.val:
+        raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
+    report: dict[str, Any] = {}
+    for number, (key, folder) in enumerate(mix.val.items()):
+        figures, results, truth = judge.shards(folder)
+        figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
+        boxes = detector_boxes(params, key) if "detections" in params.evaluate.boxes else None
+        if boxes is not None:
+            figures["detector_AP"] = judge.shards(folder, boxes)[0]["AP"]
+        print(f"evaluate  {key}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if "AP" in name))
+        figures["groups"] = {f"{row['attribute']} {row['value']}": row["recall"] for row in breakdown(truth, results, judge.skeleton.sigmas)}
+        if number == 0:
+            report = figures
+            write_atomic(TABLE, as_csv(per_keypoint_error(truth, results, judge.skeleton)))
+            draw_predictions(sample_images(folder, SHOWN), results, judge.skeleton, PICTURE)
+        else:
+            report[key] = figures
+    write_atomic(METRICS, json.dumps(report, indent=1) + "\n")
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
+    """AP on a raw folder's validation images, printed as one JSON object."""
+    from rtmpose.config import UserError
+    from rtmpose.evaluation.coco import load_detections
+    from rtmpose.skeleton import load_dataset
+
+    dataset = load_dataset(options.descriptor)
+    boxes: Boxes = "ground truth"
+    if options.boxes == "detections":
+        detections = dataset.splits["val"].detections
+        if detections is None:
+            raise UserError(f"datasets/{dataset.name}.yaml: splits.val.detections: not given; use --boxes ground_truth")
+        boxes = load_detections(options.raw / detections)
+    figures, _, _ = evaluator(params, options.weights).raw(dataset, options.raw, boxes)
+    print(json.dumps(figures))
+
+
+def main(argv: list[str]) -> None:
+    from rtmpose.config import load_params
+
+    parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
+    parser.add_argument("--raw", type=Path, help="a raw folder whose validation split to evaluate (default: the stage's sets)")
+    parser.add_argument("--descriptor", default="coco17", help="the raw folder's data set: a name in datasets/ or a YAML file")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--boxes", choices=["ground_truth", "detections"], default="ground_truth")
+    options = parser.parse_args(argv)
+    params = load_params()
+    evaluate_raw(params, options) if options.raw else evaluate_sets(params)
+
+
+if __name__ == "__main__":
+    stage(main)

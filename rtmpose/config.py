@@ -1,0 +1,296 @@
+"""Typed parameters, and the few habits every process of the project shares.
+
+`params.yaml` is read once into `Params`; an unknown key, a wrong type or an impossible value is one `UserError` that names
+the file and the key. Nothing here imports torch, so that the command line stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Size = Literal["t", "s", "m", "l", "x"]
+Precision = Literal["fp32", "bf16"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: its text is one line that names the file, the key and the fix."""
+
+
+class Strict(BaseModel):
+    """Base of every parameter group: unknown keys are refused, values are frozen after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AugmentConfig(Strict):
+    """Augmentation of one training stage (RTMPose section 3.3; the factors are the reference implementation's defaults).
+
+    `shift`, `scale`, `rotate` are the half-widths of normals truncated at one sigma: share of the padded box, share of 1,
+    degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `hole` is the coarse-dropout
+    probability. A value of 0 turns that part off.
+    """
+
+    flip: float = Field(0.5, ge=0, le=1)
+    half_body: float = Field(0.3, ge=0, le=1)
+    shift: float = Field(0.16, ge=0, le=0.5)
+    shift_prob: float = Field(0.3, ge=0, le=1)
+    scale: float = Field(0.4, ge=0, lt=1)
+    rotate: float = Field(80.0, ge=0, le=180)
+    rotate_prob: float = Field(0.6, ge=0, le=1)
+    hue: int = Field(5, ge=0, le=90)
+    saturation: int = Field(30, ge=0, le=255)
+    value: int = Field(30, ge=0, le=255)
+    blur: float = Field(0.1, ge=0, le=1)
+    median_blur: float = Field(0.1, ge=0, le=1)
+    hole: float = Field(1.0, ge=0, le=1)
+
+
+def setup_environment() -> None:
+    """Turn off every dependency's telemetry and busy-waiting OpenMP threads; call before importing them."""
+    for key, value in {
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }.items():
+        os.environ.setdefault(key, value)
+
+
+def write_atomic(path: Path | str, content: str | bytes) -> Path:
+    """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def data_file(relative: str) -> Path:
+    """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed package."""
+    package = Path(__file__).resolve().parent
+    for root in (package.parent, package / "_data"):
+        if (root / relative).exists():
+            return root / relative
+    raise UserError(f"{relative}: no such file in {package.parent} or in the installed package")
+
+
+class RenderParams(Strict):
+    """Mannequins to render into a dataset's raw folder: number of images per split, difficulty, size (w, h) px."""
+
+    level: Literal["easy", "hard"] = "easy"
+    images: dict[Literal["train", "val"], int]
+    size: tuple[int, int] = (320, 240)
+    seed: int = 1
+
+
+class DatasetParams(Strict):
+    """One raw dataset of a recipe: which descriptor reads it, where it lies, how often an epoch repeats it."""
+
+    descriptor: str
+    raw: str
+    repeat: int = Field(1, ge=0)
+    evaluate: bool = False
+    render: RenderParams | None = None
+
+
+class ShardParams(Strict):
+    """How crops are cut: for inputs up to `input_size` (w, h) px; `tune_share` of train images is held out for choices."""
+
+    input_size: tuple[int, int]
+    tune_share: float = Field(..., gt=0, lt=0.5)
+    shard_mb: float = Field(200.0, gt=0)
+    quality: int = Field(95, ge=50, le=100)
+    workers: int | None = Field(None, ge=1)
+
+
+class ModelParams(Strict):
+    """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5)."""
+
+    size: Size
+    backbone: Literal["cspnext"] = "cspnext"
+    kernel: int = Field(7, ge=1)
+    hidden: int = Field(256, ge=8)
+    gau: bool = True
+    weight_decay: float = Field(..., ge=0)
+    ema_momentum: float = Field(..., ge=0, lt=1, description="0 turns EMA off")
+
+
+class OptimParams(Strict):
+    """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3)."""
+
+    lr: float = Field(4e-3, gt=0)
+    warmup_steps: int = Field(1000, ge=0)
+    warmup_start: float = Field(1e-5, gt=0, le=1)
+    final_lr: float = Field(0.05, ge=0, le=1)
+    clip_grad: float | None = Field(None, gt=0)
+    ema_gamma: float = Field(2000.0, gt=0)
+
+
+class TrainParams(Strict):
+    """One training run. `batch_size` is global; the last `weak_epochs` use the weak augmentation."""
+
+    epochs: int = Field(..., ge=1)
+    weak_epochs: int = Field(0, ge=0)
+    batch_size: int = Field(..., ge=1)
+    evaluate_every: int = Field(10, ge=1, description="epochs")
+    checkpoint_steps: int | None = Field(None, ge=1, description="null: at the end of each epoch only")
+    log_steps: int = Field(20, ge=1)
+    optim: OptimParams
+    strong: AugmentConfig
+    weak: AugmentConfig
+    skeleton: str = Field("coco17", description="the points the head predicts; evaluation uses the first of params.skeleton")
+    init: str | None = Field(None, description="weights of an earlier run whose backbone to start from")
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> TrainParams:
+        if self.weak_epochs > self.epochs:
+            raise ValueError(f"weak_epochs {self.weak_epochs} is more than epochs {self.epochs}")
+        return self
+
+
+class PretrainParams(TrainParams):
+    """UDP heatmap pretraining of the backbone; `enabled: false` starts finetuning from `init` or from scratch."""
+
+    enabled: bool = True
+    sigma: float = Field(2.0, gt=0)
+
+
+class FinetuneParams(TrainParams):
+    """SimCC finetuning. τ and σ come from the search; these are what `search.enabled: false` hands on."""
+
+    tau: float = Field(0.1, gt=0)
+    sigma: tuple[float, float] | None = Field(None, description="null: √(bins / 16) per axis, RTMPose section 3.3.1")
+
+    @model_validator(mode="after")
+    def _sigma_positive(self) -> FinetuneParams:
+        if self.sigma is not None and min(self.sigma) <= 0:
+            raise ValueError(f"sigma must be > 0 on both axes, not {list(self.sigma)}")
+        return self
+
+
+class SearchParams(Strict):
+    """Ray Tune over τ and σ. Ranges are (low, high); `sigma_factor` multiplies √(bins / 16)."""
+
+    enabled: bool = True
+    warmup_steps: int = Field(100, ge=0)
+    trial_steps: int = Field(100, ge=1)
+    reports: int = Field(2, ge=1, description="evaluations a trial, at which the scheduler may stop it")
+    trials: int = Field(4, ge=0, description="besides the reference point")
+    reference_seeds: int = Field(2, ge=2, description="runs of the reference point: their spread is the noise")
+    tau: tuple[float, float] = (0.05, 0.2)
+    sigma_factor: tuple[float, float] = (0.7, 1.4)
+    concurrent: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SearchParams:
+        for name in ("tau", "sigma_factor"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be (low, high) with 0 < low <= high, not {[low, high]}")
+        return self
+
+
+class HardwareParams(Strict):
+    """Where training runs. Worker counts do not change a result; `precision` does."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(2, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    loader_workers: int = Field(1, ge=0)
+    precision: Precision = "bf16"
+    storage: str = Field("runs", description="where checkpoints go: a folder that every worker sees")
+    max_failures: int = Field(2, ge=0)
+
+
+class EvaluateParams(Strict):
+    """How AP is measured: flip test, rescoring and OKS NMS as the reference does.
+
+    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too.
+    """
+
+    batch_size: int = Field(64, ge=1)
+    flip_test: bool = True
+    boxes: list[Literal["ground_truth", "detections"]] = Field(["ground_truth"], min_length=1)
+    keypoint_threshold: float = Field(0.2, ge=0)
+    nms_threshold: float = Field(0.9, gt=0, le=1)
+
+
+class RegisterParams(Strict):
+    """The registered model's name in MLflow."""
+
+    name: str
+
+
+class Params(Strict):
+    """The whole of `params.yaml`."""
+
+    recipe: str
+    seed: int = Field(21, ge=0)
+    skeleton: str = "coco17"
+    input_size: tuple[int, int]
+    datasets: dict[str, DatasetParams]
+    targets: list[str]
+    shard: ShardParams
+    model: ModelParams
+    pretrain: PretrainParams
+    search: SearchParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    register_as: RegisterParams
+    hardware: HardwareParams
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Params:
+        if any(side % 32 for side in self.input_size):
+            raise ValueError(f"input_size {list(self.input_size)} must be multiples of 32 (the backbone's stride)")
+        return self
+
+    def dataset(self, key: str) -> DatasetParams:
+        if key not in self.datasets:
+            raise UserError(f"params.yaml: datasets has no '{key}', only {', '.join(self.datasets)}")
+        return self.datasets[key]
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file; errors name the file and the line."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def parse(model: type[Model], content: Any, path: Path) -> Model:
+    """Validate `content` read from `path`; the first problem becomes one line naming file, key and reason."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        reason = "unknown key; remove it or correct its spelling" if first["type"] == "extra_forbidden" else first["msg"]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(f"{path}: {key}: {reason}{more}") from None
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check `params.yaml`."""
+    return parse(Params, read_yaml(Path(path)), Path(path))

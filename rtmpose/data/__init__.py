@@ -1,0 +1,1 @@
+"""From raw data sets to augmented batches: annotations, crops, shards, stream, augmentation, rendered mannequins."""

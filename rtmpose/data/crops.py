@@ -1,0 +1,146 @@
+"""One crop per person: everything the strongest augmentation can show of the photograph, and not a pixel more than it
+needs.
+
+A crop stands for its photograph: `origin` and `scale` lead from its pixels back to the image's, so augmentation is
+computed in image px as if the whole photograph were there, and only the pixels come from the crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rtmpose.config import UserError
+from rtmpose.data.annotations import Person, RawImage
+from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, decode, fix_aspect, half_body, pad_box
+from rtmpose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class CutFor:
+    """What the crops are large and sharp enough for: the largest input (w, h) px, and the strongest box jitter: shift
+    as a share of the padded box, scale as a share of 1, rotation in degrees, with the padding of the box (RTMPose's
+    strong stage).
+    """
+
+    input_size: tuple[int, int]
+    shift: float = 0.16
+    scale: float = 0.4
+    rotate: float = 80.0
+    padding: float = PADDING
+    half_body_padding: float = HALF_BODY_PADDING
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """An image region (left, top, right, bottom) px and its pixels reduced by `scale` (x, y), crop px per image px
+    (<= 1).
+    """
+
+    pixels: NDArray[np.uint8]
+    origin: tuple[int, int]
+    scale: tuple[float, float]
+
+    def to_crop(self, points: ArrayLike) -> Floats:
+        """Image px (..., 2) -> crop px; pixel centres map to pixel centres, as area resampling has them."""
+        return (np.asarray(points, np.float64) - self.origin + 0.5) * self.scale - 0.5
+
+
+def clip_box(box: ArrayLike, width: int, height: int) -> tuple[float, float, float, float]:
+    """An xywh box cut to [0, width-1] x [0, height-1], as training boxes are."""
+    x, y, w, h = np.asarray(box, np.float64)
+    left, top = max(x, 0.0), max(y, 0.0)
+    return left, top, min(x + w, width - 1.0) - left, min(y + h, height - 1.0) - top
+
+
+def crop_region(
+    person: Person, skeleton: Skeleton, cut_for: CutFor, width: int, height: int
+) -> tuple[tuple[int, int, int, int], float]:
+    """The (left, top, right, bottom) px that any allowed augmentation of the person can reach, and the reduction (<=
+    1).
+
+    The region is the union over the full box and both half bodies. The reduction keeps one crop px per input px where
+    the full box is shown smallest, at scale 1 - `cut_for.scale`; a half body is a closer look at the same pixels and
+    gets no finer ones.
+    """
+    aspect = cut_for.input_size[0] / cut_for.input_size[1]
+    center, scale = pad_box(clip_box(person.box, width, height), cut_for.padding)
+    views = [(center, scale)]
+    for half in (skeleton.upper, skeleton.lower):
+        if (person.visible[list(half)] > 0).sum() >= 2:
+            views.append(half_body(person.keypoints, person.visible, half))
+    reach = np.array([[c - _reach(s, aspect, cut_for), c + _reach(s, aspect, cut_for)] for c, s in views])
+    left, top = np.floor(reach[:, 0].min(axis=0)).clip(0).astype(int)
+    right, bottom = np.ceil(reach[:, 1].max(axis=0) + 1).clip(1, (width, height)).astype(int)
+    smallest = fix_aspect(scale, aspect)[0] * (1 - cut_for.scale)
+    return (int(left), int(top), int(right), int(bottom)), min(1.0, cut_for.input_size[0] / smallest)
+
+
+def _reach(scale: Floats, aspect: float, cut_for: CutFor) -> Floats:
+    """How far (x, y) px from its centre a crop of side lengths `scale` can show, at the worst shift, scale and
+    rotation.
+    """
+    half = fix_aspect(scale, aspect) / 2 * (1 + cut_for.scale)
+    # Of the corner's turn by any angle up to `rotate`, the extent is largest where the half diagonal lies on the axis.
+    angle = np.minimum(np.deg2rad(cut_for.rotate), np.arctan2(half[::-1], half))
+    return half * np.cos(angle) + half[::-1] * np.sin(angle) + cut_for.shift * scale
+
+
+def cut_crop(image: NDArray[np.uint8], region: tuple[int, int, int, int], reduction: float) -> Crop:
+    """Cut `region` out of an image (H, W, 3) and reduce it by area resampling; never enlarges."""
+    left, top, right, bottom = region
+    pixels = image[top:bottom, left:right]
+    height, width = pixels.shape[:2]
+    if reduction < 1:
+        # Rounded up: the crop must not become coarser than the input needs.
+        size = (int(np.ceil(width * reduction)), int(np.ceil(height * reduction)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return Crop(pixels, (left, top), (pixels.shape[1] / width, pixels.shape[0] / height))
+
+
+def read_photograph(raw: RawImage) -> tuple[bytes, NDArray[np.uint8]]:
+    """The file's bytes and its pixels (H, W, 3) RGB; UserError naming the file where it is cut, damaged or of another
+    size.
+    """
+    content = raw.path.read_bytes()
+    if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
+        raise UserError(f"{raw.path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again")
+    pixels = decode(content)
+    if pixels is None:
+        raise UserError(f"{raw.path}: not an image that can be decoded: download it again")
+    height, width = pixels.shape[:2]
+    if raw.width is not None and (raw.width, raw.height) != (width, height):
+        raise UserError(
+            f"{raw.path}: is {width}x{height} px, its annotations say {raw.width}x{raw.height}: wrong image"
+        )
+    return content, pixels
+
+
+def is_whole_jpeg(content: bytes) -> bool:
+    """Whether the last scan of a JPEG ends. The decoder fills what a cut file lacks with grey and says nothing.
+
+    Scan data stuff every 0xFF, so neither marker can occur inside it; a thumbnail in the header ends before the last
+    scan starts, and padding after the end does no harm.
+    """
+    scan = content.rfind(b"\xff\xda")
+    return scan >= 0 and content.find(b"\xff\xd9", scan) > scan
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """RGB (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves once it is
+    warped.
+    """
+    parameters = [
+        cv2.IMWRITE_JPEG_QUALITY, quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]  # fmt: skip
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+    assert done
+    return content.tobytes()

@@ -1,0 +1,135 @@
+"""PyTorch → ONNX, in the form that RTMPose files have everywhere, and the proof that it computes the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from rtmpose.deploy.metadata import ModelCard
+from rtmpose.deploy.runtimes.onnxruntime import open_file
+from rtmpose.targets import SimCC
+
+OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
+OUTPUTS = ["simcc_x", "simcc_y"]
+PARITY_BATCHES = (1, 3, 8)
+
+
+def export_onnx(
+    model: nn.Module, input_size: tuple[int, int], path: Path, *, card: ModelCard | None = None, opset: int = OPSET
+) -> Path:
+    """Write a SimCC network as one self-contained ONNX file with a free batch dimension.
+
+    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H) logits.
+    input_size is (w, h) px; `card` becomes the file's metadata. The file appears under `path` only when it is complete
+    and `onnx.checker` accepts it.
+    """
+    width, height = input_size
+    # A batch of two: with one, the exporter would take the batch dimension for a constant.
+    example = torch.zeros(2, 3, height, width)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with _silent(), torch.inference_mode(), _mode(model, training=False):
+            program = torch.onnx.export(
+                model,
+                (example,),
+                input_names=["input"],
+                output_names=OUTPUTS,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=opset,
+                dynamo=True,
+            )
+        exported = program.model_proto
+        _strip(exported)
+        onnx.helper.set_model_props(exported, card.properties() if card else {})
+        onnx.save(exported, str(temporary))
+        onnx.checker.check_model(str(temporary), full_check=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def parity(
+    model: nn.Module, path: Path, input_size: tuple[int, int], crops: np.ndarray | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Largest differences between `model` in fp32 and the file in ONNX Runtime, over batches of 1, 3 and 8.
+
+    crops: normalised float32 (N, 3, H, W) of real images, compared beside seeded noise. Returns `max_diff` of the SimCC
+    values, `keypoints_px_mean` and `keypoints_px_max` of decoded points in input px, and `images` compared.
+    """
+    session = open_file(path)
+    width, height = input_size
+    rng = np.random.default_rng(seed)
+    inputs = [rng.standard_normal((batch, 3, height, width), np.float32) for batch in PARITY_BATCHES]
+    if crops is not None and len(crops):
+        inputs += [np.resize(crops, (batch, *crops.shape[1:])) for batch in PARITY_BATCHES]
+    rows = []
+    with torch.inference_mode(), _mode(model, training=False):
+        for images in inputs:
+            expected = [output.numpy() for output in model(torch.from_numpy(images))]
+            rows.append(differences(session.run(OUTPUTS, {"input": images}), expected))
+    return {
+        "max_diff": max(row["max_diff"] for row in rows),
+        "keypoints_px_mean": float(np.mean([row["keypoints_px_mean"] for row in rows])),
+        "keypoints_px_max": max(row["keypoints_px_max"] for row in rows),
+        "images": sum(len(images) for images in inputs),
+    }
+
+
+def differences(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:
+    """How far SimCC outputs, each ((N, K, 2W), (N, K, 2H)), are from a reference.
+
+    `max_diff` of the raw values; `keypoints_px_mean` and `keypoints_px_max`: distances of decoded points in input px.
+    """
+    codec = SimCC((reference[0].shape[-1] // 2, reference[1].shape[-1] // 2))
+    ours, theirs = (codec.decode((torch.tensor(x), torch.tensor(y)))[0] for x, y in (outputs, reference))
+    distance = (ours - theirs).norm(dim=-1)  # (N, K)
+    return {
+        "max_diff": max(float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)),
+        "keypoints_px_mean": float(distance.mean()),
+        "keypoints_px_max": float(distance.max()),
+    }
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: stack traces with the paths of this machine, on every node and value."""
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+@contextlib.contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Batch-norm and drop-out in the given mode for one block; the caller's mode comes back."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter narrates its steps on stdout and warns about its own internals; a stage prints one line."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

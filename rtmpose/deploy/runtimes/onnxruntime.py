@@ -1,0 +1,50 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from rtmpose.config import Precision, UserError
+from rtmpose.deploy.metadata import ModelCard
+from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
+
+PROVIDER = "CPUExecutionProvider"
+WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine do not belong in a report
+
+
+def open_file(path: Path, threads: int = 0) -> ort.InferenceSession:
+    """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError for a damaged file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the export stage")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = WARNING_ONLY
+    try:
+        return ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # the binding raises classes of its own for each way a file can be damaged
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a complete ONNX model; run the export stage again ({reason})") from None
+
+
+def read_card(path: Path) -> ModelCard:
+    """The metadata that our export stored in `path`."""
+    return ModelCard.from_properties(open_file(path, threads=1).get_modelmeta().custom_metadata_map, path)
+
+
+def load(files: ModelFiles, precision: Precision, threads: int) -> Infer:
+    """Load the exported file; only fp32, and never on another provider than asked for."""
+    if precision != "fp32":
+        raise NotPossible(f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions")
+    session = open_file(files.onnx, threads)
+    if session.get_providers() != [PROVIDER]:
+        raise NotPossible(f"ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}")
+
+    def infer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, y = session.run(["simcc_x", "simcc_y"], {"input": images})
+        return x, y
+
+    return infer

@@ -1,0 +1,27 @@
+"""What a trained network is worth: prediction, COCO's figures, and pictures and tables for people."""
+
+from rtmpose.evaluation.coco import (
+    evaluate_keypoints,
+    evaluate_whole_body,
+    load_detections,
+    load_ground_truth,
+    person_annotations,
+)
+from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, predict, to_results
+from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
+
+__all__ = [
+    "Pose",
+    "breakdown",
+    "draw_predictions",
+    "evaluate_keypoints",
+    "evaluate_whole_body",
+    "load_detections",
+    "load_ground_truth",
+    "mean_pose",
+    "mean_pose_predictions",
+    "per_keypoint_error",
+    "person_annotations",
+    "predict",
+    "to_results",
+]

@@ -1,0 +1,123 @@
+"""AP of a network on an evaluation shard set or a raw folder, and the receipt (`data/mix.json`) of which sets there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rtmpose.config import EvaluateParams, Precision, UserError
+from rtmpose.data.annotations import read_images
+from rtmpose.data.crops import read_photograph
+from rtmpose.data.stream import EvalImage, MixEntry, read_eval
+from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations, read_json
+from rtmpose.evaluation.predict import Boxes, mean_pose, mean_pose_predictions, predict
+from rtmpose.skeleton import Dataset, Skeleton
+from rtmpose.targets import Codec
+
+Figures = dict[str, Any]
+Results = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision."""
+
+    model: nn.Module
+    codec: Codec
+    skeleton: Skeleton
+    params: EvaluateParams
+    precision: Precision
+    device: torch.device
+
+    def images(self, images: Iterable[EvalImage], boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
+        """COCO's ten figures on images that are read once, the results, and the ground truth they were compared with."""
+        truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+
+        def remembered() -> Iterator[EvalImage]:
+            for image in images:
+                size = {"width": image.width, "height": image.height}
+                truth["images"].append({"id": image.image_id, "file_name": image.file_name, **size})
+                truth["annotations"] += image.annotations
+                yield image
+
+        results = predict(
+            self.model, self.codec, remembered(), boxes, self.skeleton, batch_size=self.params.batch_size,
+            flip_test=self.params.flip_test, device=self.device, precision=self.precision,
+            keypoint_threshold=self.params.keypoint_threshold, nms_threshold=self.params.nms_threshold,
+        )
+        figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
+        return figures, results, truth
+
+    def shards(self, folder: Path, boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
+        """`images` of an evaluation shard set."""
+        return self.images(read_eval(folder), boxes)
+
+    def raw(self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
+        """`images` of a raw folder's validation split."""
+        return self.images(raw_images(dataset, root, "val"), boxes)
+
+    def without_flip(self) -> Evaluator:
+        """Half the work, for the choice of checkpoints."""
+        return replace(self, params=self.params.model_copy(update={"flip_test": False}))
+
+    def mean_pose_ap(self, truth: dict[str, Any]) -> float:
+        """AP of the set's own mean pose put into every box: the floor that any model must beat, and flattered at that."""
+        mean = mean_pose(_labelled(annotation, self.skeleton) for annotation in person_annotations(truth))
+        return evaluate_keypoints(truth, mean_pose_predictions(mean, truth), self.skeleton.sigmas)["AP"]
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    box: tuple[float, ...]
+    keypoints: NDArray[np.floating]
+    visible: NDArray[np.floating]
+
+
+def _labelled(annotation: Any, skeleton: Skeleton) -> _Labelled:
+    points = annotation_keypoints(annotation)[: skeleton.num_keypoints]
+    return _Labelled(tuple(annotation["bbox"]), points[:, :2], points[:, 2])
+
+
+def raw_images(dataset: Dataset, root: Path, split: str) -> Iterator[EvalImage]:
+    """The images of a raw folder, read in place."""
+    for raw in read_images(dataset, root, split):
+        _, pixels = read_photograph(raw)
+        height, width = pixels.shape[:2]
+        yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.path.name)
+
+
+def sample_images(folder: Path, count: int) -> list[EvalImage]:
+    """The first `count` images of an evaluation shard set that hold a person."""
+    return list(islice((image for image in read_eval(folder) if person_annotations(image.annotations)), count))
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What training and evaluation read: training shards with their repeats, the tuning split, evaluation sets by name."""
+
+    train: tuple[MixEntry, ...]
+    tune: Path
+    val: dict[str, Path]
+
+
+def read_mix(path: Path) -> Mix:
+    """The receipt that the stage `mix` writes; folders are relative to the current one."""
+    content = read_json(path)
+    try:
+        train = tuple(MixEntry(Path(entry["dir"]), entry["repeat"]) for entry in content["train"])
+        tune = [Path(entry["dir"]) for entry in content["tune"]]
+        val = {entry["dataset"]: Path(entry["dir"]) for entry in content["val"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
+    if not train or not tune:
+        missing = "a dataset with repeat > 0" if not train else "a dataset with repeat > 0 and evaluate: true"
+        raise UserError(f"params.yaml: datasets: there is no {missing}; training needs one")
+    return Mix(train, tune[0], val)

@@ -1,0 +1,117 @@
+"""The one crop mathematics: boxes to centre and scale, affine crops, points there and back.
+
+Sizes are (w, h), points (x, y) px, boxes (x, y, w, h) px. A crop is described by its centre and its scale, the side
+lengths in image px that are laid onto the network's input. Two conventions of where a pixel lies are in use:
+
+- plain: pixel corners, input px = (x - left) * W / scale. SimCC's targets use it.
+- udp: pixel centres, W - 1 steps between the first and the last pixel (UDP, Huang et al., arXiv 1911.07524): flipping
+  the input then mirrors the points exactly. Heatmaps use it.
+
+For one angle the two rotate in opposite directions; the trained reference weights carry this convention, so it stays.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating]
+
+PADDING = 1.25  # a box grows by this factor before it becomes a crop, in training and in inference alike
+HALF_BODY_PADDING = 1.5  # the same for the box around half of the keypoints
+
+
+def pad_box(box: ArrayLike, padding: float = PADDING) -> tuple[Floats, Floats]:
+    """Box (..., 4) xywh px -> centre (..., 2) and padded side lengths (..., 2), aspect ratio as the box has it."""
+    box = np.asarray(box, np.float64)
+    return box[..., :2] + box[..., 2:] / 2, box[..., 2:] * padding
+
+
+def fix_aspect(scale: ArrayLike, aspect: float) -> Floats:
+    """Lengthen the shorter side of scale (..., 2) until w / h = `aspect`."""
+    scale = np.asarray(scale, np.float64)
+    width = np.maximum(scale[..., 0], scale[..., 1] * aspect)
+    return np.stack([width, width / aspect], axis=-1)
+
+
+def box_to_center_scale(box: ArrayLike, aspect: float, padding: float = PADDING) -> tuple[Floats, Floats]:
+    """Box (..., 4) xywh px -> centre (..., 2), scale (..., 2) px of its crop at w / h = `aspect`."""
+    center, scale = pad_box(box, padding)
+    return center, fix_aspect(scale, aspect)
+
+
+def crop_matrix(center: ArrayLike, scale: ArrayLike, rotation_deg: float, size: tuple[int, int], udp: bool) -> Floats:
+    """The (2, 3) matrix that takes image px to px of a `size` crop; `scale` (2,) must have the crop's aspect ratio.
+
+    plain: W/w * R^T about the centre -> (W/2, H/2); udp: diag((W-1)/w, (H-1)/h) * R -> ((W-1)/2, (H-1)/2), with
+    R = [[cos, -sin], [sin, cos]].
+    """
+    width, height = np.asarray(scale, np.float64)
+    last = np.asarray(size, np.float64) - (1 if udp else 0)
+    angle = np.deg2rad(rotation_deg if udp else -rotation_deg)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    zoom = last / (width, height) if udp else np.full(2, last[0] / width)
+    linear = zoom[:, None] * rotation
+    return np.concatenate([linear, (last / 2 - linear @ np.asarray(center, np.float64))[:, None]], axis=1)
+
+
+def compose(second: ArrayLike, first: ArrayLike) -> Floats:
+    """The (2, 3) matrix that applies `first`, then `second`."""
+    a, b = np.asarray(second, np.float64), np.asarray(first, np.float64)
+    return np.concatenate([a[:, :2] @ b[:, :2], a[:, :2] @ b[:, 2:] + a[:, 2:]], axis=1)
+
+
+def invert_affine(matrix: ArrayLike) -> Floats:
+    """The (2, 3) matrix that undoes `matrix`."""
+    matrix = np.asarray(matrix, np.float64)
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
+
+
+def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
+    """Points (..., 2) through a (2, 3) matrix."""
+    matrix = np.asarray(matrix, np.float64)
+    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def decode(content: bytes | memoryview) -> NDArray[np.uint8] | None:
+    """Image bytes -> uint8 (H, W, 3) RGB, None where they are no image. A turn noted in EXIF is ignored: annotations
+    are.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
+def warp(image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The uint8 crop (H, W, 3) of `size` (w, h): bilinear, black outside the image."""
+    return cv2.warpAffine(image, np.asarray(matrix, np.float64), size, flags=cv2.INTER_LINEAR)
+
+
+def crop_to_image(points: ArrayLike, center: ArrayLike, scale: ArrayLike, size: tuple[int, int]) -> Floats:
+    """Decoded points (..., K, 2) in input px -> image px, for crops of centre and scale (..., 2) without rotation.
+
+    Holds for both codecs: the UDP decoder already stretches its W - 1 steps over W.
+    """
+    center, scale = np.asarray(center, np.float64)[..., None, :], np.asarray(scale, np.float64)[..., None, :]
+    return np.asarray(points, np.float64) / np.asarray(size, np.float64) * scale + center - scale / 2
+
+
+def flip_points(points: ArrayLike, width: float, flip: ArrayLike) -> Floats:
+    """Points (..., K, 2) of an image `width` px wide -> their places in its mirror image: x to width-1-x, pairs
+    swapped.
+    """
+    mirrored = np.array(points, np.float64)[..., np.asarray(flip), :]
+    mirrored[..., 0] = width - 1 - mirrored[..., 0]
+    return mirrored
+
+
+def half_body(keypoints: ArrayLike, visible: ArrayLike, half: ArrayLike) -> tuple[Floats, Floats]:
+    """Centre (2,) and side lengths (2,) of the crop around the visible keypoints (K, 2) whose indices are in `half`.
+
+    The centre is the mean of the points, the sides are their extent times 1.5 (the half-body augmentation of RTMPose's
+    recipe); no further padding follows.
+    """
+    half = np.asarray(half)
+    points = np.asarray(keypoints, np.float64)[half[np.asarray(visible)[half] > 0]]
+    return points.mean(axis=0), np.ptp(points, axis=0) * HALF_BODY_PADDING

@@ -1,0 +1,142 @@
+"""CSPNeXt, the backbone of RTMPose (RTMPose section 3.1; design from RTMDet, arXiv 2212.07784, section 3.2).
+
+State-dict keys and shapes are those of the official checkpoints. Only the last stage (stride 32) is returned.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Scale(NamedTuple):
+    """How much of the full (`l`) network a size has: share of the blocks, share of the channels."""
+
+    depth: float
+    width: float
+
+    def channels(self, full: int) -> int:
+        return int(full * self.width)
+
+    def blocks(self, full: int) -> int:
+        return max(round(full * self.depth), 1)
+
+
+SIZES = {
+    "t": Scale(0.167, 0.375),
+    "s": Scale(0.33, 0.5),
+    "m": Scale(0.67, 0.75),
+    "l": Scale(1.0, 1.0),
+    "x": Scale(1.33, 1.25),
+}
+STRIDE = 32  # input pixels per feature cell
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch norm, SiLU; the padding keeps the size at stride 1."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-5, momentum=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.bn(self.conv(x)))
+
+
+class SeparableConv(nn.Module):
+    """A depthwise 5x5, then a pointwise convolution: a large receptive field at a small price."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise_conv = ConvNormAct(channels, channels, 5, groups=channels)
+        self.pointwise_conv = ConvNormAct(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise_conv(self.depthwise_conv(x))
+
+
+class Block(nn.Module):
+    """3x3 convolution and a separable 5x5 one, with an identity shortcut in all stages but the last."""
+
+    def __init__(self, channels: int, identity: bool) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(channels, channels, 3)
+        self.conv2 = SeparableConv(channels)
+        self.identity = identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        return x + y if self.identity else y
+
+
+class ChannelAttention(nn.Module):
+    """Each channel times a gate in [0, 1], computed from all channels' means over the image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.fc.bias)  # type: ignore[arg-type]  # a convolution built with bias has one
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.hardsigmoid(self.fc(x.mean((2, 3), keepdim=True)))
+
+
+class CSPLayer(nn.Module):
+    """Cross-stage partial layer: half of the channels pass the blocks, half go by, attention weighs both."""
+
+    def __init__(self, channels: int, blocks: int, identity: bool) -> None:
+        super().__init__()
+        half = channels // 2
+        self.main_conv = ConvNormAct(channels, half, 1)
+        self.short_conv = ConvNormAct(channels, half, 1)
+        self.final_conv = ConvNormAct(2 * half, channels, 1)
+        self.blocks = nn.Sequential(*(Block(half, identity) for _ in range(blocks)))
+        self.attention = ChannelAttention(2 * half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
+        return self.final_conv(self.attention(both))
+
+
+class SpatialPyramidPooling(nn.Module):
+    """The features beside their maxima over 5x5, 9x9 and 13x13 windows."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = ConvNormAct(channels, half, 1)
+        self.conv2 = ConvNormAct(4 * half, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pyramid = [self.conv1(x)]
+        for _ in range(3):  # a 5x5 maximum of a 5x5 maximum is the 9x9 maximum, of that again the 13x13 one
+            pyramid.append(F.max_pool2d(pyramid[-1], 5, stride=1, padding=2))
+        return self.conv2(torch.cat(pyramid, dim=1))
+
+
+def _stage(inputs: int, outputs: int, blocks: int, *, last: bool) -> nn.Sequential:
+    pooling = [SpatialPyramidPooling(outputs)] if last else []
+    return nn.Sequential(ConvNormAct(inputs, outputs, 3, 2), *pooling, CSPLayer(outputs, blocks, identity=not last))
+
+
+class CSPNeXt(nn.Module):
+    """(N, 3, H, W) normalised RGB -> (N, C, H/32, W/32), C = `channels` = 1024 x the width factor."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        c1, c2, c3, c4, c5 = (scale.channels(full) for full in (64, 128, 256, 512, 1024))
+        self.channels = c5
+        self.stem = nn.Sequential(
+            ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3)
+        )
+        self.stage1 = _stage(c1, c2, scale.blocks(3), last=False)
+        self.stage2 = _stage(c2, c3, scale.blocks(6), last=False)
+        self.stage3 = _stage(c3, c4, scale.blocks(6), last=False)
+        self.stage4 = _stage(c4, c5, scale.blocks(3), last=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stage4(self.stage3(self.stage2(self.stage1(self.stem(images)))))

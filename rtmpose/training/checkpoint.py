@@ -1,0 +1,133 @@
+"""The one store of a training run: checkpoints that are complete or absent, and a pointer that moves last.
+
+    <root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG (loads with weights_only=True)
+                         latest.json        which files exist, newest first, with sha256: written after the file itself
+                         best.pt            EMA weights with the best AP so far
+                         train.log          one JSON line per report
+                         finished.json      written last; a finished run is never resumed, only replaced
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from rtmpose.config import UserError, write_atomic
+
+KEEP = 2
+
+
+def fingerprint(**parts: object) -> str:
+    """16 hex digits that name a run by everything its result depends on; `parts` must be JSON-serialisable."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_version(paths: tuple[str, ...]) -> str:
+    """sha256 over the source files (or folders of them) below the package that a result depends on."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for relative in paths:
+        target = package / relative
+        for file in sorted(target.rglob("*.py")) if target.is_dir() else [target]:
+            digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def forced_by_dvc() -> bool:
+    """Whether a `dvc … -f` is among our parent processes: DVC tells a stage nothing of it, and `-f` means anew."""
+    for process in psutil.Process().parents():
+        try:
+            words = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(Path(word).name == "dvc" for word in words[:3]) and {"repro", "exp"} & set(words):
+            return any(word == "--force" or re.fullmatch(r"-[a-zA-Z]{0,3}f[a-zA-Z]{0,3}", word) for word in words)
+    return False
+
+
+class Store:
+    """A run's folder. `open` it on the driver; workers only save, load and log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, root: Path, name: str, *, fresh: bool) -> Store:
+        """The store of run `name`: kept when an unfinished run can go on, emptied when finished before or `fresh`."""
+        store = cls((root / name).resolve())
+        if store.folder.exists() and (fresh or (store.folder / "finished.json").exists()):
+            shutil.rmtree(store.folder)
+        store.folder.mkdir(parents=True, exist_ok=True)
+        return store
+
+    def _pointer(self) -> dict[str, Any]:
+        path = self.folder / "latest.json"
+        return json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> str:
+        buffer = io.BytesIO()
+        torch.save(dict(content), buffer)
+        data = buffer.getvalue()
+        write_atomic(self.folder / name, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint of `state` (with an int `step`), then move the pointer, then drop all but the last two."""
+        name = f"step-{state['step']:08d}.pt"
+        entry = {"file": name, "sha256": self._write(name, state), "step": state["step"]}
+        kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["file"] != name)][:KEEP]
+        write_atomic(self.folder / "latest.json", json.dumps({"checkpoints": kept}, indent=1))
+        for path in self.folder.glob("step-*.pt"):
+            if path.name not in {old["file"] for old in kept}:
+                path.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest undamaged checkpoint, or None before the first; a damaged one is named on stderr and passed over."""
+        entries = self._pointer()["checkpoints"]
+        for entry in entries:
+            path = self.folder / entry["file"]
+            if path.exists() and file_sha256(path) == entry["sha256"]:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            print(f"warning: checkpoint {path} is missing or damaged; falling back to the one before", file=sys.stderr)
+        if entries:
+            raise UserError(f"{self.folder}: every checkpoint is damaged; delete the folder to start anew")
+        return None
+
+    def save_best(self, weights: Mapping[str, Any]) -> None:
+        self._write("best.pt", weights)
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        with (self.folder / "train.log").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All reports, one per step and kind: where a killed run was repeated from a checkpoint the later line counts."""
+        path = self.folder / "train.log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        by_step: dict[tuple[int, bool], dict[str, Any]] = {}
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the line a kill cut short
+                continue
+            by_step[entry["step"], "AP" in entry] = entry
+        return [by_step[step] for step in sorted(by_step)]
+
+    def finish(self, receipt: Mapping[str, Any]) -> None:
+        write_atomic(self.folder / "finished.json", json.dumps(dict(receipt), indent=1))

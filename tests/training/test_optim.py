@@ -1,0 +1,66 @@
+"""Optimizer groups, schedule and EMA against the reference vectors."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rtmpose.config import OptimParams
+from rtmpose.models import build_pose_net
+from rtmpose.training.optim import Ema, ema_momentum, learning_rate, parameter_groups
+from tests.support import assert_golden, golden
+
+
+def test_every_parameter_decays_as_in_the_reference() -> None:
+    file = json.loads(golden("optim_param_groups.json").read_text())
+    for size in ("t", "m"):
+        expected = {key: value["weight_decay"] for key, value in file[f"rtmpose-{size}_coco_256x192"].items()}
+        model = build_pose_net(size)
+        decay = {id(p): group["weight_decay"] for group in parameter_groups(model, 0.05) for p in group["params"]}  # type: ignore[attr-defined]
+        assert {key: decay[id(p)] for key, p in model.named_parameters()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["lr_rtmpose_420e.npz", "lr_udp_210e.npz"])
+def test_schedule_equals_reference(name: str) -> None:
+    file = np.load(golden(name))
+    steps, epochs, expected = int(file["epoch_length"]), int(file["max_epochs"]), file["lr"]
+    optim = OptimParams(lr=float(expected.max()))
+    ours = [learning_rate(i, optim=optim, epochs=epochs, steps_per_epoch=steps) for i in range(len(expected))]
+    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_ema_equals_reference() -> None:
+    file = np.load(golden("ema.npz"))
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    keys = [str(key) for key in file["keys"]]
+    ema: Ema | None = None
+    for call in range(len(file["source"])):
+        load_flat(model, keys, file["source"][call])
+        ema = ema or Ema(model, momentum=2e-4, gamma=2000.0)
+        ema.update(model)
+        flat = {key: part for key, part in zip(keys, split_flat(model, keys, file["averaged"][call]), strict=True)}
+        for key, expected in flat.items():
+            assert_golden(ema.state[names(model, keys)[key]].numpy().ravel(), expected)
+    momenta = [ema_momentum(update, 2e-4, 2000.0) for update in range(1, len(file["source"]))]
+    np.testing.assert_allclose(momenta, file["momentum_at_step"][-len(momenta):], rtol=1e-9)
+
+
+def names(model: nn.Module, keys: list[str]) -> dict[str, str]:
+    """Keys of the reference's two-layer network → ours, in order of the state dict."""
+    return dict(zip(keys, model.state_dict(), strict=True))
+
+
+def split_flat(model: nn.Module, keys: list[str], flat: np.ndarray) -> list[np.ndarray]:
+    sizes = [model.state_dict()[names(model, keys)[key]].numel() for key in keys]
+    return np.split(flat, np.cumsum(sizes)[:-1])
+
+
+def load_flat(model: nn.Module, keys: list[str], flat: np.ndarray) -> None:
+    state = model.state_dict()
+    for key, part in zip(keys, split_flat(model, keys, flat), strict=True):
+        own = state[names(model, keys)[key]]
+        own.copy_(torch.from_numpy(np.asarray(part)).reshape(own.shape).to(own.dtype))
