@@ -169,6 +169,7 @@ class PretrainParams(TrainParams):
 
     enabled: bool = True
     sigma: float = Field(2.0, gt=0)
+    hidden: int = Field(256, ge=8, description="channels of the heatmap head's deconvolutions")
 
 
 class FinetuneParams(TrainParams):

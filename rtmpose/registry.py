@@ -43,7 +43,9 @@ def tracking_uri() -> str:
     if not uri:
         return f"sqlite:///{repo_root() / 'mlflow.db'}"
     if uri.startswith("sqlite:") and not Path(_sqlite_path(uri)).is_absolute():
-        raise UserError(f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db")
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db"
+        )
     return uri
 
 
@@ -166,7 +168,7 @@ def register(
     """Register an exported model as a new version of `name` with the alias `candidate`, logged within the run `run_id`.
 
     The signature (batch dimension -1) is read from the ONNX graph, the input example is a batch of two mean images.
-    Returns the receipt {name, version, run_id, tracking_uri, alias, sha256}; UserError for a file that is no ONNX model.
+    Returns the receipt {name, version, run_id, tracking_uri, alias, sha256}; UserError when the file is no ONNX model.
     """
     import mlflow.onnx
 

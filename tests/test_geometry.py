@@ -58,12 +58,12 @@ def test_crops_equal_the_reference(tag: str, mode: str, reference: dict[str, Any
 
 @pytest.mark.parametrize(("name", "rotation", "most"), [("plain", 0, 4), ("udp", 0, 4), ("plain_rot25", 25, 5)])
 def test_warped_pixels_equal_the_reference(name: str, rotation: int, most: int, reference: dict[str, Any]) -> None:
-    # One colour value of 147,456 of the turned crop is 5 levels off: OpenCV 5 interpolates exactly, 4.11 in steps of 1/32 px.
+    # One value of 147,456 of the turned crop is 5 levels off: OpenCV 5 interpolates exactly, 4.11 in steps of 1/32 px.
     image = cv2.imread(str(realdata("coco_wholebody/val2017/000000000785.jpg")))
     assert image is not None
     center, scale = box_to_center_scale(reference["ann_bbox_xywh"], 192 / 256)
     matrix = crop_matrix(center, scale, rotation, (192, 256), udp=name == "udp")
-    difference = np.abs(warp(image, matrix, (192, 256)).astype(int) - reference[f"crop_192x256_{name}"])  # type: ignore[arg-type]
+    difference = np.abs(warp(image, matrix, (192, 256)).astype(int) - reference[f"crop_192x256_{name}"])
     assert difference.max() <= most and (difference > 4).sum() <= 1
     assert (difference <= 1).mean() >= 0.98
     points = reference["ann_keypoints"][0, :, :2]

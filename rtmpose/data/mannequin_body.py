@@ -1,8 +1,8 @@
-"""The mannequin's anatomy: proportions, joint angles within limits, forward kinematics and labelled points.
+"""The mannequin's anatomy: proportions, joint angles within limits, forward kinematics; and the camera before it.
 
-Lengths are metres, angles degrees. In a body frame x points to the person's left, y up and z where the person looks; the
-world frame is the same with z towards the camera, so a person with yaw 0 looks into the camera and has the left shoulder at
-the larger image x. All angles of a limb are those of a left limb; the right limb is its mirror image.
+Lengths are metres, angles degrees. In a body frame x points to the person's left, y up and z where the person looks.
+The world frame is the same with z towards the camera, so a person with yaw 0 looks into the camera and has the left
+shoulder at the larger image x. All angles of a limb are those of a left limb; the right limb is its mirror image.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 SIDES = ("left", "right")
 
-# Degrees, (least, greatest). Limb angles exist once per side. Shoulder: plane of elevation (0 sideways, 90 forward), elevation
-# from hanging (0) to overhead, and rotation about the upper arm, as the ISB recommends (Wu et al. 2005).
+# Degrees, (least, greatest). Limb angles exist once per side. Shoulder: plane of elevation (0 sideways, 90 forward),
+# elevation from hanging (0) to overhead, and rotation about the upper arm, as the ISB recommends (Wu et al. 2005).
 TRUNK_LIMITS: Mapping[str, tuple[float, float]] = {
     "spine_flex": (-25.0, 75.0),
     "spine_side": (-30.0, 30.0),
@@ -155,7 +155,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class Pose:
-    """Joint angles in degrees: trunk by name, limbs by side and name; `family` names the legs' family, `lying` a person on the floor."""
+    """Joint angles in degrees: trunk by name, limbs by side and name; `family` names the legs' family."""
 
     trunk: Mapping[str, float]
     limbs: Mapping[str, Mapping[str, float]]
@@ -319,83 +319,9 @@ def finger_joints(hand: Frame, curl: float, height: float, side: str) -> Array:
     return hand.at(joints * height)
 
 
-# Half axes of the skull (m per m of height, before `Proportions.head`) and its centre in the head frame.
-SKULL = np.array([0.044, 0.064, 0.054])
-SKULL_CENTER = np.array([0.0, 0.056, 0.004])
-
-
-def _face_layout() -> Array:
-    """(68, 3) iBUG points of a face in units of the skull's half axes: x to the person's left, y up, z height above the skull."""
-    jaw = np.pi * np.arange(17) / 16
-    points = [np.stack([-0.92 * np.cos(jaw), -0.05 - 0.9 * np.sin(jaw) ** 0.85, 0 * jaw], -1)]
-    brow_x = np.linspace(-0.74, -0.18, 5)
-    brow = np.stack([brow_x, 0.3 + 0.09 * np.sin(np.linspace(0.3, 2.8, 5)), 0 * brow_x], -1)
-    points += [brow, brow[::-1] * (-1, 1, 1)]
-    points.append(np.stack([np.zeros(4), np.linspace(0.1, -0.2, 4), np.linspace(0.02, 0.2, 4)], -1))
-    points.append(np.stack([np.linspace(-0.2, 0.2, 5), -0.32 + 0 * brow_x, np.array([0.05, 0.1, 0.13, 0.1, 0.05])], -1))
-    corner = np.deg2rad([180, 120, 60, 0, -60, -120])
-    eye = np.stack([-0.41 + 0.17 * np.cos(corner), 0.08 + 0.065 * np.sin(corner), 0 * corner], -1)
-    points += [eye, eye[[3, 2, 1, 0, 5, 4]] * (-1, 1, 1)]
-    outer, inner = np.deg2rad(180 - 30 * np.arange(12)), np.deg2rad(180 - 45 * np.arange(8))
-    points.append(np.stack([0.36 * np.cos(outer), -0.56 + 0.12 * np.sin(outer), 0 * outer], -1))
-    points.append(np.stack([0.28 * np.cos(inner), -0.56 + 0.05 * np.sin(inner), 0 * inner], -1))
-    return np.concatenate(points)
-
-
-FACE_LAYOUT = _face_layout()
-
-
-def on_skull(layout: object) -> Array:
-    """Points (..., 3) given as (x, y, height above the skull) in half axes → head-frame coordinates per metre of height."""
-    p = np.asarray(layout, dtype=np.float64)
-    front = np.sqrt(np.clip(1 - p[..., 0] ** 2 - p[..., 1] ** 2, 0, None)) + p[..., 2]
-    return SKULL_CENTER + np.stack([p[..., 0], p[..., 1], front], -1) * SKULL
-
-
-def _whole_body_radii() -> Array:
-    # m per m of height: how far beneath the surface a point of that joint may lie and still count as seen
-    body = (
-        [0.02, 0.02, 0.02, 0.03, 0.03] + [0.06] * 2 + [0.045] * 2 + [0.035] * 2 + [0.09] * 2 + [0.06] * 2 + [0.05] * 2
-    )
-    return np.array(body + [0.03] * 6 + [0.016] * 68 + [0.02] * 42 + [0.05, 0.06])
-
-
-# of the 133 whole-body points, then the head's top and the neck
-RADII = _whole_body_radii()
-NUM_POINTS = len(RADII)
-COCO17 = tuple(range(17))
-# AI Challenger's order: right then left shoulder, elbow, wrist; right then left hip, knee, ankle; head top; neck
-AIC14 = (6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 133, 134)
-
-
-def _foot_points(foot: Frame, height: float, side: str) -> Array:
-    sign = 1.0 if side == "left" else -1.0
-    return foot.at(
-        np.array([[-0.012 * sign, -0.03, 0.098], [0.024 * sign, -0.032, 0.082], [0.0, -0.03, -0.034]]) * height
-    )
-
-
-def labelled_points(frames: Mapping[str, Frame], pose: Pose, body: Proportions) -> Array:
-    """(135, 3) m in the world: COCO-WholeBody's 133 points in its order, then the head's top and the neck."""
-    h, size = body.height, body.height * body.head
-    head, points = frames["head"], []
-    points.append(head.at(on_skull([(0, -0.2, 0.2), (0.41, 0.08, 0), (-0.41, 0.08, 0)]) * size))
-    points.append(head.at(SKULL_CENTER * size + np.array([[1, -0.02, -0.1], [-1, -0.02, -0.1]]) * SKULL * size))
-    for joint in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot"):
-        points.append(np.stack([frames[f"{side}_{joint}"].origin for side in SIDES]))
-    points += [_foot_points(frames[f"{side}_foot"], h, side) for side in SIDES]
-    points.append(head.at(on_skull(FACE_LAYOUT) * size))
-    for side in SIDES:
-        hand = frames[f"{side}_hand"]
-        points += [hand.origin[None], finger_joints(hand, pose.limbs[side]["finger_curl"], h, side).reshape(20, 3)]
-    top = SKULL_CENTER * size + np.array([0, 1.02, 0]) * SKULL * size
-    points.append(np.stack([head.at(top), frames["neck"].origin]))
-    return np.concatenate(points)
-
-
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera at height `eye[1]` looking along -z of the world, pitched down by `pitch` degrees; px of the final image.
+    """A pinhole camera at `eye` (m) looking along -z of the world, pitched down by `pitch` degrees; px of the image.
 
     A pixel's centre has integer coordinates.
     """

@@ -1,8 +1,8 @@
-"""Drawing mannequins: every body part is an ellipsoid or a tapered limb, traced exactly in perspective into one z-buffer.
+"""Drawing mannequins: every body part is an ellipsoid or a tapered limb, traced exactly in perspective into a z-buffer.
 
-Both are quadrics X·Q·X + 2 q·X + c = 0 in camera coordinates. With the ray X = d / w, d = (x, y, 1) and w the inverse depth, a
-part's surface is the larger root of c w² + 2 (q·d) w + d·Q·d = 0: a linear function of the pixel plus the square root of a
-quadratic one. Only w and the part's number are kept per pixel; light and colour are computed once, for what is seen.
+Both are quadrics X·Q·X + 2 q·X + c = 0 in camera coordinates. With the ray X = d / w, d = (x, y, 1) and w the inverse
+depth, a part's surface is the larger root of c w² + 2 (q·d) w + d·Q·d = 0: a linear function of the pixel plus the
+square root of a quadratic one. Only w and the part's number are kept per pixel; colour comes once, for what is seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.mannequin_body import SIDES, SKULL, SKULL_CENTER, Array, Camera, Frame, Proportions, on_skull
+from rtmpose.data.mannequin_body import SIDES, Array, Camera, Frame, Proportions
+from rtmpose.data.mannequin_points import SKULL, SKULL_CENTER, on_skull
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -40,7 +41,7 @@ class Parts:
         self.balls.append((axes, frame.at(center), _color(color), self.furniture))
 
     def limb(self, start: Array, end: Array, radii: tuple[float, float], color: Array, caps: str = "end") -> None:
-        """A round tapered limb between two world points; `caps` ("start", "end", "both" or "") says which ends are rounded."""
+        """A round tapered limb between two world points; `caps` ("start", "end", "both", "") are the round ends."""
         self.limbs.append((start, end, *radii, _color(color), self.furniture))
         for point, radius, wanted in (
             (start, radii[0], caps in ("start", "both")),
@@ -82,7 +83,7 @@ def _limb_axes(axis: Array) -> Array:
 
 @dataclass(frozen=True)
 class Solids:
-    """n parts: affine maps (n,4,4) into the world, radii (n,2) of limbs, which are limbs, RGB colours (n,3), which are furniture."""
+    """n parts: affine maps (n,4,4) into the world, radii (n,2) of limbs, RGB colours (n,3), and what each part is."""
 
     maps: Array
     radii: Array
@@ -144,13 +145,19 @@ def _head(parts: Parts, frame: Frame, neck: Frame, body: Proportions, look: Look
 def _hair(parts: Parts, frame: Frame, size: float, look: Look) -> None:
     if look.hair_style == 0:
         return
-    crown = SKULL_CENTER + (0, 0.012, -0.012)
+    crown = np.add(SKULL_CENTER, (0, 0.012, -0.012))
     parts.ball(frame, crown * size, SKULL * (1.06, 1.0, 0.98) * size, look.hair)
     if look.hair_style == 2:
-        parts.ball(frame, (SKULL_CENTER + (0, -0.03, -0.03)) * size, np.array([0.046, 0.075, 0.034]) * size, look.hair)
+        parts.ball(
+            frame, (np.add(SKULL_CENTER, (0, -0.03, -0.03))) * size, np.array([0.046, 0.075, 0.034]) * size, look.hair
+        )
     if look.hair_style == 3:
-        parts.ball(frame, (SKULL_CENTER + (0, 0.03, 0.0)) * size, np.array([0.049, 0.042, 0.06]) * size, look.shirt)
-        parts.ball(frame, (SKULL_CENTER + (0, 0.032, 0.055)) * size, np.array([0.036, 0.004, 0.03]) * size, look.belt)
+        parts.ball(
+            frame, (np.add(SKULL_CENTER, (0, 0.03, 0.0))) * size, np.array([0.049, 0.042, 0.06]) * size, look.shirt
+        )
+        parts.ball(
+            frame, (np.add(SKULL_CENTER, (0, 0.032, 0.055))) * size, np.array([0.036, 0.004, 0.03]) * size, look.belt
+        )
 
 
 def _torso(parts: Parts, frames: Mapping[str, Frame], body: Proportions, look: Look) -> None:
@@ -241,30 +248,51 @@ class Quadrics:
     """The parts as the tracer needs them, n of them, in camera coordinates."""
 
     surface: Array  # (n, 4, 4) quadric, scaled by 1 / its constant
-    slab: Array  # (n, 4): 0 ≤ slab · (X, 1) ≤ 1 is the limb
+    slab: Floats | Array  # (n, 4): 0 ≤ slab · (X, 1) ≤ 1 is the limb
     is_limb: NDArray[np.bool_]
     box: NDArray[np.int64]  # (n, 4): x0, y0, x1, y1 in traced px, clipped
     colors: Floats
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns, in traced px, that the parts may touch."""
+        boxes = self.box[(self.box[:, 2:] > self.box[:, :2]).all(1)]
+        if len(boxes) == 0:
+            return slice(0, 0), slice(0, 0)
+        (x0, y0), (x1, y1) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+        return slice(y0, y1), slice(x0, x1)
 
-def extents(solids: Solids, camera: Camera) -> Array:
-    """(n, 4) x0, y0, x1, y1 px, not clipped: exact for balls, for limbs the box around both end discs' flat balls.
 
-    The image of a ball is the conic dual to P·C*·Pᵀ; its upright tangents bound it. Parts at the camera get no extent.
-    """
-    view = camera.view @ solids.maps
-    boxes = []
+@dataclass(frozen=True)
+class Bounds:
+    """Balls that hold the n parts, in camera coordinates: a ball itself twice, a limb in those of its two end discs."""
+
+    spread: Array  # (2, n, 3, 3) half axes times their transpose
+    center: Array  # (2, n, 3) m
+
+    def boxes(self, camera: Camera, offset: Array | None = None) -> Array:
+        """(n, 4) x0, y0, x1, y1 px, not clipped, of the parts shifted by `offset` m in the world; NaN at the camera.
+
+        A ball's image is the conic dual to C* = A·Aᵀ - t·tᵀ; its upright tangents bound it.
+        """
+        t = self.center if offset is None else self.center + camera.rotation @ offset
+        depth = np.maximum(t[..., 2:] ** 2 - self.spread[..., 2, 2, None], 1e-4)
+        middle = (t[..., :2] * t[..., 2:] - self.spread[..., :2, 2]) / depth
+        half = middle**2 + (self.spread[..., (0, 1), (0, 1)] - t[..., :2] ** 2) / depth
+        half = np.sqrt(np.maximum(half, 0))
+        low, high = (middle - half).min(0), (middle + half).max(0)
+        boxes = np.concatenate([low, high], 1) * camera.focal + np.tile(camera.center, 2)
+        return np.where((t[..., 2] > NEAR).all(0)[:, None], boxes, np.nan)
+
+
+def bounds(solids: Solids, camera: Camera) -> Bounds:
+    view, limb = camera.view @ solids.maps, solids.is_limb
+    axes, center = np.stack([view[:, :3, :3]] * 2), np.stack([view[:, :3, 3]] * 2)
+    center[1, limb] += view[limb, :3, 1]
     for end in (0, 1):
-        ball, limb = view.copy(), solids.is_limb
-        ball[limb, :3, 3] += end * view[limb, :3, 1]
-        ball[limb, :3, :3] *= np.insert(solids.radii[limb, end, None].repeat(2, 1), 1, 1e-3, axis=1)[:, None]
-        dual = ball[:, :3] @ np.diag([1.0, 1, 1, -1]) @ ball[:, :3].transpose(0, 2, 1)
-        depth = np.maximum(-dual[:, 2, 2, None], 1e-4)
-        middle = -dual[:, :2, 2] / depth
-        half = np.sqrt(np.maximum(middle**2 + dual[:, (0, 1), (0, 1)] / depth, 0))
-        boxes.append(np.concatenate([middle - half, middle + half], 1) * camera.focal + np.tile(camera.center, 2))
-    low, high = np.minimum(*boxes), np.maximum(*boxes)
-    return np.where(view[:, 2, 3, None] > NEAR, np.concatenate([low[:, :2], high[:, 2:]], 1), np.nan)
+        # an end disc is a ball that is flat along the limb
+        axes[end, limb] *= np.insert(solids.radii[limb, end, None].repeat(2, 1), 1, 1e-3, axis=1)[:, None]
+    return Bounds(axes @ axes.transpose(0, 1, 3, 2), center)
 
 
 def to_quadrics(solids: Solids, camera: Camera) -> Quadrics:
@@ -280,7 +308,7 @@ def to_quadrics(solids: Solids, camera: Camera) -> Quadrics:
     surface = inverse.transpose(0, 2, 1) @ unit @ inverse
     constant = surface[:, 3, 3]
     surface /= np.where(np.abs(constant) < 1e-9, 1e-9, constant)[:, None, None]
-    traced = (np.nan_to_num(extents(solids, camera), nan=-9.0) + 0.5) * SUPERSAMPLING - 0.5
+    traced = (np.nan_to_num(bounds(solids, camera).boxes(camera), nan=-9.0) + 0.5) * SUPERSAMPLING - 0.5
     box = np.concatenate([np.floor(traced[:, :2]), np.ceil(traced[:, 2:]) + 1], 1)
     box = np.clip(box, 0, np.tile(camera.size, 2) * SUPERSAMPLING).astype(np.int64)
     return Quadrics(surface, inverse[:, 1], limb, box, solids.colors)
@@ -296,7 +324,7 @@ def _rays(camera: Camera) -> tuple[Array, Array]:
 
 
 def trace(quadrics: Quadrics, camera: Camera) -> tuple[Floats, NDArray[np.int16]]:
-    """Buffers (H, W) in traced px: the nearest surface's inverse depth (1/m, 0 for none) and its part's number (-1 for none)."""
+    """Buffers (H, W) in traced px: the nearest surface's inverse depth (1/m, else 0) and its part (else -1)."""
     ray_x, ray_y = _rays(camera)
     inverse_depth = np.zeros((len(ray_y), len(ray_x)), np.float32)
     number = np.full(inverse_depth.shape, -1, np.int16)
@@ -331,7 +359,7 @@ def trace(quadrics: Quadrics, camera: Camera) -> tuple[Floats, NDArray[np.int16]
 def shade(
     quadrics: Quadrics, camera: Camera, inverse_depth: Floats, number: NDArray[np.int16], canvas: Image, light: Array
 ) -> None:
-    """Colour the pixels of `canvas` (H, W, 3) that show a part: Lambert's law and ambient light; `light` points to the lamp."""
+    """Colour the pixels of `canvas` (H, W, 3) that show a part, by Lambert's law; `light` points to the lamp."""
     pixels = np.flatnonzero(number >= 0)
     rows, columns = np.divmod(pixels, number.shape[1])
     part = number.ravel()[pixels]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data import mannequin_body as anatomy
+from rtmpose.data import mannequin_points
 from rtmpose.data import mannequin_render as render
 from rtmpose.data.mannequin_body import Array, Camera, Frame, Pose, Proportions
 from rtmpose.data.mannequin_render import SUPERSAMPLING, Image, Look, Parts, Solids
@@ -47,21 +48,21 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Actor:
+class Actor:
     """A person (or, without points, the furniture) placed before the camera."""
 
     solids: Solids
     box: Array  # x0, y0, x1, y1 px of the whole silhouette, not clipped
     points: Array | None = None  # (135, 3) m
-    thickness: float = 0.0  # m per m of `anatomy.RADII`
+    thickness: float = 0.0  # m per m of `RADII`
     yaw: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """One actor traced alone, in traced px."""
 
-    actor: _Actor
+    actor: Actor
     quadrics: render.Quadrics
     inverse_depth: render.Floats
     number: NDArray[np.int16]
@@ -119,9 +120,9 @@ def _random_look(rng: np.random.Generator, level: str, backdrop: list[Array], bu
 
 def _random_camera(rng: np.random.Generator, level: str, size: tuple[int, int]) -> Camera:
     height = rng.uniform(1.0, 1.7) if level == "easy" else rng.uniform(0.6, 3.2)
-    pitch = 2.0 if level == "easy" else 0.0
     focal = size[1] * rng.uniform(1.15, 1.7)
-    tilt = np.rad2deg(np.arctan2(height - 0.9, 4.0)) + rng.normal(0, pitch + 1.5)
+    # looks at a person's waist four metres away, more or less
+    tilt = np.rad2deg(np.arctan2(height - 0.9, 4.0)) + rng.normal(0, 3.0)
     return Camera(np.array([0.0, height, 0.0]), float(tilt), float(focal), size)
 
 
@@ -134,12 +135,12 @@ def _stool(parts: Parts, seat: Array, floor: float, color: Array) -> None:
 def _random_person(
     rng: np.random.Generator, level: str, backdrop: list[Array]
 ) -> tuple[Solids, Array, Pose, Proportions]:
-    """A dressed person with its hips above the origin and its lowest point on the ground: parts and points (135, 3) m."""
+    """A dressed person, hips above the origin and the lowest point on the ground: parts and points (135, 3) m."""
     pose = anatomy.random_pose(rng, level, _random_yaw(rng, level))
     body = anatomy.random_proportions(rng)
     look = _random_look(rng, level, backdrop, body.bust)
     frames = anatomy.solve(pose, body)
-    points = anatomy.labelled_points(frames, pose, body)
+    points = mannequin_points.labelled_points(frames, pose, body)
     parts = Parts()
     render.add_person(parts, frames, points, body, look)
     floor = points[:, 1].min() - 0.012 * body.height
@@ -155,13 +156,12 @@ def _overlap(box: Array, others: list[Array]) -> float:
     worst = 0.0
     for other in others:
         sides = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
-        worst = max(
-            worst, float(sides.prod() / max(min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod()), 1e-6))
-        )
+        smaller = min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod())
+        worst = max(worst, float(sides.prod() / max(smaller, 1e-6)))
     return worst
 
 
-def _place(rng: np.random.Generator, level: str, camera: Camera, backdrop: list[Array], others: list[Array]) -> _Actor:
+def _place(rng: np.random.Generator, level: str, camera: Camera, backdrop: list[Array], others: list[Array]) -> Actor:
     """A random person somewhere on the ground: as a rule wholly in the picture, on `easy` rarely behind another."""
     solids, points, pose, body = _random_person(rng, level, backdrop)
     cut = rng.random() < CUT_SHARE[level]
@@ -175,36 +175,36 @@ def _place(rng: np.random.Generator, level: str, camera: Camera, backdrop: list[
         if np.isnan(extents).any():
             continue
         box = np.concatenate([extents[:, :2].min(0), extents[:, 2:].max(0)])
-        missing = max(0.0, (LEAST_INSIDE[level] if cut else 1.0) - _inside(box, camera))
+        missing = max(0.0, (LEAST_INSIDE[level] if cut else 1.0) - share_inside(box, camera))
         crowding = max(0.0, _overlap(box, others) - MOST_OVERLAP[level])
         if missing + crowding < best_cost:
-            actor = _Actor(solids.moved(offset), box, points + offset, body.height * body.girth, pose.yaw)
+            actor = Actor(solids.moved(offset), box, points + offset, body.height * body.girth, pose.yaw)
             best, best_cost = actor, missing + crowding
         if best_cost == 0:
             break
     return best if best is not None else _place(rng, level, camera, backdrop, others)
 
 
-def _inside(box: Array, camera: Camera) -> float:
+def share_inside(box: Array, camera: Camera) -> float:
     """Share of a box x0, y0, x1, y1 px that lies in the image."""
-    clipped = _clip(box, camera)
+    clipped = clip(box, camera)
     return float((clipped[2:] - clipped[:2]).prod() / max((box[2:] - box[:2]).prod(), 1e-6))
 
 
-def _clip(box: Array, camera: Camera) -> Array:
+def clip(box: Array, camera: Camera) -> Array:
     return np.clip(box, 0, np.tile(camera.size, 2) - 1)
 
 
-def _traced(actor: _Actor, camera: Camera) -> _Layer:
+def trace_actor(actor: Actor, camera: Camera) -> Layer:
     quadrics = render.to_quadrics(actor.solids, camera)
     inverse_depth, number = render.trace(quadrics, camera)
     own = number >= 0
     if actor.solids.furniture.any():
         own &= ~actor.solids.furniture[number]
-    return _Layer(actor, quadrics, inverse_depth, number, own, int(np.count_nonzero(own)))
+    return Layer(actor, quadrics, inverse_depth, number, own, int(np.count_nonzero(own)))
 
 
-def _merge(layers: list[_Layer]) -> NDArray[np.int8]:
+def nearest_layer(layers: list[Layer]) -> NDArray[np.int8]:
     """(H, W) index of the layer seen at each traced pixel, -1 for the background."""
     nearest = np.zeros_like(layers[0].inverse_depth)
     seen = np.full(nearest.shape, -1, np.int8)
@@ -215,16 +215,20 @@ def _merge(layers: list[_Layer]) -> NDArray[np.int8]:
     return seen
 
 
-def _visibility(layer: _Layer, mine: NDArray[np.bool_], camera: Camera) -> tuple[Array, NDArray[np.int64]]:
-    """Points (135, 2) px and flags: 2 where, within one traced pixel, the person's own surface is seen and lies no farther before
-    the point than its joint is thick; 1 where something else or another part of the body is in front; 0 outside the image."""
+def _visibility(layer: Layer, mine: NDArray[np.bool_], camera: Camera) -> tuple[Array, NDArray[np.int64]]:
+    """Points (135, 2) px and flags (135,).
+
+    2: within one traced px the person's own surface is seen, no farther before the point than its joint is thick;
+    1: something else or another part of the body is in front; 0: outside the image.
+    """
     assert layer.actor.points is not None
     projected = camera.project(layer.actor.points)
     xy, depth = projected[:, :2], projected[:, 2]
     inside = ((xy >= 0) & (xy <= np.array(camera.size) - 1)).all(1) & (depth > render.NEAR)
     at = np.rint((xy + 0.5) * SUPERSAMPLING - 0.5)
     at = np.clip(np.where(inside[:, None], at, 0), 1, np.array(camera.size) * SUPERSAMPLING - 2).astype(int)
-    most = 1.0 / np.maximum(depth - anatomy.RADII * layer.actor.thickness, render.NEAR)  # largest inverse depth
+    # the inverse depth that a surface before the point may have at most
+    most = 1.0 / np.maximum(depth - mannequin_points.RADII * layer.actor.thickness, render.NEAR)
     steps = np.arange(-1, 2)
     y, x = at[:, 1, None, None] + steps[:, None], at[:, 0, None, None] + steps
     shown = (mine[y, x] & (layer.inverse_depth[y, x] <= most[:, None, None])).any((1, 2))
@@ -232,11 +236,11 @@ def _visibility(layer: _Layer, mine: NDArray[np.bool_], camera: Camera) -> tuple
     return np.where(inside[:, None], xy, 0.0), flags
 
 
-def _describe(layer: _Layer, mine: NDArray[np.bool_], camera: Camera) -> Person:
+def describe(layer: Layer, mine: NDArray[np.bool_], camera: Camera) -> Person:
     points, flags = _visibility(layer, mine, camera)
-    x0, y0, x1, y1 = (float(value) for value in _clip(layer.actor.box, camera))
+    x0, y0, x1, y1 = (float(value) for value in clip(layer.actor.box, camera))
     area = float(np.count_nonzero(mine)) / SUPERSAMPLING**2
-    cut = bool((_clip(layer.actor.box, camera) != layer.actor.box).any())
+    cut = bool((clip(layer.actor.box, camera) != layer.actor.box).any())
     return Person(points, flags, (x0, y0, x1 - x0, y1 - y0), area, view_of(layer.actor.yaw), cut)
 
 
@@ -262,10 +266,7 @@ def _backdrop(rng: np.random.Generator, level: str, camera: Camera) -> tuple[Ima
 
 def _clutter(rng: np.random.Generator, canvas: Image, near: list[Array], level: str) -> None:
     h, w = canvas.shape[:2]
-    if level == "easy":
-        color = near[rng.integers(2)] + rng.uniform(-35, 35, 3)
-    else:
-        color = rng.uniform(0, 255, 3)
+    color = near[rng.integers(2)] + rng.uniform(-35, 35, 3) if level == "easy" else rng.uniform(0, 255, 3)
     paint = tuple(float(v) for v in np.clip(color, 0, 255))
     x, y = int(rng.integers(0, w)), int(rng.integers(0, h))
     a, b = (int(v) for v in rng.integers(6, max(w, h) // 4, 2))
@@ -285,7 +286,7 @@ def _clutter(rng: np.random.Generator, canvas: Image, near: list[Array], level: 
         )
 
 
-def _furniture(rng: np.random.Generator, camera: Camera) -> list[_Actor]:
+def _furniture(rng: np.random.Generator, camera: Camera) -> list[Actor]:
     """Poles, round tables and bushes in front of or among the people, or nothing."""
     parts = Parts(furniture=True)
     for _ in range(rng.integers(0, 4)):
@@ -293,34 +294,34 @@ def _furniture(rng: np.random.Generator, camera: Camera) -> list[_Actor]:
         at = np.array([rng.uniform(-0.6, 0.6) * camera.size[0] / camera.focal * depth, 0.0, -depth])
         place, kind = Frame(np.eye(3), at), rng.integers(3)
         if kind == 0:
-            parts.limb(at, at + (0, 3.0, 0), (rng.uniform(0.03, 0.09), 0.04), color)
+            parts.limb(at, np.add(at, (0, 3.0, 0)), (rng.uniform(0.03, 0.09), 0.04), color)
         elif kind == 1:
             top = rng.uniform(0.5, 0.9)
-            parts.limb(at, at + (0, top, 0), (0.06, 0.05), color)
+            parts.limb(at, np.add(at, (0, top, 0)), (0.06, 0.05), color)
             parts.ball(place, (0, top, 0), (rng.uniform(0.3, 0.6), 0.03, 0.4), color)
         else:
             for _ in range(6):
                 parts.ball(
                     place,
-                    rng.uniform(-0.25, 0.25, 3) + (0, 0.3, 0),
+                    np.add(rng.uniform(-0.25, 0.25, 3), (0, 0.3, 0)),
                     rng.uniform(0.1, 0.25, 3),
                     color * rng.uniform(0.7, 1.1),
                 )
-    return [_Actor(parts.solids(), np.zeros(4))] if parts.balls or parts.limbs else []
+    return [Actor(parts.solids(), np.zeros(4))] if parts.balls or parts.limbs else []
 
 
 def _cast(
     rng: np.random.Generator, level: str, camera: Camera, backdrop: list[Array]
-) -> tuple[list[_Layer], NDArray[np.int8]]:
-    """Traced people and furniture without those of whom too little is seen, and which layer is nearest at each pixel."""
-    actors: list[_Actor] = []
+) -> tuple[list[Layer], NDArray[np.int8]]:
+    """Traced people (without those of whom too little is seen) and furniture, and the nearest layer at each pixel."""
+    actors: list[Actor] = []
     for _ in range(1 + int(rng.choice(6, p=COUNT_SHARES[level]))):
         actors.append(_place(rng, level, camera, backdrop, [actor.box for actor in actors]))
     if level == "hard":
         actors += _furniture(rng, camera)
-    layers = [_traced(actor, camera) for actor in actors]
+    layers = [trace_actor(actor, camera) for actor in actors]
     while True:
-        seen = _merge(layers)
+        seen = nearest_layer(layers)
         shares = [
             _shown_share(layer, seen == index) if layer.actor.points is not None else 1.0
             for index, layer in enumerate(layers)
@@ -332,7 +333,7 @@ def _cast(
             return [], seen
 
 
-def _shown_share(layer: _Layer, nearest: NDArray[np.bool_]) -> float:
+def _shown_share(layer: Layer, nearest: NDArray[np.bool_]) -> float:
     """Share of a person's silhouette that is seen; 0 for a sliver that nobody would label."""
     shown = int(np.count_nonzero(layer.own & nearest))
     return shown / layer.silhouette if shown > LEAST_AREA * SUPERSAMPLING**2 else 0.0
@@ -357,11 +358,11 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
             layer.quadrics, camera, layer.inverse_depth, np.where(nearest, layer.number, np.int16(-1)), traced, lamp
         )
         if layer.actor.points is not None:
-            persons.append(_describe(layer, layer.own & nearest, camera))
+            persons.append(describe(layer, layer.own & nearest, camera))
     return Scene(_exposed(rng, level, cv2.resize(traced, size, interpolation=cv2.INTER_AREA)), persons)
 
 
-def _shadows(canvas: Image, layers: list[_Layer], camera: Camera) -> None:
+def _shadows(canvas: Image, layers: list[Layer], camera: Camera) -> None:
     """Darken the ground beneath ankles, knees and hips that are near it."""
     light = np.full(canvas.shape[:2], 255, np.uint8)
     for layer in layers:

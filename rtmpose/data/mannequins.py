@@ -1,8 +1,8 @@
 """Mannequins in the raw layouts of COCO, AI Challenger and COCO-WholeBody, so that everything runs without a download.
 
-`render_dataset` draws articulated people (see `mannequin_body`, `mannequin_render` and `mannequin_scene`) and writes exactly the
-files that the real data sets have. An image depends on the seed, the layout, the level, its split and its index alone, never on
-the number of processes.
+`render_dataset` draws articulated people (`mannequin_body`, `mannequin_points`, `mannequin_render`, `mannequin_scene`)
+and writes exactly the files that the real data sets have. An image depends on the seed, the layout, the level, its
+split and its index alone, never on the number of processes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from rtmpose.config import UserError, write_atomic
-from rtmpose.data import mannequin_body, mannequin_render, mannequin_scene
-from rtmpose.data.mannequin_body import AIC14, COCO17, Array
+from rtmpose.data import mannequin_body, mannequin_points, mannequin_render, mannequin_scene
+from rtmpose.data.mannequin_body import Array
+from rtmpose.data.mannequin_points import AIC14, COCO17
 from rtmpose.data.mannequin_scene import Person, render_scene
+from rtmpose.skeleton import load_skeleton
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92
@@ -36,25 +39,6 @@ SPLITS = ("train", "val")
 OCCLUSION_BINS = (0.0, 0.1, 0.25, 0.5, 1.0)
 # ids of a second split start here, so that they are unique across splits as COCO's are
 FIRST_IDS = {"train": 1, "val": 1_000_001}
-COCO_NAMES = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
-).split()
-COCO_LIMBS = [
-    [16, 14],
-    [14, 12],
-    [17, 15],
-    [15, 13],
-    [12, 13],
-    [6, 12],
-    [7, 13],
-    [6, 7],
-    [6, 8],
-    [7, 9],
-    [8, 10],
-    [9, 11],
-]
-COCO_LIMBS += [[2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]
 WHOLEBODY_PARTS = {"foot": (17, 23), "face": (23, 91), "lefthand": (91, 112), "righthand": (112, 133)}
 
 
@@ -104,10 +88,10 @@ def render_dataset(
     """Render mannequins into `root` in the raw layout of a real data set and say what came out.
 
     Args:
-        root: folder of the data set. It is ours when it is missing, empty, or holds `mannequins.json`; there only files that
-            an earlier call wrote are replaced, any other file stays. With the same parameters nothing is done.
+        root: folder of the data set. It is ours when it is missing, empty, or holds `mannequins.json`; there only files
+            that an earlier call wrote are replaced, any other file stays. With the same parameters nothing is done.
         layout: "coco17", "aic" or "coco_wholebody".
-        level: "easy" (mostly front and side views, calm backgrounds) or "hard" (all views, clutter, furniture, occlusion).
+        level: "easy" (mostly front and side views, calm backgrounds) or "hard" (all views, clutter, occlusion).
         images: number of images per split, "train" and "val".
         size: (w, h) of the images in px.
         seed: of everything random.
@@ -115,11 +99,11 @@ def render_dataset(
         progress: called with (images done, images in all).
 
     Returns:
-        per split: images, persons, people_per_image, views, occlusion (histogram of the share of labelled points that are
-        hidden) and truncated (share of the persons cut by the image's border).
+        per split: images, persons, people_per_image, views, occlusion (histogram of the share of a person's labelled
+        points that are hidden) and truncated (share of the persons cut by the image's border).
 
-    Boxes are the extent of a person's whole silhouette clipped to the image, hidden parts included; `area` is the number of
-    px of the silhouette that are seen, as COCO's segmentation area is.
+    Boxes are the extent of a person's whole silhouette clipped to the image, hidden parts included; `area` is the
+    number of px of the silhouette that are seen, as COCO's segmentation area is.
 
     Raises:
         UserError: unknown layout, level or split, impossible numbers, or a folder with files that are not ours.
@@ -151,7 +135,7 @@ def _checked(layout: str, level: str, images: Mapping[str, int], size: tuple[int
         raise UserError(
             f"mannequins: size={tuple(size)}, seed={seed}; the size must be at least 64 px and the seed ≥ 0"
         )
-    modules = (mannequin_body, mannequin_render, mannequin_scene)
+    modules = (mannequin_body, mannequin_points, mannequin_render, mannequin_scene)
     sources = [Path(str(module.__file__)).read_bytes() for module in modules] + [Path(__file__).read_bytes()]
     code = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
     wanted = {split: int(images[split]) for split in SPLITS if images.get(split, 0) > 0}
@@ -176,14 +160,14 @@ def _read_marker(root: Path) -> dict[str, Any] | None:
 
 
 def _publish(temporary: Path, root: Path, marker: Mapping[str, Any] | None, content: dict[str, Any]) -> None:
-    """Move the finished files from `temporary` into `root`, in place of those listed in its marker; other files stay."""
+    """Move the finished files from `temporary` into `root`, in place of those its marker lists; other files stay."""
     new = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if path.is_file())
     old = set(marker.get("files", [])) if marker is not None else set()
     for name in new:
         if name not in old and (root / name).exists():
             raise UserError(f"{root / name}: is not ours and would be overwritten; move it elsewhere")
     root.mkdir(parents=True, exist_ok=True)
-    # from here to the end the folder is marked as ours but unfinished, so that an interruption is repaired by the next call
+    # until the end the folder is marked as ours but unfinished: the next call repairs an interruption
     write_atomic(root / MARKER, json.dumps({"finished": False, "files": sorted(old | set(new))}))
     for name in sorted(old - set(new)):
         (root / name).unlink(missing_ok=True)
@@ -266,7 +250,7 @@ def _occluded(person: Person, chosen: Iterable[int]) -> float:
     return float((flags == 1).sum() / max((flags > 0).sum(), 1))
 
 
-def _triples(points: Array, visible: Array) -> list[float]:
+def _triples(points: Array, visible: NDArray[np.int64]) -> list[float]:
     rounded = np.round(points, 2)
     return [value for (x, y), v in zip(rounded.tolist(), visible.tolist(), strict=True) for value in (x, y, int(v))]
 
@@ -305,7 +289,7 @@ def _wholebody_person(person: Person) -> dict[str, Any]:
 
 
 def _aic_person(person: Person) -> dict[str, Any]:
-    """AI Challenger's corner box and 14 points: flag 1 seen, 2 hidden, 3 not labelled with coordinates 0, all integers."""
+    """AI Challenger's corner box and 14 points, all integers: flag 1 seen, 2 hidden, 3 not labelled at (0, 0)."""
     x, y, w, h = person.box
     keypoints: list[int] = []
     for (px, py), flag in zip(person.points[list(AIC14)].tolist(), person.visible[list(AIC14)].tolist(), strict=True):
@@ -328,7 +312,9 @@ def _write_coco(folder: Path, split: str, parameters: _Parameters, drawn: list[_
         )
         for number, annotation in enumerate(result.annotations):
             annotations.append({"id": image_id * 10 + number, "image_id": image_id, **annotation})
-    person = {"supercategory": "person", "id": 1, "name": "person", "keypoints": COCO_NAMES, "skeleton": COCO_LIMBS}
+    skeleton = load_skeleton("coco17")
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]
+    person = {"supercategory": "person", "id": 1, "name": "person", "keypoints": skeleton.names, "skeleton": limbs}
     content = {
         "info": {
             "description": f"mannequins, {parameters.level}, seed {parameters.seed}",

@@ -261,7 +261,8 @@ def _write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> d
     bytes.
     """
     with path.open("wb") as file:
-        writer = TarWriter(file, user="", group="", mode=0o644, mtime=0.0, encoder=False)
+        # mtime as an integer: a float would add an extended header of 1 kB to every member
+        writer = TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False)
         for key, members in samples:
             writer.write({"__key__": key, **members})
         writer.close()

@@ -1,8 +1,8 @@
 """Latency of an exported model in several runtimes on this machine, and how far each is from PyTorch in fp32.
 
 Each runtime × thread count lives in a process of its own, started with that many threads, so a count holds from the
-process's first moment. All processes stay up and take turns in short rounds, so that whatever else the machine does hits
-every configuration alike; the share of CPU time per wall time is reported, which shows whether a thread count held.
+process's first moment. All processes stay up and take turns in short rounds, so that whatever else the machine does
+hits every configuration alike; CPU time per wall time is reported, which shows whether a thread count held.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from rtmpose.config import Precision, Strict, UserError, data_file, parse, read_yaml
+from rtmpose.config import Precision, Strict, UserError, data_file, parse, read_yaml, setup_environment
 from rtmpose.deploy.runtimes import (
     Infer,
     ModelFiles,
@@ -34,6 +34,7 @@ from rtmpose.deploy.runtimes import (
     cpu_name,
     open_session,
 )
+from rtmpose.deploy.runtimes.onnxruntime import read_card
 
 ANSWER_TIMEOUT = 300.0  # seconds a worker may take for one answer before it counts as hung
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -57,7 +58,7 @@ class Budget(Strict):
 
 
 class Target(Strict):
-    """A `deploy_targets/*.yaml`: hardware, runtimes × precisions to try, batch sizes, thread counts, how long, budgets."""
+    """A `deploy_targets/*.yaml`: hardware, runtimes × precisions to try, batch sizes, threads, how long, budgets."""
 
     name: str
     hardware: str
@@ -75,6 +76,9 @@ class Target(Strict):
     def thread_counts(self) -> tuple[int, ...]:
         """Thread counts on this machine, each once: `all` is every core this process may use."""
         return tuple(dict.fromkeys(_threads(count) for count in self.threads))
+
+
+Workers = dict[tuple[RuntimeName, int], Connection]
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,11 @@ def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]
     """
     if platform.machine() != target.architecture:
         raise UserError(f"target {target.name}: is for {target.architecture}, this machine is {platform.machine()}")
+    read_card(files.onnx)  # a damaged file is the user's to mend, not a reason to skip every configuration
     images = np.resize(images, (max(*target.batch_sizes, len(images)), *images.shape[1:]))
     started, load = time.time(), os.getloadavg()[0]
-    with _workers(target, files) as workers:
-        cells, skipped = _prepare(target, workers, images)
+    with _workers(target, files, images) as workers:
+        cells, skipped = _prepare(target, workers)
         _measure(target, workers, cells)
     if not cells:
         raise UserError(f"target {target.name}: nothing could be measured; {skipped[0]}")
@@ -185,16 +190,17 @@ def _short(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _workers(target: Target, files: ModelFiles) -> Iterator[dict[tuple[RuntimeName, int], Connection]]:
+def _workers(target: Target, files: ModelFiles, images: np.ndarray) -> Iterator[Workers]:
     """One process per runtime and thread count; all are gone when the block is left, however it is left."""
     context = multiprocessing.get_context("spawn")
-    pipes: dict[tuple[RuntimeName, int], Connection] = {}
+    pipes: Workers = {}
     processes = []
     try:
         for runtime in target.runtimes:
             for threads in target.thread_counts():
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, runtime.name, files, threads), daemon=True)
+                arguments = (theirs, runtime.name, files, threads, images)
+                process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # else a worker's death would not be seen as the end of its pipe
                 processes.append(process)
@@ -206,9 +212,7 @@ def _workers(target: Target, files: ModelFiles) -> Iterator[dict[tuple[RuntimeNa
             process.join()
 
 
-def _prepare(
-    target: Target, workers: dict[tuple[RuntimeName, int], Connection], images: np.ndarray
-) -> tuple[dict[Cell, Measurement], list[str]]:
+def _prepare(target: Target, workers: Workers) -> tuple[dict[Cell, Measurement], list[str]]:
     """Load and warm up every configuration, all workers at once; those that cannot run give a reason instead."""
     asked: list[Cell] = []
     skipped: list[str] = []
@@ -216,9 +220,9 @@ def _prepare(
         for threads in target.thread_counts():
             for precision in runtime.precisions:
                 asked += [Cell(runtime.name, precision, threads, batch) for batch in target.batch_sizes]
-    for cell in asked:
+    for cell in asked:  # requests are small: a large one would wait for a worker that waits for its answer to be read
         with suppress(OSError):  # a worker that died already is noticed, and named, when its answer is read
-            workers[cell.runtime, cell.threads].send(("load", cell, images, target.warmup))
+            workers[cell.runtime, cell.threads].send(("load", cell, target.warmup))
     cells: dict[Cell, Measurement] = {}
     for cell in asked:
         answer = _answer(workers[cell.runtime, cell.threads])
@@ -229,9 +233,7 @@ def _prepare(
     return cells, skipped
 
 
-def _measure(
-    target: Target, workers: dict[tuple[RuntimeName, int], Connection], cells: dict[Cell, Measurement]
-) -> None:
+def _measure(target: Target, workers: Workers, cells: dict[Cell, Measurement]) -> None:
     """All configurations take turns, in a new order each round (seeded: the order itself is no source of noise)."""
     order = list(cells)
     seconds, repeats = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
@@ -259,11 +261,12 @@ def _answer(connection: Connection) -> Any:
         return "its process died"
 
 
-def _work(connection: Connection, runtime: RuntimeName, files: ModelFiles, threads: int) -> None:
+def _work(connection: Connection, runtime: RuntimeName, files: ModelFiles, threads: int, images: np.ndarray) -> None:
     """A worker process: load and time configurations on request until it is ended."""
+    setup_environment()
     # Before the runtime is imported: OpenMP and BLAS read these once.
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    sessions: dict[Cell, tuple[Infer, np.ndarray]] = {}
+    sessions: dict[Cell, Infer] = {}
     while True:
         try:
             command, cell, *arguments = connection.recv()
@@ -271,12 +274,10 @@ def _work(connection: Connection, runtime: RuntimeName, files: ModelFiles, threa
             return
         try:
             if command == "load":
-                images, warmup = arguments
-                infer = open_session(runtime, files, cell.precision, threads, cell.batch)
-                sessions[cell] = (infer, images[: cell.batch])
-                connection.send(_load(infer, images, cell.batch, warmup))
+                sessions[cell] = open_session(runtime, files, cell.precision, threads, cell.batch)
+                connection.send(_load(sessions[cell], images, cell.batch, *arguments))
             else:
-                connection.send(_time(*sessions[cell], *arguments))
+                connection.send(_time(sessions[cell], images[: cell.batch], *arguments))
         except NotPossible as reason:
             connection.send(str(reason))
         except Exception as error:  # reported as the reason why this configuration is left out
@@ -298,7 +299,7 @@ def _load(infer: Infer, images: np.ndarray, batch: int, warmup: int) -> tuple[np
 
 def _time(infer: Infer, images: np.ndarray, seconds: float, repeats: int) -> tuple[list[float], float, float]:
     """ms of each call, during at least `seconds` and at least `repeats` calls; CPU and wall seconds in all."""
-    milliseconds = []
+    milliseconds: list[float] = []
     cpu, start = time.process_time(), time.perf_counter()
     now = start
     while now - start < seconds or len(milliseconds) < repeats:

@@ -49,6 +49,7 @@ def export_onnx(
                 opset_version=opset,
                 dynamo=True,
             )
+        assert program is not None
         exported = program.model_proto
         _strip(exported)
         onnx.helper.set_model_props(exported, card.properties() if card else {})

@@ -47,8 +47,11 @@ class ModelCard:
         missing = [field.name for field in fields(cls) if PREFIX + field.name not in properties]
         if missing:
             raise UserError(f"{path}: metadata has no '{PREFIX}{missing[0]}'; export the model again with this product")
-        values = {field.name: json.loads(properties[PREFIX + field.name]) for field in fields(cls)}
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            value = json.loads(properties[PREFIX + field.name])
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
 
     def properties(self) -> dict[str, str]:
         """The card as ONNX metadata properties."""

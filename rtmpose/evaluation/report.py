@@ -90,7 +90,9 @@ def draw_skeleton(image: Canvas, points: NDArray[np.floating], shown: NDArray[np
             colour = OUTLINE if outline else _limb_colour(sides[a], sides[b])
             _line(image, points[a], points[b], colour, width + extra)
         for index in np.flatnonzero(shown):
-            _dot(image, points[index], OUTLINE if outline else sides[index], width * 1.1 + extra / 2)
+            _dot(image, points[index], OUTLINE if outline else sides[index], width * 1.2 + extra / 2)
+    for index in np.flatnonzero(shown):
+        _dot(image, points[index], PAPER, width * 0.55)
 
 
 def _side(name: str) -> Colour:

@@ -109,12 +109,12 @@ class Mix:
 
 
 def read_mix(path: Path) -> Mix:
-    """The receipt that the stage `mix` writes; folders are relative to the current one."""
+    """The receipt that the stage `mix` writes; its folders, relative to the current one, become absolute."""
     content = read_json(path)
     try:
-        train = tuple(MixEntry(Path(entry["dir"]), entry["repeat"]) for entry in content["train"])
-        tune = [Path(entry["dir"]) for entry in content["tune"]]
-        val = {entry["dataset"]: Path(entry["dir"]) for entry in content["val"]}
+        train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
+        tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
+        val = {entry["dataset"]: Path(entry["dir"]).resolve() for entry in content["val"]}
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
     if not train or not tune:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-WIDTH = 256  # channels of every deconvolution
 
-
-def _upsample(inputs: int) -> tuple[nn.Module, ...]:
-    """Twice the height and width, `WIDTH` channels."""
-    return nn.ConvTranspose2d(inputs, WIDTH, 4, 2, 1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU(inplace=True)
+def _upsample(inputs: int, width: int) -> tuple[nn.Module, ...]:
+    """Twice the height and width of the map, `width` channels."""
+    return nn.ConvTranspose2d(inputs, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
 
 
 class HeatmapHead(nn.Module):
-    """(N, C, H/32, W/32) features -> heatmaps (N, K, H/4, W/4)."""
+    """(N, C, H/32, W/32) features -> heatmaps (N, K, H/4, W/4); `width` channels in every deconvolution."""
 
-    def __init__(self, channels: int, num_keypoints: int) -> None:
+    def __init__(self, channels: int, num_keypoints: int, width: int = 256) -> None:
         super().__init__()
-        self.deconv_layers = nn.Sequential(*_upsample(channels), *_upsample(WIDTH), *_upsample(WIDTH))
-        self.final_layer = nn.Conv2d(WIDTH, num_keypoints, 1)
+        layers = (*_upsample(channels, width), *_upsample(width, width), *_upsample(width, width))
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(width, num_keypoints, 1)
         self.apply(_initialise)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -43,13 +43,14 @@ def build_pose_net(
     """An RTMPose network with fresh weights (RTMPose section 3; the sizes t, s, m, l, x of its Table 6).
 
     Forward takes RGB normalised float images (N, 3, H, W), (W, H) = `input_size` in px, and returns the SimCC logits
-    (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `kernel`, `hidden` and `gau` are
-    the ablations of the SimCC head; the heatmap head has none. Raises `UserError` for values that make no network.
+    (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the head's width (the
+    channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of the SimCC head. Raises
+    `UserError` for values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
     features = CSPNeXt(SIZES[size])
     if head == "heatmap":
-        return PoseNet(features, HeatmapHead(features.channels, num_keypoints), num_keypoints, input_size)
+        return PoseNet(features, HeatmapHead(features.channels, num_keypoints, hidden), num_keypoints, input_size)
     simcc = SimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, hidden, gau)
     return PoseNet(features, simcc, num_keypoints, input_size)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -100,7 +100,7 @@ def _size(size: Sequence[int]) -> tuple[int, int]:
 
 
 def _sigma(sigma: float | Sequence[float]) -> tuple[float, float]:
-    pair = tuple(sigma) if isinstance(sigma, Sequence) else (sigma, sigma)
+    pair = tuple(sigma) if isinstance(sigma, Iterable) else (sigma, sigma)
     if len(pair) != 2 or not all(math.isfinite(value) and value > 0 for value in pair):
         raise UserError(f"SimCC: sigma must be > 0, one number or one for each of x and y, got {sigma}")
     return float(pair[0]), float(pair[1])

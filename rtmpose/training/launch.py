@@ -37,6 +37,8 @@ TRAINING_CODE = (
     "training", "models", "targets", "losses.py", "geometry.py", "skeleton.py", "data/stream.py", "data/augment.py",
 )
 
+MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,7 +46,7 @@ class Job:
 
     stage: str  # "pretrain" or "finetune"
     params: Params
-    mix: Path
+    mix: Mix
     store: Path
     run_id: str
     tracking_uri: str
@@ -63,9 +65,9 @@ def build_task(job: Job) -> Task:
     torch.manual_seed(params.seed)
     points = load_skeleton(job.train.skeleton).num_keypoints
     head = "heatmap" if job.stage == "pretrain" else "simcc"
+    hidden = params.pretrain.hidden if job.stage == "pretrain" else model.hidden
     net = build_pose_net(
-        model.size, head, points, params.input_size, backbone=model.backbone, kernel=model.kernel, hidden=model.hidden,
-        gau=model.gau,
+        model.size, head, points, params.input_size, backbone=model.backbone, kernel=model.kernel, hidden=hidden, gau=model.gau
     )
     if job.init is not None:
         load_weights(net, job.init, prefix="backbone.")
@@ -83,14 +85,14 @@ def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank
     )
 
 
-def tuning_ap(job: Job, task: Task, mix: Mix, device: torch.device) -> Callable[[nn.Module], dict[str, float]]:
+def tuning_ap(job: Job, task: Task, device: torch.device) -> Callable[[nn.Module], dict[str, float]]:
     """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ."""
 
     params, skeleton = job.params, load_skeleton(job.params.skeleton)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         judge = Evaluator(model, task.codec, skeleton, params.evaluate, params.hardware.precision, device).without_flip()
-        figures, _, _ = judge.shards(mix.tune)
+        figures, _, _ = judge.shards(job.mix.tune)
         return {key: figures[key] for key in ("AP", "AP50", "AP75", "AR")}
 
     return evaluate
@@ -112,10 +114,18 @@ def reporter(job: Job, store: Store) -> Callable[[dict[str, Any]], None]:
 
 
 def worker(config: dict[str, Any]) -> None:
-    """What runs in each Ray Train worker."""
+    """What runs in each Ray Train worker; a user's mistake is left for the driver to say, not retried."""
+    job: Job = config["job"]
+    try:
+        run_rank(job)
+    except UserError as error:
+        write_atomic(job.store / MISTAKE, str(error))
+
+
+def run_rank(job: Job) -> None:
+    """One rank's part of the run, resumed from the store."""
     import ray.train
 
-    job: Job = config["job"]
     setup_environment()
     os.environ["MLFLOW_TRACKING_URI"] = job.tracking_uri
     context = ray.train.get_context()
@@ -124,12 +134,12 @@ def worker(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
-    mix, store, task = read_mix(job.mix), Store(job.store), build_task(job)
+    store, task = Store(job.store), build_task(job)
     stream = open_stream(
-        job.params, job.train, mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
+        job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
     )
     Run(
-        task, stream, store, params=job.train, model_params=job.params.model, evaluate=tuning_ap(job, task, mix, device),
+        task, stream, store, params=job.train, model_params=job.params.model, evaluate=tuning_ap(job, task, device),
         report=reporter(job, store), epoch_done=ray.train.report, device=device, precision=hardware.precision,
         rank=context.get_world_rank(), world=context.get_world_size(),
     ).train()
@@ -175,6 +185,11 @@ def launch(job: Job) -> None:
             ),
         )
         trainer.fit()
+    mistake = job.store / MISTAKE
+    if mistake.exists():
+        text = mistake.read_text()
+        mistake.unlink()
+        raise UserError(text)
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
@@ -256,7 +271,7 @@ def run_stage(
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump() | {"tau": tau, "sigma": sigma})
     job = Job(
-        stage, params, mix.resolve(), store.folder, run_id, registry.tracking_uri(), init.resolve() if init else None,
+        stage, params, read_mix(mix), store.folder, run_id, registry.tracking_uri(), init.resolve() if init else None,
         tau, sigma,
     )
     launch(job)
@@ -290,7 +305,8 @@ def conclude(job: Job, store: Store, name: str, weights: Path, receipt: Path) ->
 def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -> dict[str, Any]:
     """What `pretrain.enabled: false` hands on: a network with `init`'s backbone, or as initialised."""
     torch.manual_seed(params.seed)
-    net = build_pose_net(params.model.size, "heatmap", load_skeleton(params.pretrain.skeleton).num_keypoints, params.input_size)
+    points = load_skeleton(params.pretrain.skeleton).num_keypoints
+    net = build_pose_net(params.model.size, "heatmap", points, params.input_size, hidden=params.pretrain.hidden)
     if init is not None:
         load_weights(net, init, prefix="backbone.")
     buffer = io.BytesIO()

@@ -89,7 +89,7 @@ def run_trials(params: Params, mix: Path, init: Path) -> list[dict[str, Any]]:
     )
     with tempfile.TemporaryDirectory(prefix="rtmpose-search-") as folder:
         base = Job(
-            "finetune", params, mix.resolve(), Path(folder), run_id, registry.tracking_uri(), init.resolve(),
+            "finetune", params, read_mix(mix), Path(folder), run_id, registry.tracking_uri(), init.resolve(),
             params.finetune.tau, sigma_pair(codec),
         )
         warm = warm_up(base, Path(folder) / "warm.pt")
@@ -119,8 +119,7 @@ def batches(stream: TrainStream, augment: AugmentConfig, steps: int) -> Iterator
 def updates(job: Job, task: Task, steps: int, *, seed: int, decay: bool) -> Iterator[tuple[int, Updater]]:
     """Train `task` for `steps` updates in this process, yielding after each; the second half decays the rate if asked."""
     params, train = job.params, job.train
-    mix = read_mix(job.mix)
-    stream = open_stream(params.model_copy(update={"seed": seed}), train, mix, udp=task.codec.udp)
+    stream = open_stream(params.model_copy(update={"seed": seed}), train, job.mix, udp=task.codec.udp)
     task.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task.model.train()
     optim = train.optim.model_copy(update={"warmup_steps": min(train.optim.warmup_steps, max(steps // 4, 1))})
@@ -156,7 +155,7 @@ def trial(config: dict[str, Any], job: Job, warm: Path) -> None:
     assert len(sigma) == 2
     task = build_task(replace(job, tau=config["tau"], sigma=sigma, init=None))
     load_weights(task.model, warm)
-    evaluate = tuning_ap(job, task, read_mix(job.mix), torch.device("cpu"))
+    evaluate = tuning_ap(job, task, torch.device("cpu"))
     every = max(search.trial_steps // search.reports, 1)
     for step, updater in updates(job, task, search.trial_steps, seed=params.seed + 1 + config["seed"], decay=True):
         last = step == search.trial_steps

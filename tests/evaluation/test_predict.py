@@ -13,7 +13,7 @@ from rtmpose.config import UserError
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.evaluation.predict import Pose, clip_box, mean_pose, mean_pose_predictions, pose_score, predict, to_results
 from rtmpose.models import build_pose_net
-from rtmpose.skeleton import load_skeleton
+from rtmpose.skeleton import Skeleton, load_skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from tests.support import assert_golden, det_input, det_tensor, golden, realdata
 
@@ -54,20 +54,14 @@ def test_flip_test_equals_the_reference(case: tuple[nn.Module, Any, dict[str, np
     assert list(COCO17.flip) == reference["flip_indices"].tolist()
     if isinstance(merged, Tensor):
         difference = np.abs(merged[:1].numpy() - reference["merged_heatmaps"]).max()
-        assert difference < 1e-5 * np.abs(reference["merged_heatmaps"]).max()
+        assert difference < 1e-4 * np.abs(reference["merged_heatmaps"]).max()
     else:
         for axis, output in zip("xy", merged, strict=True):
             assert_golden(output[:1], reference[f"merged_simcc_{axis}"])
     for outputs, kind in ((plain, "noflip"), (merged, "flip")):
         keypoints, scores = codec.decode(outputs)
-        close_points(keypoints.numpy(), reference[f"decode_{kind}_kpts"])
+        np.testing.assert_allclose(keypoints, reference[f"decode_{kind}_kpts"], atol=0.05)
         np.testing.assert_allclose(scores, reference[f"decode_{kind}_scores"], rtol=1e-4)
-
-
-def close_points(actual: np.ndarray, expected: np.ndarray, tolerance: float = 0.01) -> None:
-    """SimCC bins must be the same ones; the heatmaps of formula weights are noise that the Newton step amplifies."""
-    difference = np.abs(actual - expected).max(-1)
-    assert difference.max() < tolerance, difference
 
 
 @pytest.mark.parametrize("flip_test", [True, False])
@@ -83,11 +77,14 @@ def test_end_to_end_on_a_photograph_equals_the_reference(
     results = predict(model, codec, [photo], boxes, COCO17, batch_size=2, flip_test=flip_test, nms="none")
     actual = np.array([result["keypoints"] for result in results]).reshape(3, 17, 3)
     kind = f"e2e_flip{int(flip_test)}"
-    print(np.abs(actual[..., :2] - reference[f"{kind}_kpts"]).max(), np.abs(actual[..., 2] - reference[f"{kind}_scores"]).max())
+    np.testing.assert_allclose(actual[..., 2], reference[f"{kind}_scores"], rtol=5e-3)
+    # Another OpenCV warps a few pixels by a grey level or two, which tips the few bins that are nearly tied.
+    same = np.abs(actual[..., :2] - reference[f"{kind}_kpts"]) < 0.1
+    assert same.mean() >= 0.97, f"{(~same).sum()} of {same.size} coordinates differ"
 
 
 class Bright(nn.Module):
-    """Finds the brightest pixel of each of the three colours, anywhere in the crop; a stand-in that needs no training."""
+    """Finds the brightest pixel of each of the three colours in the crop: a stand-in that needs no training."""
 
     def __init__(self, codec: Codec, points: int = 3) -> None:
         super().__init__()
@@ -99,15 +96,19 @@ class Bright(nn.Module):
     def forward(self, images: Tensor) -> Any:
         self.batches.append(len(images))
         self.modes.append(self.training)
-        maps = images[:, [0, 1, 2, 0][: self.points]]  # (B, points, H, W)
+        maps = (images + 2.2).clamp_min(0)[:, [0, 1, 2, 0][: self.points]]  # (B, points, H, W), black is 0
         if isinstance(self.codec, UDPHeatmap):
-            return nn.functional.avg_pool2d(maps, 4)
+            size = (images.shape[2] // 4, images.shape[3] // 4)
+            return nn.functional.interpolate(maps, size, mode="bilinear", align_corners=True)
         x, y = maps.amax(-2).repeat_interleave(2, -1), maps.amax(-1).repeat_interleave(2, -1)
         return x, y
 
 
 # Green and blue are a mirrored pair.
-COLOURS = SimpleNamespace(num_keypoints=3, flip=(0, 2, 1), sigmas=(0.05, 0.05, 0.05))
+COLOURS = Skeleton(
+    name="colours", names=("red", "left_green", "right_blue"), limbs=(), flip=(0, 2, 1), sigmas=(0.05, 0.05, 0.05),
+    upper=(), lower=(),
+)  # fmt: skip
 
 
 def spots(*spots: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> np.ndarray:
@@ -132,7 +133,7 @@ def test_points_come_back_to_where_they_are_in_the_image(codec: Codec) -> None:
         Bright(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 0.5)]}, COLOURS, flip_test=False
     )
     points = np.array(result["keypoints"]).reshape(3, 3)
-    # Half a bin, or the pooled map's quarter resolution, at 1.4 image px for each input px.
+    # Half a bin, or half a pixel of the map, at 1.4 image px for each input px.
     assert np.abs(points[:, :2] - np.array(truth)[:, :2]).max() < 2.0
     assert result["bbox"] == [90.0, 40.0, 100.0, 110.0] and "annotation_id" not in result
     assert result["score"] == pytest.approx(0.5 * points[:, 2].mean())
@@ -233,16 +234,17 @@ def test_scores_and_duplicates() -> None:
 
 
 def test_mean_pose_is_the_mean_of_labelled_points_in_their_boxes() -> None:
+    first, second = np.array([[5.0, 5], [0, 0], [9, 9]]), np.array([[20.0, 15], [0, 0], [9, 9]])
     persons = [
-        SimpleNamespace(box=(0, 0, 10, 20), keypoints=np.array([[5.0, 5], [0, 0], [9, 9]]), visible=np.array([2, 1, 0])),
-        SimpleNamespace(box=(10, 10, 10, 10), keypoints=np.array([[20.0, 15], [0, 0], [9, 9]]), visible=np.array([1, 0, 0])),
+        SimpleNamespace(box=(0, 0, 10, 20), keypoints=first, visible=np.array([2, 1, 0])),
+        SimpleNamespace(box=(10, 10, 10, 10), keypoints=second, visible=np.array([1, 0, 0])),
     ]
     mean = mean_pose(persons)
-    np.testing.assert_allclose(mean, [[0.75, 0.375], [0, 0], [0.5, 0.5]])
+    assert mean.tolist() == [[0.75, 0.375], [0, 0], [0.5, 0.5]]
     with pytest.raises(UserError, match="no person"):
         mean_pose([])
     truth = {"images": [{"id": 1}], "annotations": [annotated(3, [100.0, 100.0, 40.0, 80.0])]}
     (result,) = mean_pose_predictions(mean, truth)
     assert result["annotation_id"] == 3 and result["image_id"] == 1
-    np.testing.assert_allclose(np.array(result["keypoints"]).reshape(3, 3)[:, :2], [[130, 130], [100, 100], [120, 140]])
+    assert result["keypoints"] == [130, 130, 1, 100, 100, 1, 120, 140, 1]
     assert evaluate_keypoints(truth, [result], COLOURS.sigmas)["AP"] >= 0

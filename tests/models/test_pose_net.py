@@ -273,7 +273,9 @@ def test_options_of_the_simcc_head() -> None:
     assert [tuple(one.shape) for one in model(images)] == [(2, 5, 192), (2, 5, 256)]
     gau = build_pose_net("t", input_size=(96, 128), hidden=48).state_dict()
     assert gau["head.gau.uv.weight"].shape == (2 * 96 + 128, 48) and gau["head.gau.o.weight"].shape == (48, 96)
-    assert build_pose_net("t", "heatmap", 3, (96, 128))(images).shape == (2, 3, 32, 24)
+    narrow = build_pose_net("t", "heatmap", 3, (96, 128), hidden=16)
+    assert narrow(images).shape == (2, 3, 32, 24)
+    assert narrow.state_dict()["head.deconv_layers.3.weight"].shape == (16, 16, 4, 4)
 
 
 def test_training_reaches_every_parameter() -> None:

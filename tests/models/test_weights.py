@@ -129,6 +129,8 @@ def test_views_half_precision_and_parameters_survive_the_restricted_reader(
     content = read_checkpoint(tmp_path / "odd.pth")["state_dict"]
     for key, expected in tensors.items():
         torch.testing.assert_close(content[key], expected.detach(), rtol=0, atol=0)
+    pointers = {content[key].untyped_storage().data_ptr() for key in ("view", "shared")}
+    assert len(pointers) == 1, "the storage of two views was read twice"
 
 
 # What does not fit
@@ -202,6 +204,15 @@ def test_broken_files_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(UserError, match=r"cut\.pth") as caught:
             load_weights(net(), path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_storage_cut_to_one_number_is_not_spread(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pth"
+    torch.save({"x": torch.arange(8.0)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-28])
+    with pytest.raises(UserError, match="4 bytes where 32 belong"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", ["absent.pth", "."])

@@ -74,6 +74,8 @@ def test_default_sigma(size: tuple[int, int], split: float, expected: tuple[floa
 def test_sigma_is_a_number_or_a_pair() -> None:
     assert SimCC((96, 128), sigma=3).sigma == (3.0, 3.0)
     assert SimCC((96, 128), sigma=[2.0, 5.0]).sigma == (2.0, 5.0)
+    assert SimCC((96, 128), sigma=np.array([2, 5])).sigma == (2.0, 5.0)  # type: ignore[arg-type]
+    assert SimCC((96, 128), sigma=np.float32(3)).sigma == (3.0, 3.0)  # type: ignore[arg-type]
     (x, y), _ = SimCC((96, 128), sigma=(2.0, 5.0)).encode(torch.tensor([[[40.0, 60.0]]]), torch.ones(1, 1))
     assert x[0, 0, 84].item() == pytest.approx(math.exp(-(4**2) / 8))
     assert y[0, 0, 125].item() == pytest.approx(math.exp(-(5**2) / 50))
@@ -82,13 +84,13 @@ def test_sigma_is_a_number_or_a_pair() -> None:
 @pytest.mark.parametrize("bad", [0, -1.0, (4.9, 0.0), (1.0, 2.0, 3.0), float("nan")])
 def test_bad_sigma_is_one_clear_line(bad: object) -> None:
     with pytest.raises(UserError, match=r"^SimCC: sigma must be > 0[^\n]*$"):
-        SimCC((192, 256), sigma=bad)
+        SimCC((192, 256), sigma=bad)  # type: ignore[arg-type]
 
 
 def test_bad_sizes_are_refused() -> None:
     for arguments in ({"input_size": (0, 256)}, {"input_size": (192, 256), "split_ratio": 0.0}):
         with pytest.raises(UserError, match="SimCC"):
-            SimCC(**arguments)  # type: ignore[arg-type]
+            SimCC(**arguments)
 
 
 @settings(max_examples=30, deadline=None)

@@ -44,7 +44,8 @@ def load(files: ModelFiles, precision: Precision, threads: int) -> Infer:
     if files.weights is None:
         raise NotPossible("PyTorch needs the weights that the model was exported from")
     torch.set_num_threads(threads)
-    model = build(read_card(files.onnx), files.weights).to(memory_format=torch.channels_last)
+    model = build(read_card(files.onnx), files.weights)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack this keyword alone
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
     def infer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

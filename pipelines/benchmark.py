@@ -1,0 +1,39 @@
+"""Stage `benchmark@<target>`: latency of the exported model in every runtime of a deployment target, on this CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipelines import stage
+from pipelines.export import inputs
+from rtmpose.config import UserError, write_atomic
+
+WEIGHTS = Path("models/rtmpose.pt")
+ONNX = Path("models/rtmpose.onnx")
+METRICS = Path("metrics/benchmark")
+IMAGES = 8  # on which the runtimes' outputs are compared
+
+
+def main(argv: list[str]) -> None:
+    from rtmpose.deploy.benchmark import load_target, run, table
+    from rtmpose.deploy.runtimes import ModelFiles
+    from rtmpose.deploy.runtimes.onnxruntime import read_card
+
+    if len(argv) != 1:
+        raise UserError("python -m pipelines.benchmark: give one target, such as cpu-x86 (a name in deploy_targets/)")
+    target = load_target(argv[0])
+    width, height = read_card(ONNX).input_size
+    images, kind = inputs((width, height), IMAGES)
+    report = run(target, ModelFiles(ONNX, WEIGHTS if WEIGHTS.is_file() else None), images) | {"images": kind}
+    write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
+    machine = report["machine"]
+    print(
+        f"benchmark {target.name}: {ONNX}, input {width}x{height}, on {machine['cpu']}, {machine['cores']} cores; "
+        f"differences are to PyTorch fp32 on {kind}"
+    )
+    print(table(report))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,76 @@
+"""Stage `export`: the finetuned weights as one ONNX file, and how far ONNX Runtime is from PyTorch on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import stage
+from rtmpose.config import Params, load_params, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtmpose.deploy.metadata import ModelCard
+
+MIX = Path("data/mix.json")
+WEIGHTS = Path("models/rtmpose.pt")
+ONNX = Path("models/rtmpose.onnx")
+METRICS = Path("metrics/export.json")
+CROPS = 8
+
+
+def main(argv: list[str]) -> None:
+    from rtmpose.deploy.export import export_onnx, parity
+    from rtmpose.deploy.runtimes.pytorch import build
+
+    params = load_params()
+    card = model_card(params)
+    model = build(card, WEIGHTS)
+    export_onnx(model, card.input_size, ONNX, card=card)
+    metrics = parity(model, ONNX, card.input_size, inputs(card.input_size, CROPS)[0])
+    metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)
+    write_atomic(METRICS, json.dumps(metrics, indent=2) + "\n")
+    print(
+        f"export: {ONNX}, {metrics['megabytes']:.1f} MB; ONNX Runtime is within {metrics['max_diff']:.1e} of PyTorch, "
+        f"decoded keypoints within {metrics['keypoints_px_max']:.2f} px"
+    )
+
+
+def model_card(params: Params) -> ModelCard:
+    """What `params.yaml` says about the trained model, as the exported file will say it."""
+    from rtmpose.deploy.metadata import ModelCard
+    from rtmpose.skeleton import load_skeleton
+    from rtmpose.targets import MEAN, STD, SimCC
+
+    return ModelCard.of(
+        size=params.model.size,
+        kernel=params.model.kernel,
+        hidden=params.model.hidden,
+        gau=params.model.gau,
+        input_size=params.input_size,
+        skeleton=params.skeleton,
+        keypoint_names=load_skeleton(params.skeleton).names,
+        mean=MEAN,
+        std=STD,
+        split_ratio=SimCC(params.input_size).split_ratio,
+    )
+
+
+def inputs(input_size: tuple[int, int], count: int) -> tuple[np.ndarray, str]:
+    """Network inputs (count, 3, H, W) to compare runtimes on, and what they show: held-out persons, else noise."""
+    import numpy as np
+
+    from rtmpose.deploy.samples import person_crops
+    from rtmpose.evaluation.split import read_mix
+
+    for folder in read_mix(MIX).val.values() if MIX.exists() else ():
+        if len(crops := person_crops(folder, input_size, count)):
+            return crops, f"{len(crops)} held-out persons"
+    width, height = input_size
+    return np.random.default_rng(0).standard_normal((count, 3, height, width), np.float32), "noise"
+
+
+if __name__ == "__main__":
+    stage(main)
