@@ -282,7 +282,8 @@ class Bounds:
         half = np.sqrt(np.maximum(half, 0))
         low, high = (middle - half).min(0), (middle + half).max(0)
         boxes = np.concatenate([low, high], 1) * camera.focal + np.tile(camera.center, 2)
-        return np.where((t[..., 2] > NEAR).all(0)[:, None], boxes, np.nan)
+        in_front = np.asarray(t[..., 2] > NEAR).all(axis=0, keepdims=True).T
+        return np.where(in_front, boxes, np.nan)
 
 
 def bounds(solids: Solids, camera: Camera) -> Bounds:
@@ -324,9 +325,10 @@ def _rays(camera: Camera) -> tuple[Array, Array]:
 
 
 def trace(quadrics: Quadrics, camera: Camera) -> tuple[Floats, NDArray[np.int16]]:
-    """Buffers (H, W) in traced px: the nearest surface's inverse depth (1/m, else 0) and its part (else -1)."""
+    """The nearest surface's inverse depth (1/m, else 0) and its part (else -1), in traced px of `quadrics.window`."""
     ray_x, ray_y = _rays(camera)
-    inverse_depth = np.zeros((len(ray_y), len(ray_x)), np.float32)
+    rows, columns = quadrics.window
+    inverse_depth = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.float32)
     number = np.full(inverse_depth.shape, -1, np.int16)
     q = quadrics.surface
     # with c = 1, w = -q·d + √(d·S·d): the outline is where d·S·d = 0
@@ -343,7 +345,8 @@ def trace(quadrics: Quadrics, camera: Camera) -> tuple[Floats, NDArray[np.int16]
             np.sqrt(w, out=w)  # NaN outside the outline, and NaN is never nearer
             w += line[0] * x + line[2]
             w += (line[1] * y)[:, None]
-            nearest = inverse_depth[y0:y1, x0:x1]
+            place = np.s_[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start]
+            nearest = inverse_depth[place]
             seen = w > nearest
             if quadrics.is_limb[part]:
                 a = quadrics.slab[part]
@@ -352,18 +355,22 @@ def trace(quadrics: Quadrics, camera: Camera) -> tuple[Floats, NDArray[np.int16]
                 along += (a[1] * y)[:, None]
                 seen &= (along >= 0) & (along <= w)
             np.copyto(nearest, w, where=seen, casting="same_kind")
-            np.copyto(number[y0:y1, x0:x1], part, where=seen)
+            np.copyto(number[place], part, where=seen)
     return inverse_depth, number
 
 
 def shade(
     quadrics: Quadrics, camera: Camera, inverse_depth: Floats, number: NDArray[np.int16], canvas: Image, light: Array
 ) -> None:
-    """Colour the pixels of `canvas` (H, W, 3) that show a part, by Lambert's law; `light` points to the lamp."""
+    """Colour the pixels of `canvas` (h, w, 3; the window) that show a part, by Lambert's law; `light` is where from."""
     pixels = np.flatnonzero(number >= 0)
+    if len(pixels) == 0:
+        return
     rows, columns = np.divmod(pixels, number.shape[1])
     part = number.ravel()[pixels]
-    x, y = (ray.astype(np.float32)[index] for ray, index in zip(_rays(camera), (columns, rows), strict=True))
+    ray_x, ray_y = _rays(camera)
+    y = ray_y[quadrics.window[0]].astype(np.float32)[rows]
+    x = ray_x[quadrics.window[1]].astype(np.float32)[columns]
     w = inverse_depth.ravel()[pixels]
     # the surface's gradient Q·X + q, times w > 0; scaled so that single precision holds it
     table = quadrics.surface / np.abs(quadrics.surface[:, :3, :3]).max((1, 2), keepdims=True)
@@ -379,4 +386,4 @@ def shade(
     # a quadric divided by a negative constant has its gradient inside out
     bright *= np.sign(facing)
     tone = 0.5 + 0.5 * np.maximum(bright, 0) + 0.15 * (np.abs(facing) - 0.6)
-    canvas.reshape(-1, 3)[pixels] = np.clip(quadrics.colors[part] * tone[:, None], 0, 255).astype(np.uint8)
+    canvas[rows, columns] = np.clip(quadrics.colors[part] * tone[:, None], 0, 255).astype(np.uint8)

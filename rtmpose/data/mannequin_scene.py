@@ -60,7 +60,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Layer:
-    """One actor traced alone, in traced px."""
+    """One actor traced alone; its arrays are in traced px and cover the window of its parts."""
 
     actor: Actor
     quadrics: render.Quadrics
@@ -164,6 +164,7 @@ def _overlap(box: Array, others: list[Array]) -> float:
 def _place(rng: np.random.Generator, level: str, camera: Camera, backdrop: list[Array], others: list[Array]) -> Actor:
     """A random person somewhere on the ground: as a rule wholly in the picture, on `easy` rarely behind another."""
     solids, points, pose, body = _random_person(rng, level, backdrop)
+    bounds = render.bounds(solids, camera)
     cut = rng.random() < CUT_SHARE[level]
     best, best_cost = None, np.inf
     for _ in range(12):
@@ -171,18 +172,20 @@ def _place(rng: np.random.Generator, level: str, camera: Camera, backdrop: list[
         distance = camera.focal * body.height / (share * camera.size[1])
         reach = camera.size[0] / camera.focal * distance
         offset = np.array([rng.uniform(-0.5, 0.5) * reach, 0.0, -distance])
-        extents = render.extents(solids.moved(offset), camera)[~solids.furniture]
-        if np.isnan(extents).any():
+        boxes = bounds.boxes(camera, offset)[~solids.furniture]
+        if np.isnan(boxes).any():
             continue
-        box = np.concatenate([extents[:, :2].min(0), extents[:, 2:].max(0)])
+        box = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
         missing = max(0.0, (LEAST_INSIDE[level] if cut else 1.0) - share_inside(box, camera))
         crowding = max(0.0, _overlap(box, others) - MOST_OVERLAP[level])
         if missing + crowding < best_cost:
-            actor = Actor(solids.moved(offset), box, points + offset, body.height * body.girth, pose.yaw)
-            best, best_cost = actor, missing + crowding
+            best, best_cost = (offset, box), missing + crowding
         if best_cost == 0:
             break
-    return best if best is not None else _place(rng, level, camera, backdrop, others)
+    if best is None:
+        return _place(rng, level, camera, backdrop, others)
+    offset, box = best
+    return Actor(solids.moved(offset), box, points + offset, body.height * body.girth, pose.yaw)
 
 
 def share_inside(box: Array, camera: Camera) -> float:
@@ -204,15 +207,13 @@ def trace_actor(actor: Actor, camera: Camera) -> Layer:
     return Layer(actor, quadrics, inverse_depth, number, own, int(np.count_nonzero(own)))
 
 
-def nearest_layer(layers: list[Layer]) -> NDArray[np.int8]:
-    """(H, W) index of the layer seen at each traced pixel, -1 for the background."""
-    nearest = np.zeros_like(layers[0].inverse_depth)
-    seen = np.full(nearest.shape, -1, np.int8)
-    for index, layer in enumerate(layers):
-        closer = layer.inverse_depth > nearest
-        np.copyto(nearest, layer.inverse_depth, where=closer)
-        np.copyto(seen, np.int8(index), where=closer)
-    return seen
+def nearest_layers(layers: list[Layer], camera: Camera) -> list[NDArray[np.bool_]]:
+    """For each layer where, in its window, nothing of another layer is nearer."""
+    nearest = np.zeros((camera.size[1] * SUPERSAMPLING, camera.size[0] * SUPERSAMPLING), np.float32)
+    for layer in layers:
+        window = nearest[layer.quadrics.window]
+        np.maximum(window, layer.inverse_depth, out=window)
+    return [layer.inverse_depth == nearest[layer.quadrics.window] for layer in layers]
 
 
 def _visibility(layer: Layer, mine: NDArray[np.bool_], camera: Camera) -> tuple[Array, NDArray[np.int64]]:
@@ -225,12 +226,14 @@ def _visibility(layer: Layer, mine: NDArray[np.bool_], camera: Camera) -> tuple[
     projected = camera.project(layer.actor.points)
     xy, depth = projected[:, :2], projected[:, 2]
     inside = ((xy >= 0) & (xy <= np.array(camera.size) - 1)).all(1) & (depth > render.NEAR)
-    at = np.rint((xy + 0.5) * SUPERSAMPLING - 0.5)
-    at = np.clip(np.where(inside[:, None], at, 0), 1, np.array(camera.size) * SUPERSAMPLING - 2).astype(int)
+    rows, columns = layer.quadrics.window
+    at = np.rint((np.where(inside[:, None], xy, 0.0) + 0.5) * SUPERSAMPLING - 0.5).astype(int)
+    at -= np.array([columns.start, rows.start])
     # the inverse depth that a surface before the point may have at most
     most = 1.0 / np.maximum(depth - mannequin_points.RADII * layer.actor.thickness, render.NEAR)
     steps = np.arange(-1, 2)
-    y, x = at[:, 1, None, None] + steps[:, None], at[:, 0, None, None] + steps
+    y = np.clip(at[:, 1, None, None] + steps[:, None], 0, mine.shape[0] - 1)
+    x = np.clip(at[:, 0, None, None] + steps, 0, mine.shape[1] - 1)
     shown = (mine[y, x] & (layer.inverse_depth[y, x] <= most[:, None, None])).any((1, 2))
     flags = np.where(inside, np.where(shown, 2, 1), 0)
     return np.where(inside[:, None], xy, 0.0), flags
@@ -249,14 +252,14 @@ def _backdrop(rng: np.random.Generator, level: str, camera: Camera) -> tuple[Ima
     w, h = camera.size
     wall, floor = _apart(rng, [], 0) * 0.5 + rng.uniform(40, 120), _apart(rng, [], 0) * 0.4 + rng.uniform(30, 110)
     horizon = float(np.clip(camera.center[1] - camera.focal * np.tan(np.deg2rad(camera.pitch)) + 0.1 * h, -1, h))
-    rows = np.arange(h)[:, None, None]
-    image = np.where(rows < horizon, wall, floor) * np.ones((1, w, 1))
-    image += (
-        np.linspace(rng.uniform(-25, 25), rng.uniform(-25, 25), h)[:, None, None]
-        + np.linspace(rng.uniform(-20, 20), rng.uniform(-20, 20), w)[None, :, None]
-    )
+    image = np.empty((h, w, 3), np.float32)
+    image[: max(round(horizon), 0)], image[max(round(horizon), 0) :] = wall, floor
+    # light falls off evenly downwards and sideways, and unevenly on top of that
+    down, across = rng.uniform(-25, 25, 2), rng.uniform(-20, 20, 2)
+    slope = np.add.outer(np.linspace(down[0], down[1], h), np.linspace(across[0], across[1], w))
     hues = 1 if level == "easy" else 3
     coarse = rng.normal(0, 7 if level == "easy" else 26, (h // 40 + 2, w // 40 + 2, hues)).astype(np.float32)
+    image += slope[..., None].astype(np.float32)
     image += cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, hues)
     canvas = np.clip(image, 0, 255).astype(np.uint8)
     for _ in range(rng.integers(0, 4) if level == "easy" else rng.integers(8, 30)):
@@ -312,8 +315,8 @@ def _furniture(rng: np.random.Generator, camera: Camera) -> list[Actor]:
 
 def _cast(
     rng: np.random.Generator, level: str, camera: Camera, backdrop: list[Array]
-) -> tuple[list[Layer], NDArray[np.int8]]:
-    """Traced people (without those of whom too little is seen) and furniture, and the nearest layer at each pixel."""
+) -> tuple[list[Layer], list[NDArray[np.bool_]]]:
+    """Traced people (without those of whom too little is seen) and furniture, and where each of them is nearest."""
     actors: list[Actor] = []
     for _ in range(1 + int(rng.choice(6, p=COUNT_SHARES[level]))):
         actors.append(_place(rng, level, camera, backdrop, [actor.box for actor in actors]))
@@ -321,20 +324,17 @@ def _cast(
         actors += _furniture(rng, camera)
     layers = [trace_actor(actor, camera) for actor in actors]
     while True:
-        seen = nearest_layer(layers)
-        shares = [
-            _shown_share(layer, seen == index) if layer.actor.points is not None else 1.0
-            for index, layer in enumerate(layers)
-        ]
-        if min(shares) >= LEAST_SEEN[level]:
-            return layers, seen
+        nearest = nearest_layers(layers, camera)
+        shares = [_shown_share(layer, mask) for layer, mask in zip(layers, nearest, strict=True)]
+        if not shares or min(shares) >= LEAST_SEEN[level]:
+            return layers, nearest
         layers.pop(int(np.argmin(shares)))
-        if not layers:
-            return [], seen
 
 
 def _shown_share(layer: Layer, nearest: NDArray[np.bool_]) -> float:
-    """Share of a person's silhouette that is seen; 0 for a sliver that nobody would label."""
+    """Share of a person's silhouette that is seen; 0 for a sliver that nobody would label, 1 for furniture."""
+    if layer.actor.points is None:
+        return 1.0
     shown = int(np.count_nonzero(layer.own & nearest))
     return shown / layer.silhouette if shown > LEAST_AREA * SUPERSAMPLING**2 else 0.0
 
@@ -344,7 +344,7 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
     while True:
         camera = _random_camera(rng, level, size)
         canvas, backdrop = _backdrop(rng, level, camera)
-        layers, seen = _cast(rng, level, camera, backdrop)
+        layers, nearest = _cast(rng, level, camera, backdrop)
         if any(layer.actor.points is not None for layer in layers):
             break
     _shadows(canvas, layers, camera)
@@ -352,13 +352,11 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
     lamp /= np.linalg.norm(lamp)
     traced = cv2.resize(canvas, None, fx=SUPERSAMPLING, fy=SUPERSAMPLING, interpolation=cv2.INTER_LINEAR)
     persons = []
-    for index, layer in enumerate(layers):
-        nearest = seen == index
-        render.shade(
-            layer.quadrics, camera, layer.inverse_depth, np.where(nearest, layer.number, np.int16(-1)), traced, lamp
-        )
+    for layer, mask in zip(layers, nearest, strict=True):
+        shown = np.where(mask, layer.number, np.int16(-1))
+        render.shade(layer.quadrics, camera, layer.inverse_depth, shown, traced[layer.quadrics.window], lamp)
         if layer.actor.points is not None:
-            persons.append(describe(layer, layer.own & nearest, camera))
+            persons.append(describe(layer, layer.own & mask, camera))
     return Scene(_exposed(rng, level, cv2.resize(traced, size, interpolation=cv2.INTER_AREA)), persons)
 
 

@@ -89,7 +89,8 @@ def render_dataset(
 
     Args:
         root: folder of the data set. It is ours when it is missing, empty, or holds `mannequins.json`; there only files
-            that an earlier call wrote are replaced, any other file stays. With the same parameters nothing is done.
+            that an earlier call wrote are replaced, any other file stays. With the same parameters and the same drawing
+            code nothing is done.
         layout: "coco17", "aic" or "coco_wholebody".
         level: "easy" (mostly front and side views, calm backgrounds) or "hard" (all views, clutter, occlusion).
         images: number of images per split, "train" and "val".

@@ -103,6 +103,8 @@ def complete_folder(path: Path) -> Iterator[Path]:
     """A folder under a temporary name beside `path` that takes its place, and an older one's, when the block
     succeeds.
     """
+    for left_behind in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from rtmpose.config import Precision, Strict, UserError, data_file, parse, read_yaml, setup_environment
 from rtmpose.deploy.runtimes import (
@@ -53,7 +53,7 @@ class Budget(Strict):
     runtime: RuntimeName
     precision: Precision
     batch: int = Field(ge=1)
-    threads: int | Literal["all"]
+    threads: PositiveInt | Literal["all"]
     p50_ms: float = Field(gt=0)
 
 
@@ -65,8 +65,8 @@ class Target(Strict):
     architecture: Literal["x86_64", "aarch64"]
     runner: str
     runtimes: tuple[RuntimeSpec, ...] = Field(min_length=1)
-    batch_sizes: tuple[int, ...] = Field(min_length=1)
-    threads: tuple[int | Literal["all"], ...] = Field(min_length=1)
+    batch_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    threads: tuple[PositiveInt | Literal["all"], ...] = Field(min_length=1)
     warmup: int = Field(5, ge=0)
     rounds: int = Field(6, ge=1)
     seconds: float = Field(0.6, gt=0)

@@ -89,6 +89,18 @@ def test_a_region_is_as_large_as_the_strongest_augmentation() -> None:
     assert bottom - 5050 == pytest.approx(reach, abs=2) and 5050 - top == pytest.approx(reach, abs=2)
 
 
+def test_a_region_holds_the_half_bodies() -> None:
+    """Upper points at the box's left side but for one: their mean lies there, their extent is the whole box."""
+    someone = person((5000.0, 5000, 100, 200))
+    someone.keypoints[:] = (5000, 5000)
+    someone.keypoints[0] = (5100, 5200)
+    someone.visible[list(COCO.lower)] = 0
+    (left, _, _, _), _ = crop_region(someone, COCO, CUT, 10_000, 10_000)
+    height, mean = 200 * 1.5, 5000 + 100 / 11
+    reach = 1.4 / 2 * np.hypot(height * 0.75, height) + 0.16 * 100 * 1.5
+    assert mean - left == pytest.approx(reach, abs=2)
+
+
 def test_points_keep_their_pixels() -> None:
     """A dark dot lies where its keypoint says, in the photograph, in the reduced crop, and on the way back."""
     image = np.full((480, 640, 3), 255, np.uint8)

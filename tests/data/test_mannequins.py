@@ -17,7 +17,7 @@ from rtmpose.data import mannequin_body as anatomy
 from rtmpose.data import mannequin_scene as scene
 from rtmpose.data.mannequin_body import Camera, Pose
 from rtmpose.data.mannequin_points import labelled_points
-from rtmpose.data.mannequin_render import SUPERSAMPLING, Look, Parts, add_person, extents
+from rtmpose.data.mannequin_render import SUPERSAMPLING, Look, Parts, add_person, bounds
 from rtmpose.data.mannequins import MARKER, render_dataset
 from tests.support import realdata
 
@@ -43,15 +43,15 @@ def actor(pose: Pose, at: tuple[float, float] = (0.0, -3.2)) -> scene.Actor:
     add_person(parts, frames, points, BODY, look)
     offset = np.array([at[0], -points[:, 1].min(), at[1]])
     solids = parts.solids().moved(offset)
-    boxes = extents(solids, CAMERA)
+    boxes = bounds(solids, CAMERA).boxes(CAMERA)
     box = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     return scene.Actor(solids, box, points + offset, BODY.height * BODY.girth, pose.yaw)
 
 
 def seen(*actors: scene.Actor) -> list[scene.Person]:
     layers = [scene.trace_actor(one, CAMERA) for one in actors]
-    nearest = scene.nearest_layer(layers)
-    return [scene.describe(layer, layer.own & (nearest == index), CAMERA) for index, layer in enumerate(layers)]
+    masks = scene.nearest_layers(layers, CAMERA)
+    return [scene.describe(layer, layer.own & mask, CAMERA) for layer, mask in zip(layers, masks, strict=True)]
 
 
 def test_a_front_view_shows_everything_and_the_left_side_at_the_larger_x() -> None:
@@ -104,7 +104,8 @@ def test_box_and_area_are_those_of_the_drawn_silhouette() -> None:
     layer = scene.trace_actor(one, CAMERA)
     (person,) = seen(one)
     rows, columns = np.nonzero(layer.own)
-    drawn = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / SUPERSAMPLING
+    corner = np.array([layer.quadrics.window[1].start, layer.quadrics.window[0].start] * 2)
+    drawn = (np.array([columns.min(), rows.min(), columns.max(), rows.max()]) + corner) / SUPERSAMPLING
     x, y, w, h = person.box
     assert np.abs(drawn - [x, y, x + w, y + h]).max() < 1.5
     assert person.area == layer.own.sum() / SUPERSAMPLING**2
@@ -114,8 +115,9 @@ def test_traced_depth_is_that_of_the_anatomy() -> None:
     layer = scene.trace_actor(actor(standing(0.0)), CAMERA)
     assert layer.actor.points is not None
     x, y, depth = CAMERA.project(layer.actor.points[0])  # the nose's tip lies on the surface
+    rows, columns = layer.quadrics.window
     column, row = (round((value + 0.5) * SUPERSAMPLING - 0.5) for value in (x, y))
-    assert 1 / layer.inverse_depth[row, column] == pytest.approx(depth, abs=0.02)
+    assert 1 / layer.inverse_depth[row - rows.start, column - columns.start] == pytest.approx(depth, abs=0.02)
 
 
 @pytest.mark.parametrize("level", ["easy", "hard"])
@@ -177,7 +179,7 @@ def test_coco_layout_is_what_pycocotools_reads(tmp_path: Path) -> None:
         assert len(coco.imgs) == count and len(coco.anns) == summary[split]["persons"] >= count
         for image in coco.imgs.values():
             pixels = cv2.imread(str(tmp_path / "raw" / f"{split}2017" / image["file_name"]))
-            assert pixels.shape == (image["height"], image["width"], 3) == (120, 160, 3)
+            assert pixels is not None and pixels.shape == (image["height"], image["width"], 3) == (120, 160, 3)
         for annotation in coco.anns.values():
             points = np.array(annotation["keypoints"]).reshape(17, 3)
             assert annotation["num_keypoints"] == (points[:, 2] > 0).sum() > 0

@@ -137,6 +137,7 @@ def test_nothing_half_written(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
+        (tmp_path / ".out.1234.tmp").mkdir()  # as a killed process leaves it
         with complete_folder(tmp_path / "out") as folder:
             (folder / text).write_text(text)
             assert not (tmp_path / "out" / text).exists()

@@ -1,0 +1,168 @@
+"""Our exported file in rtmlib, unchanged: the same keypoints as our own crop, ONNX Runtime and decode give.
+
+    python benchmarks/rtmlib_parity.py --with-peer [--quick]
+
+rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert BGR to RGB, so
+it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins elsewhere; `models/rtmpose.onnx`
+where present, else a network with seeded random weights (parity needs no accuracy). The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rtmpose.config import setup_environment
+from rtmpose.data.mannequins import render_dataset
+from rtmpose.deploy.benchmark import machine
+from rtmpose.deploy.export import export_onnx
+from rtmpose.deploy.metadata import ModelCard
+from rtmpose.deploy.runtimes import Infer, ModelFiles, open_session
+from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.evaluation.split import raw_images
+from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
+from rtmpose.models import build_pose_net
+from rtmpose.skeleton import load_dataset
+from rtmpose.targets import MEAN, STD, SimCC, normalise
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / ".peers" / "rtmlib"
+PEER_PACKAGES = ["numpy", "tqdm", "onnxruntime==1.31.1", "opencv-contrib-python-headless"]
+EQUAL = 0.01  # px in the image
+
+# Runs in the peer's environment: one call of rtmlib's own class per photograph, with all its boxes.
+PEER_PROGRAM = """
+import json, sys
+import numpy as np
+from rtmlib import RTMPose
+folder, onnx, width, height = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+model = RTMPose(onnx, model_input_size=(width, height), backend="onnxruntime", device="cpu")
+inputs = np.load(folder + "/inputs.npz")
+found = {}
+for i in range(int(inputs["count"])):
+    found[f"points{i}"], found[f"scores{i}"] = model(inputs[f"image{i}"], inputs[f"boxes{i}"].tolist())
+np.savez(folder + "/peer.npz", **found)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--with-peer", action="store_true", help="set up rtmlib in .peers/ (once) and compare with it")
+    parser.add_argument("--quick", action="store_true", help="few images")
+    options = parser.parse_args()
+    setup_environment()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx = exported(folder)
+        card = read_card(onnx)
+        samples = photographs(folder, 4 if options.quick else 40)
+        infer = open_session("onnxruntime", ModelFiles(onnx), "fp32", threads=1, batch=1)
+        ours = [keypoints(infer, image, boxes, card.input_size) for image, boxes in samples]
+        theirs = run_peer(folder, onnx, card.input_size, samples) if options.with_peer else None
+    report(ours, theirs)
+
+
+def exported(folder: Path) -> Path:
+    """The trained model's file, else one with seeded random weights, large enough for decided maxima."""
+    trained = ROOT / "models" / "rtmpose.onnx"
+    if trained.exists():
+        print(f"model: {trained.relative_to(ROOT)}")
+        return trained
+    print("model: there is no models/rtmpose.onnx; a t network with seeded random weights stands in, for parity only")
+    torch.manual_seed(0)
+    model, skeleton = build_pose_net("t", input_size=(192, 256)), load_dataset("coco17").skeleton
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter[0].numel()))
+    card = ModelCard.of(
+        size="t", kernel=7, hidden=256, gau=True, input_size=(192, 256), skeleton=skeleton.name,
+        keypoint_names=skeleton.names, mean=MEAN, std=STD, split_ratio=2.0,
+    )  # fmt: skip
+    return export_onnx(model, (192, 256), folder / "random.onnx", card=card)
+
+
+def photographs(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Up to `count` images uint8 RGB with their persons' boxes (n, 4) xywh px."""
+    root = ROOT.parent / "shared" / "realdata" / "coco"
+    if not root.exists():
+        root = folder / "mannequins"
+        render_dataset(root, "coco17", level="easy", images={"train": 0, "val": count}, seed=7)
+    print("images: photographs of COCO" if root.name == "coco" else "images: rendered mannequins")
+    found = []
+    for sample in raw_images(load_dataset("coco17"), root, "val"):
+        boxes = [a["bbox"] for a in sample.annotations if a.get("num_keypoints") and min(a["bbox"][2:]) > 0]
+        if boxes:
+            found.append((sample.image, np.array(boxes, np.float64)))
+        if len(found) == count:
+            break
+    return found
+
+
+def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Our way: crop, normalise, ONNX Runtime, decode; (n, K, 2) image px."""
+    center, scale = box_to_center_scale(boxes, size[0] / size[1])
+    crops = [warp(image, crop_matrix(c, s, 0.0, size, udp=False), size) for c, s in zip(center, scale, strict=True)]
+    x, y = infer(normalise(torch.from_numpy(np.stack(crops))).contiguous().numpy())
+    points, _ = SimCC(size).decode((torch.from_numpy(x), torch.from_numpy(y)))
+    return crop_to_image(points.numpy(), center, scale, size)
+
+
+def run_peer(
+    folder: Path, onnx: Path, size: tuple[int, int], samples: list[tuple[np.ndarray, np.ndarray]]
+) -> list[np.ndarray]:
+    """rtmlib's keypoints of the same images and boxes, from its own process and environment."""
+    python = peer_python()
+    arrays: dict[str, Any] = {"count": len(samples)}
+    for i, (image, boxes) in enumerate(samples):
+        arrays[f"image{i}"] = image  # RGB: rtmlib passes the channels on as they are
+        arrays[f"boxes{i}"] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+    np.savez(folder / "inputs.npz", **arrays)
+    command = [str(python), "-c", PEER_PROGRAM, str(folder), str(onnx), str(size[0]), str(size[1])]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with np.load(folder / "peer.npz") as peer:
+        return [peer[f"points{i}"] for i in range(len(samples))]
+
+
+def peer_python() -> Path:
+    """The interpreter of `.peers/rtmlib`, set up on first use; a set-up cut short is begun again."""
+    python, finished = PEER / "bin" / "python", PEER / "finished"
+    if not finished.exists():
+        print(f"setting up {PEER.relative_to(ROOT)}", flush=True)
+        venv.create(PEER, with_pip=True, clear=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # rtmlib asks for two OpenCV packages with windows, which need a desktop's libraries: one without does.
+        subprocess.run([*pip, "rtmlib==0.0.16", "--no-deps"], check=True)
+        subprocess.run([*pip, *PEER_PACKAGES], check=True)
+        finished.touch()
+    return python
+
+
+def report(ours: list[np.ndarray], theirs: list[np.ndarray] | None) -> None:
+    """The figures as text, then as one JSON line."""
+    count = sum(points.shape[0] * points.shape[1] for points in ours)
+    line: dict[str, Any] = {"name": "rtmlib_parity", "ours": count, "peer": None, "ratio": None}
+    print(f"ours: {len(ours)} images, {sum(len(points) for points in ours)} persons, {count} keypoints")
+    if theirs is not None:
+        distance = np.concatenate([np.linalg.norm(a - b, axis=-1).ravel() for a, b in zip(ours, theirs, strict=True)])
+        equal = int((distance <= EQUAL).sum())
+        line |= {"peer": equal, "ratio": round(equal / count, 5), "max_diff_px": round(float(distance.max()), 3)}
+        print(
+            f"rtmlib: {equal} of {count} keypoints within {EQUAL} px of ours, 99.9 % within "
+            f"{np.percentile(distance, 99.9):.3f} px, largest difference {distance.max():.3f} px"
+        )
+    else:
+        print("rtmlib: not run; --with-peer sets it up and compares")
+    print(json.dumps(line | {"unit": f"keypoints within {EQUAL} px", "machine": machine()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A small network with decided maxima, exported once for all tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rtmpose.deploy.metadata import ModelCard
+from rtmpose.models import PoseNet, build_pose_net
+from rtmpose.skeleton import load_skeleton
+from rtmpose.targets import MEAN, STD
+from tests.support import det_tensor
+
+SIZE = (96, 128)
+
+
+def formula_net() -> PoseNet:
+    """The t network at 96x128 with the reference vectors' weights, which depend on the keys alone."""
+    model = build_pose_net("t", input_size=SIZE).eval()
+    weights = {key: torch.from_numpy(det_tensor(key, tuple(t.shape))) for key, t in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return model
+
+
+def card() -> ModelCard:
+    return ModelCard.of(
+        size="t",
+        kernel=7,
+        hidden=256,
+        gau=True,
+        input_size=SIZE,
+        skeleton="coco17",
+        keypoint_names=load_skeleton("coco17").names,
+        mean=MEAN,
+        std=STD,
+        split_ratio=2.0,
+    )
+
+
+def save_weights(folder: Path) -> Path:
+    torch.save(formula_net().state_dict(), folder / "rtmpose.pt")
+    return folder / "rtmpose.pt"

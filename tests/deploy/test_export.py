@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from rtmpose.config import UserError
+from rtmpose.deploy import export
+from rtmpose.deploy.export import differences, export_onnx, parity
+from rtmpose.deploy.runtimes import ModelFiles, NotPossible, open_session
+from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
+from rtmpose.deploy.runtimes.pytorch import build
+from tests.deploy.support import SIZE, card, formula_net
+from tests.support import ROOT, det_input
+
+
+def test_names_shapes_and_free_batch(files: ModelFiles) -> None:
+    graph = onnx.load(str(files.onnx)).graph
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert shapes == {
+        "input": ["batch", 3, 128, 96],
+        "simcc_x": ["batch", 17, 192],
+        "simcc_y": ["batch", 17, 256],
+    }
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_onnx_runtime_equals_pytorch(files: ModelFiles, batch: int) -> None:
+    images = det_input((batch, 3, 128, 96))
+    with torch.inference_mode():
+        x, y = formula_net()(torch.from_numpy(images))
+    got = open_session("onnxruntime", files, "fp32", threads=1, batch=batch)(images)
+    assert got[0].shape == (batch, 17, 192) and got[1].shape == (batch, 17, 256)
+    assert max(np.abs(got[0] - x.numpy()).max(), np.abs(got[1] - y.numpy()).max()) <= 1e-4
+
+
+@pytest.mark.parametrize("runtime", ["pytorch", "openvino"])
+def test_other_runtimes_equal_onnx_runtime(files: ModelFiles, runtime: str) -> None:
+    images = det_input((2, 3, 128, 96))
+    expected = open_session("onnxruntime", files, "fp32", threads=1, batch=2)(images)
+    got = open_session(runtime, files, "fp32", threads=1, batch=2)(images)  # type: ignore[arg-type]
+    found = differences(got, expected)
+    assert found["max_diff"] <= 3e-4 and found["keypoints_px_max"] == 0
+
+
+def test_the_file_is_self_contained_and_names_no_path_of_this_machine(files: ModelFiles) -> None:
+    assert [path.name for path in files.onnx.parent.iterdir()] == ["rtmpose.onnx"]
+    content = files.onnx.read_bytes()
+    assert str(ROOT).encode() not in content and b"site-packages" not in content
+    assert not any(tensor.external_data for tensor in onnx.load(str(files.onnx)).graph.initializer)
+
+
+def test_export_gives_the_same_bytes_again_and_keeps_the_mode(files: ModelFiles, tmp_path: Path) -> None:
+    model = formula_net().train()
+    statistics = model.backbone.stem[0].bn.running_mean.clone()  # type: ignore[index, union-attr]
+    again = export_onnx(model, SIZE, tmp_path / "again.onnx", card=card())
+    assert again.read_bytes() == files.onnx.read_bytes()
+    assert model.training and torch.equal(statistics, model.backbone.stem[0].bn.running_mean)  # type: ignore[index, union-attr, arg-type]
+
+
+def test_metadata_comes_back(files: ModelFiles) -> None:
+    assert read_card(files.onnx) == card()
+    assert read_card(files.onnx).keypoint_names[:2] == ("nose", "left_eye")
+
+
+def test_parity_on_noise_and_crops(files: ModelFiles) -> None:
+    found = parity(formula_net(), files.onnx, SIZE, crops=det_input((2, 3, 128, 96)))
+    assert found["images"] == 24 and 0 < found["max_diff"] <= 1e-4 and found["keypoints_px_max"] == 0
+
+
+def test_parity_sees_a_changed_network(files: ModelFiles) -> None:
+    model = formula_net()
+    with torch.no_grad():
+        model.head.final_layer.bias += 1  # type: ignore[operator, union-attr]
+    found = parity(model, files.onnx, SIZE)
+    assert found["max_diff"] > 0.1 and found["keypoints_px_mean"] > 0
+
+
+def test_differences_are_in_input_pixels() -> None:
+    x, y = np.zeros((1, 1, 192), np.float32), np.zeros((1, 1, 256), np.float32)
+    x[0, 0, 20] = y[0, 0, 30] = 1
+    moved = np.roll(x, 6, -1), np.roll(y, 8, -1)
+    assert differences(moved, (x, y)) == {"max_diff": 1.0, "keypoints_px_mean": 5.0, "keypoints_px_max": 5.0}
+
+
+def test_nothing_half_written_when_the_export_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise onnx.checker.ValidationError("refused")
+
+    monkeypatch.setattr(export.onnx.checker, "check_model", refuse)
+    with pytest.raises(onnx.checker.ValidationError):
+        export_onnx(formula_net(), SIZE, tmp_path / "rtmpose.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_are_one_line(files: ModelFiles, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(files.onnx.read_bytes()[:100_000])
+    with pytest.raises(UserError, match=r"cut\.onnx: not a complete ONNX model; run the export stage again"):
+        open_file(cut)
+    with pytest.raises(UserError, match=r"none\.onnx: no such file"):
+        open_file(tmp_path / "none.onnx")
+    plain = export_onnx(formula_net(), SIZE, tmp_path / "plain.onnx")
+    with pytest.raises(UserError, match=r"plain\.onnx: metadata has no 'rtmpose\.size'"):
+        read_card(plain)
+
+
+def test_weights_that_do_not_fit_are_one_line(files: ModelFiles, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.pt: no such file; run the finetune stage"):
+        build(card(), tmp_path / "none.pt")
+    weights = formula_net().state_dict()
+    del weights["head.cls_x.weight"]
+    torch.save(weights, tmp_path / "less.pt")
+    with pytest.raises(UserError, match=r"less\.pt: 1 missing key\(s\), first 'head\.cls_x\.weight'"):
+        build(card(), tmp_path / "less.pt")
+    torch.save(weights | {"head.cls_x.weight": torch.zeros(4, 4)}, tmp_path / "shape.pt")
+    with pytest.raises(UserError, match=r"shape\.pt: 1 wrong shape key\(s\)"):
+        build(card(), tmp_path / "shape.pt")
+
+
+def test_what_a_runtime_cannot_do_has_a_reason(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtmpose.deploy.runtimes.bf16_instructions", lambda: {"avx512_bf16"})
+    with pytest.raises(NotPossible, match="no bf16 kernels"):
+        open_session("onnxruntime", files, "bf16", threads=1, batch=1)
+    with pytest.raises(NotPossible, match="needs the weights"):
+        open_session("pytorch", ModelFiles(files.onnx), "fp32", threads=1, batch=1)
+    monkeypatch.setattr("rtmpose.deploy.runtimes.bf16_instructions", frozenset)
+    with pytest.raises(NotPossible, match="no bf16 instructions"):
+        open_session("openvino", files, "bf16", threads=1, batch=1)
+    monkeypatch.setitem(__import__("sys").modules, "rtmpose.deploy.runtimes.openvino", None)
+    with pytest.raises(NotPossible, match="not installed"):
+        open_session("openvino", files, "fp32", threads=1, batch=1)
+
+
+def test_the_stage_writes_model_and_metrics(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.export import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    with pytest.raises(UserError, match=r"models/rtmpose\.pt: no such file"):
+        main([])
+    (tmp_path / "models").mkdir()
+    assert files.weights is not None
+    (tmp_path / "models" / "rtmpose.pt").write_bytes(files.weights.read_bytes())
+    main([])
+    metrics = json.loads((tmp_path / "metrics" / "export.json").read_text())
+    assert metrics["max_diff"] <= 1e-4 and metrics["megabytes"] > 10
+    assert read_card(tmp_path / "models" / "rtmpose.onnx").skeleton == "coco17"
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,113 @@
+"""A user's mistake ends a stage with one clear line, a non-zero exit and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtmpose.models import build_pose_net
+from tests.workspace import Workspace
+
+Mistake = Callable[[Workspace], None]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A small workspace whose raw data is rendered and indexed."""
+    workspace = Workspace(tmp_path_factory.mktemp("template")).small()
+    done = workspace.stage("raw", "coco17")
+    assert done.returncode == 0, done.stderr
+    raw = workspace.folder / "data/raw"
+    shutil.move(workspace.folder / "data/mannequins", raw)
+    workspace.set(datasets__coco17__render=None, datasets__coco17__raw="data/raw/coco17")
+    return workspace
+
+
+@pytest.fixture
+def workspace(template: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it for one test to spoil."""
+    copy = Workspace(tmp_path)
+    shutil.copy(template.folder / "params.yaml", tmp_path / "params.yaml")
+    shutil.copytree(template.folder / "data", tmp_path / "data")
+    return copy
+
+
+def annotations(workspace: Workspace) -> Path:
+    return workspace.folder / "data/raw/coco17/annotations/person_keypoints_train2017.json"
+
+
+def missing_folder(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.folder / "data/raw/coco17")
+
+
+def truncated_json(workspace: Workspace) -> None:
+    path = annotations(workspace)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def half_jpeg(workspace: Workspace) -> None:
+    path = sorted((workspace.folder / "data/raw/coco17/train2017").glob("*.jpg"))[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def wrong_length(workspace: Workspace) -> None:
+    path = annotations(workspace)
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"].pop()
+    path.write_text(json.dumps(content))
+
+
+def unknown_key(workspace: Workspace) -> None:
+    workspace.set(shard__qualty=95)
+
+
+def sigma_zero(workspace: Workspace) -> None:
+    workspace.set(finetune__sigma=[0.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("stage", "mistake", "expected"),
+    [
+        ("raw", missing_folder, ["data/raw/coco17", "download", "train2017", "GB", "licence"]),
+        ("raw", truncated_json, ["person_keypoints_train2017.json", "JSON"]),
+        ("raw", wrong_length, ["person_keypoints_train2017.json", "keypoints", "50", "51"]),
+        ("shard", truncated_json, ["person_keypoints_train2017.json", "JSON"]),
+        ("shard", half_jpeg, [".jpg"]),
+        ("shard", wrong_length, ["person_keypoints_train2017.json", "keypoints"]),
+        ("shard", unknown_key, ["params.yaml", "shard.qualty"]),
+        ("raw", sigma_zero, ["params.yaml", "sigma", "> 0"]),
+    ],
+)
+def test_stage_says_what_to_mend(workspace: Workspace, stage: str, mistake: Mistake, expected: list[str]) -> None:
+    (workspace.folder / "data/index/coco17.json").unlink() if stage == "raw" else None
+    before = {path for path in (workspace.folder / "data").rglob("*")}
+    mistake(workspace)
+    spoiled = {path for path in (workspace.folder / "data").rglob("*")}
+    done = workspace.stage(stage, "coco17")
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in expected:
+        assert word in lines[0]
+    assert {path for path in (workspace.folder / "data").rglob("*")} == spoiled <= before
+
+
+def test_checkpoint_of_another_size(workspace: Workspace) -> None:
+    for stage in (("shard", "coco17"), ("mix",)):
+        done = workspace.stage(*stage)
+        assert done.returncode == 0, done.stderr
+    models = workspace.folder / "models"
+    models.mkdir()
+    torch.save(build_pose_net("s", input_size=(96, 128)).state_dict(), models / "rtmpose.pt")
+    (models / "receipt.json").write_text("{}")
+    for stage, out in (("evaluate", "metrics/evaluate.json"), ("export", "models/rtmpose.onnx")):
+        done = workspace.stage(stage)
+        assert done.returncode == 2
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1 and "models/rtmpose.pt" in lines[0] and "RTMPose-s" in lines[0], done.stderr
+        assert not (workspace.folder / out).exists()

@@ -1,0 +1,106 @@
+"""The finetune stage under `kill -9`, and what makes it go on, start anew, or leave alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+def kill_finetune_after(workspace: Workspace, steps: int, *arguments: str) -> int:
+    """Start `dvc repro`, `kill -9` the finetune process and its workers once `steps` were checkpointed; the last step."""
+    process = workspace.start("dvc", "repro", *arguments)
+    deadline = time.monotonic() + 180
+    while True:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < deadline, "the run never reached its checkpoint"
+        step = newest_step(workspace)
+        if step >= steps:
+            break
+        time.sleep(0.05)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "pipelines.finetune" in " ".join(child.cmdline()):
+            os.kill(child.pid, signal.SIGKILL)
+    assert process.wait(60) != 0
+    wait_for_workers(workspace)
+    return newest_step(workspace)
+
+
+def newest_step(workspace: Workspace) -> int:
+    steps = [json.loads(path.read_text())["checkpoints"][0]["step"] for path in unfinished(workspace)]
+    return max(steps, default=0)
+
+
+def unfinished(workspace: Workspace) -> list[Path]:
+    runs = (workspace.folder / "runs").glob("finetune-*/latest.json")
+    return [path for path in runs if not (path.parent / "finished.json").exists()]
+
+
+def wait_for_workers(workspace: Workspace) -> None:
+    """Ray's workers notice the driver's death by themselves; the next run must not meet them."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        alive = [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(workspace.folder)]
+        if not alive:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"left behind: {[p.info['cmdline'] for p in alive]}")
+
+
+def receipt(workspace: Workspace) -> dict[str, object]:
+    return json.loads((workspace.folder / "models/receipt.json").read_text())
+
+
+def test_killed_run_resumes_and_changed_or_forced_one_starts_anew(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path).small()
+    prepared = workspace.run("dvc", "repro", "mix", "pretrain", "search")
+    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+
+    killed_at = kill_finetune_after(workspace, 3, "finetune")
+    assert killed_at >= 3 and not (workspace.folder / "models/receipt.json").exists()
+    resumed = workspace.run("dvc", "repro", "finetune")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    started = re.search(r"resuming run \w+ from step (\d+)", resumed.stdout)
+    assert started and int(started.group(1)) >= 3, resumed.stdout
+    first = receipt(workspace)
+    assert first["steps"] == steps_of(workspace)
+
+    assert "resuming" not in workspace.run("dvc", "repro", "finetune").stdout
+
+    workspace.set(finetune__optim__lr=0.001)
+    kill_finetune_after(workspace, 3, "finetune")
+    workspace.set(finetune__optim__lr=0.0015)
+    changed = workspace.run("dvc", "repro", "finetune")
+    assert changed.returncode == 0 and "resuming" not in changed.stdout, changed.stdout
+    assert receipt(workspace)["fingerprint"] != first["fingerprint"]
+
+    workspace.set(finetune__optim__lr=0.001)
+    forced = workspace.run("dvc", "repro", "-f", "-s", "finetune")
+    assert forced.returncode == 0 and "resuming" not in forced.stdout, forced.stdout
+
+
+def steps_of(workspace: Workspace) -> int:
+    """Updates of the whole run, from the shards' own count."""
+    samples = json.loads((workspace.folder / "data/mix.json").read_text())["train"][0]["samples"]
+    return 6 * -(-samples // 8)
+
+
+def test_users_file_in_a_raw_folder_survives(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path).small()
+    assert workspace.run("dvc", "repro", "raw@coco17").returncode == 0
+    mine = workspace.folder / "data/mannequins/coco17/notes.txt"
+    mine.write_text("mine")
+    for _ in range(2):
+        done = workspace.run("dvc", "repro", "-f", "mix")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert mine.read_text() == "mine"
