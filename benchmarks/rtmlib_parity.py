@@ -2,9 +2,10 @@
 
     python benchmarks/rtmlib_parity.py --with-peer [--quick]
 
-rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert BGR to RGB, so
-it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins elsewhere; `models/rtmpose.onnx`
-where present, else a network with seeded random weights (parity needs no accuracy). The last line is one JSON object.
+rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert BGR to
+RGB, so it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins elsewhere;
+`models/rtmpose.onnx` where present, else a network with seeded random weights (parity needs no accuracy). The last line
+is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtmpose.config import setup_environment
+from rtmpose.config import UserError, setup_environment
 from rtmpose.data.mannequins import render_dataset
 from rtmpose.deploy.benchmark import machine
 from rtmpose.deploy.export import export_onnx
@@ -112,7 +113,8 @@ def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, size: tuple[in
     center, scale = box_to_center_scale(boxes, size[0] / size[1])
     crops = [warp(image, crop_matrix(c, s, 0.0, size, udp=False), size) for c, s in zip(center, scale, strict=True)]
     x, y = infer(normalise(torch.from_numpy(np.stack(crops))).contiguous().numpy())
-    points, _ = SimCC(size).decode((torch.from_numpy(x), torch.from_numpy(y)))
+    points, scores = SimCC(size).decode((torch.from_numpy(x), torch.from_numpy(y)))
+    assert (scores > 0).any(), "no keypoint has a positive score: equal keypoints would show nothing"
     return crop_to_image(points.numpy(), center, scale, size)
 
 
@@ -140,8 +142,10 @@ def peer_python() -> Path:
         venv.create(PEER, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         # rtmlib asks for two OpenCV packages with windows, which need a desktop's libraries: one without does.
-        subprocess.run([*pip, "rtmlib==0.0.16", "--no-deps"], check=True)
-        subprocess.run([*pip, *PEER_PACKAGES], check=True)
+        for packages in (["rtmlib==0.0.16", "--no-deps"], PEER_PACKAGES):
+            done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise UserError(f"{PEER}: pip could not install {' '.join(packages)}: {done.stderr.strip()}")
         finished.touch()
     return python
 

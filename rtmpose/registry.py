@@ -175,23 +175,25 @@ def register(
     model, digest = _load_onnx(onnx_path), sha256_of(onnx_path)
     signature, example = _signature(model)
     store = client()
-    with _pointing(tracking_uri()), mlflow.start_run(run_id=run_id):
-        info = mlflow.onnx.log_model(
-            model,
-            name="model",
-            signature=signature,
-            input_example=example,
-            pip_requirements=list(requirements),
-            save_as_external_data=False,
-            onnx_execution_providers=["CPUExecutionProvider"],
-            tags={**tags, "sha256": digest},
-        )
-    if not store.search_registered_models(f"name = '{name}'"):
-        store.create_registered_model(name)
-    version = store.create_model_version(
-        name, info.model_uri, run_id=run_id, tags={**tags, "sha256": digest}, model_id=info.model_id
-    ).version
-    store.set_registered_model_alias(name, ALIAS, version)
+    # MLflow's flavors, and the registry's resolution of a model's own id, know only the global store.
+    with _pointing(tracking_uri()):
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.onnx.log_model(
+                model,
+                name="model",
+                signature=signature,
+                input_example=example,
+                pip_requirements=list(requirements),
+                save_as_external_data=False,
+                onnx_execution_providers=["CPUExecutionProvider"],
+                tags={**tags, "sha256": digest},
+            )
+        if not store.search_registered_models(f"name = '{name}'"):
+            store.create_registered_model(name)
+        version = store.create_model_version(
+            name, info.model_uri, run_id=run_id, tags={**tags, "sha256": digest}, model_id=info.model_id
+        ).version
+        store.set_registered_model_alias(name, ALIAS, version)
     return {
         "name": name,
         "version": int(version),
@@ -211,7 +213,7 @@ def still_registered(receipt: Mapping[str, Any]) -> bool:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
-        raise UserError(f"MLFLOW_TRACKING_URI: {without_password(tracking_uri())} does not answer ({error})") from None
+        raise _no_answer(tracking_uri(), error) from None
     return version.tags.get("sha256") == receipt["sha256"]
 
 
@@ -271,13 +273,18 @@ def _reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlite3.Error, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"MLFLOW_TRACKING_URI: {without_password(uri)} does not answer ({reason})") from None
+        raise _no_answer(uri, error) from None
+
+
+def _no_answer(uri: str, error: Exception) -> UserError:
+    shown = without_password(uri)
+    reason = str(error).partition("\n")[0].replace(uri.rstrip("/"), shown.rstrip("/"))
+    return UserError(f"MLFLOW_TRACKING_URI: {shown} does not answer ({reason})")
 
 
 @contextmanager
 def _pointing(uri: str) -> Iterator[None]:
-    """MLflow's flavors know only a global store; point it at `uri` for one block and put everything back."""
+    """Point MLflow's global store at `uri` for one block and put everything back, the environment included."""
     import mlflow
 
     environment = os.environ.get("MLFLOW_TRACKING_URI")

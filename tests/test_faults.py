@@ -29,7 +29,7 @@ def kill_finetune_after(workspace: Workspace, steps: int, *arguments: str) -> in
             break
         time.sleep(0.05)
     for child in psutil.Process(process.pid).children(recursive=True):
-        if "pipelines.finetune" in " ".join(child.cmdline()):
+        if "pipelines.finetune" in (child.as_dict(["cmdline"])["cmdline"] or []):
             os.kill(child.pid, signal.SIGKILL)
     assert process.wait(60) != 0
     wait_for_workers(workspace)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,21 @@ from rtmpose.config import UserError
 from tests.support import ROOT
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh data base; making its tables takes seconds, so the tests copy it."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        registry.client().search_experiments()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(empty_store, tmp_path / name / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/one/mlflow.db")
     return tmp_path
 
@@ -71,9 +86,9 @@ def test_registering_leaves_the_process_as_it_was(model: Path, monkeypatch: pyte
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    monkeypatch.setattr(registry, "repo_root", lambda: model.parent)
+    monkeypatch.setattr(registry, "repo_root", lambda: model.parent / "one")
     register(model, registry.start_or_resume_run("training"))
-    assert "MLFLOW_TRACKING_URI" not in __import__("os").environ and mlflow.active_run() is None
+    assert "MLFLOW_TRACKING_URI" not in os.environ and mlflow.active_run() is None
 
 
 def test_still_registered_follows_where_mlflow_points(

@@ -111,19 +111,19 @@ LEGS: Mapping[str, tuple[Spread, Spread]] = {
 }
 # relative frequencies of the families
 ARM_SHARES: Mapping[str, Mapping[str, float]] = {
-    "easy": {"hanging": 8, "sideways": 2, "raised": 2, "waving": 2, "akimbo": 3, "forward": 2, "folded": 2},
+    "easy": {"hanging": 11, "sideways": 2, "raised": 2, "waving": 2, "akimbo": 3, "forward": 2, "folded": 2},
     "hard": {"hanging": 3, "sideways": 2, "raised": 2, "waving": 2, "akimbo": 2, "forward": 3, "folded": 2},
 }
 LEG_SHARES: Mapping[str, Mapping[str, float]] = {
     "easy": {
-        "standing": 8,
+        "standing": 10,
         "astride": 4,
         "walking": 5,
         "running": 2,
         "one leg up": 1.5,
         "sitting": 3,
-        "crouching": 0.7,
-        "kneeling": 0.8,
+        "crouching": 0.5,
+        "kneeling": 0.5,
     },
     "hard": {
         "standing": 3,
@@ -239,7 +239,7 @@ def random_proportions(rng: np.random.Generator) -> Proportions:
     bust = float(rng.choice([0.0, rng.uniform(0.2, 0.7)]))
     return Proportions(
         height=float(rng.uniform(1.05, 1.45) if child else rng.uniform(1.52, 1.92)),
-        girth=float(rng.uniform(1.1, 1.4)),
+        girth=float(rng.uniform(1.15, 1.45)),
         shoulders=float(rng.uniform(0.098, 0.118) - 0.006 * (bust > 0)),
         hips=float(rng.uniform(0.05, 0.06) + 0.003 * (bust > 0)),
         arm=float(rng.uniform(0.162, 0.182) * (0.95 if child else 1.0)),

@@ -24,12 +24,13 @@ from tests.support import realdata
 COCO = load_dataset("coco17")
 
 
-def photographs(count: int = 12) -> list[RawImage]:
-    return list(read_images(COCO, realdata("coco"), "train"))[:count]
+@pytest.fixture
+def images(mannequins: Path) -> list[RawImage]:
+    return list(read_images(COCO, mannequins / "coco17", "train"))
 
 
 def cut(images: list[RawImage], folder: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 150_000, "workers": 1, **options}
+    settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 50_000, "workers": 1, **options}
     return write_train_shards(images, folder, dataset=COCO, **settings)
 
 
@@ -37,8 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_same_photographs_give_the_same_bytes_whoever_cuts_them(tmp_path: Path) -> None:
-    images = photographs()
+def test_the_same_photographs_give_the_same_bytes_whoever_cuts_them(images: list[RawImage], tmp_path: Path) -> None:
     cut(images, tmp_path / "a")
     cut(images, tmp_path / "b", workers=2)
     first = contents(tmp_path / "a")
@@ -48,8 +48,7 @@ def test_the_same_photographs_give_the_same_bytes_whoever_cuts_them(tmp_path: Pa
     assert first != contents(tmp_path / "c")
 
 
-def test_webdataset_reads_what_we_wrote(tmp_path: Path) -> None:
-    images = photographs()
+def test_webdataset_reads_what_we_wrote(images: list[RawImage], tmp_path: Path) -> None:
     manifest = cut(images, tmp_path / "train")
     urls = [str(tmp_path / "train" / shard["name"]) for shard in manifest["shards"]]
     found = {}
@@ -68,8 +67,8 @@ def test_webdataset_reads_what_we_wrote(tmp_path: Path) -> None:
         assert x >= -0.5 and y >= -0.5 and x + w <= image.shape[1] and y + h <= image.shape[0]
 
 
-def test_the_index_addresses_every_sample(tmp_path: Path) -> None:
-    manifest = cut(photographs(), tmp_path / "train")
+def test_the_index_addresses_every_sample(images: list[RawImage], tmp_path: Path) -> None:
+    manifest = cut(images, tmp_path / "train")
     for shard, index in zip(manifest["shards"], read_index(tmp_path / "train", manifest), strict=True):
         path = tmp_path / "train" / shard["name"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == shard["sha256"] and len(index) == shard["samples"]
@@ -119,8 +118,7 @@ def test_aic_ids_are_keys(tmp_path: Path) -> None:
     assert [shown.image_id for shown in read_eval(tmp_path / "val")] == [raw.image_id for raw in images]
 
 
-def test_nothing_half_written(tmp_path: Path) -> None:
-    images = photographs(6)
+def test_nothing_half_written(images: list[RawImage], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(images[0].path.read_bytes()[:5000])
     bad = RawImage(1, broken, None, None, images[0].persons, [])
@@ -152,7 +150,6 @@ def test_the_tuning_share_is_fixed_by_ids() -> None:
     assert in_tune("abc", 0.6) == in_tune("abc", 0.6) and not any(in_tune(i, 0.0) for i in range(100))
 
 
-def test_ids_that_are_not_unique(tmp_path: Path) -> None:
-    images = photographs(2)
+def test_ids_that_are_not_unique(images: list[RawImage], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="image ids are not unique"):
         write_eval_shards([images[0], images[0]], tmp_path / "val", dataset=COCO, workers=1)

@@ -24,14 +24,12 @@ SIZE = (96, 128)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shards")
-    for name, raw, split in (
-        ("coco17", "coco", "train"), ("aic", "aic", "train"), ("coco_wholebody", "coco_wholebody", "val"),
-    ):  # fmt: skip
+    for name in ("coco17", "aic", "coco_wholebody"):
         dataset = load_dataset(name)
-        images = list(read_images(dataset, realdata(raw), split))[:8]
-        write_train_shards(images, root / name, dataset=dataset, input_size=SIZE, shard_bytes=100_000, workers=1)
+        images = list(read_images(dataset, mannequins / name, "train"))
+        write_train_shards(images, root / name, dataset=dataset, input_size=SIZE, shard_bytes=50_000, workers=1)
     return root
 
 
@@ -156,9 +154,10 @@ def test_one_set_serves_several_skeletons(folder: Path) -> None:
     short, long = seen["aic", "coco17"], seen["aic", "coco_aic19"]
     assert short.weights[:, :5].max() == 0 and short.weights[:, 5:].max() == 1
     assert torch.equal(short.keypoints[:, 5:17], long.keypoints[:, 5:17])
-    assert long.weights[:, 17:].min() == 1  # head top and neck, labelled in every person here
-    neck, shoulders = long.keypoints[:, 18], long.keypoints[:, 5:7].mean(dim=1)
-    assert (neck - shoulders).norm(dim=1).median() < 12
+    assert long.weights[:, 17:].mean() > 0.5  # head top and neck
+    labelled = long.weights[:, [5, 6, 18]].min(dim=1).values > 0
+    neck, shoulders = long.keypoints[labelled, 18], long.keypoints[labelled, 5:7].mean(dim=1)
+    assert labelled.sum() > 4 and (neck - shoulders).norm(dim=1).median() < 12
 
 
 def test_udp_and_plain_crops_differ_by_the_half_pixel(folder: Path) -> None:

@@ -154,6 +154,17 @@ def test_batches_span_images_and_the_mode_is_restored() -> None:
     assert other == results and not model.training
 
 
+def test_the_same_person_in_two_boxes_is_one_result() -> None:
+    """The two differ by a fraction of a pixel, which is little for a crop of this area."""
+    codec = SimCC((96, 128))
+    photo = Photo(spots((120, 60, 3), (160, 90, 3), (140, 130, 3)))
+    boxes = {1: [([90.0, 40.0, 100.0, 110.0], 0.5), ([89.3, 40.9, 101.0, 112.0], 0.9)]}
+    (kept,) = predict(Bright(codec), codec, [photo], boxes, COLOURS, flip_test=False)
+    assert kept["bbox"] == [89.3, 40.9, 101.0, 112.0]
+    both = predict(Bright(codec), codec, [photo], boxes, COLOURS, flip_test=False, nms="none")
+    assert len(both) == 2 and both[0]["keypoints"][:2] != both[1]["keypoints"][:2]
+
+
 def test_flip_test_runs_the_mirror_image_and_swaps_pairs() -> None:
     """`Bright` tells colours, not sides: without the swap back, green and blue would meet half-way."""
     codec = SimCC((96, 128))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rtmpose.config import UserError
 from rtmpose.targets import UDPHeatmap
+from rtmpose.targets.udp_heatmap import HESSIAN_EPS, _newton_step
 from tests.support import assert_golden, det_rng, golden
 
 SIZES = {"192x256": (192, 256), "288x384": (288, 384), "256x256": (256, 256)}
@@ -63,6 +64,22 @@ def test_flat_maps_are_not_refined() -> None:
     heatmaps[..., 30, 20] = 1e-4  # everything below the range of the logarithm
     keypoints, _ = UDPHeatmap((192, 256)).decode(heatmaps)
     torch.testing.assert_close(keypoints[0, 0], torch.tensor([20 / 47 * 192, 30 / 63 * 256]))
+
+
+def test_there_is_no_step_where_the_hessian_has_no_inverse() -> None:
+    half = HESSIAN_EPS / 2  # cancels the term that usually keeps the Hessian regular
+    patch = torch.tensor([[-half, 0, 0], [0, half, 0], [0, 0, -half]])
+    assert _newton_step(patch[None, None]).tolist() == [[[0.0, 0.0]]]
+
+
+def test_a_window_that_touches_the_map_keeps_its_weight() -> None:
+    """The reference's edge: 7 px outside the window ends beside the map and the weight stays, 8 px outside it is 0."""
+    codec = UDPHeatmap((192, 256))
+    stretch = torch.tensor([191 / 47, 255 / 63])
+    keypoints = torch.tensor([[[-7.6, 30.0], [-8.6, 30.0], [20.0, -7.6], [20.0, -8.6], [53.4, 30.0], [53.6, 30.0]]])
+    heatmaps, weights = codec.encode(keypoints * stretch, torch.ones(1, 6))
+    assert weights.tolist() == [[1, 0, 1, 0, 1, 0]]
+    assert (heatmaps.amax((-2, -1)) > 0).tolist() == [[False, False, False, False, True, False]]
 
 
 @settings(max_examples=20, deadline=None)
