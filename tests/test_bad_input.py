@@ -41,7 +41,7 @@ def files(workspace: Workspace) -> set[Path]:
     return {path for path in (workspace.folder / "data").rglob("*") if path.is_file()}
 
 
-def annotations(workspace: Workspace) -> Path:
+def annotation_file(workspace: Workspace) -> Path:
     return workspace.folder / "data/raw/coco17/annotations/person_keypoints_train2017.json"
 
 
@@ -50,7 +50,7 @@ def missing_folder(workspace: Workspace) -> None:
 
 
 def truncated_json(workspace: Workspace) -> None:
-    path = annotations(workspace)
+    path = annotation_file(workspace)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -60,7 +60,7 @@ def half_jpeg(workspace: Workspace) -> None:
 
 
 def wrong_length(workspace: Workspace) -> None:
-    path = annotations(workspace)
+    path = annotation_file(workspace)
     content = json.loads(path.read_text())
     content["annotations"][0]["keypoints"].pop()
     path.write_text(json.dumps(content))
@@ -102,9 +102,8 @@ def test_stage_says_what_to_mend(workspace: Workspace, stage: str, mistake: Mist
 
 
 def test_checkpoint_of_another_size(workspace: Workspace) -> None:
-    for stage in (("shard", "coco17"), ("mix",)):
-        done = workspace.stage(*stage)
-        assert done.returncode == 0, done.stderr
+    for prepared in (workspace.stage("shard", "coco17"), workspace.stage("mix")):
+        assert prepared.returncode == 0, prepared.stderr
     models = workspace.folder / "models"
     models.mkdir()
     torch.save(build_pose_net("s", input_size=(96, 128)).state_dict(), models / "rtmpose.pt")

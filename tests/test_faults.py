@@ -47,14 +47,15 @@ def unfinished(workspace: Workspace) -> list[Path]:
 
 
 def wait_for_workers(workspace: Workspace) -> None:
-    """Ray's workers notice the driver's death by themselves; the next run must not meet them."""
+    """Ray ends the workers of a dead driver by itself, within seconds; none may outlive it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        alive = [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(workspace.folder)]
-        if not alive:
+        found = [p.info for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(workspace.folder)]
+        workers = [info["cmdline"][0] for info in found if info["cmdline"] and "Train" in info["cmdline"][0]]
+        if not workers:
             return
         time.sleep(0.2)
-    pytest.fail(f"left behind: {[p.info['cmdline'] for p in alive]}")
+    pytest.fail(f"left behind: {workers}")
 
 
 def receipt(workspace: Workspace) -> dict[str, object]:

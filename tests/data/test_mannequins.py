@@ -16,9 +16,10 @@ from rtmpose.config import UserError
 from rtmpose.data import mannequin_body as anatomy
 from rtmpose.data import mannequin_scene as scene
 from rtmpose.data.mannequin_body import Camera, Pose
-from rtmpose.data.mannequin_points import labelled_points
+from rtmpose.data.mannequin_points import AIC14, labelled_points
 from rtmpose.data.mannequin_render import SUPERSAMPLING, Look, Parts, add_person, bounds
 from rtmpose.data.mannequins import MARKER, render_dataset
+from rtmpose.skeleton import load_skeleton
 from tests.support import realdata
 
 REST = {name: spread[0] for name, spread in anatomy.REST.items()}
@@ -61,9 +62,7 @@ def test_a_front_view_shows_everything_and_the_left_side_at_the_larger_x() -> No
         assert person.points[left, 0] > person.points[right, 0]
     # the iBUG jaw runs from the person's right ear to the left one, in this view from left to right
     assert (np.diff(person.points[23:40, 0]) > 0).all()
-    assert (
-        person.points[31, 1] > person.points[0, 1] > person.points[1, 1] > person.points[133, 1]
-    )  # chin, nose, eye, top
+    assert person.points[31, 1] > person.points[0, 1] > person.points[1, 1] > person.points[133, 1]  # chin, nose, eye, top
     assert person.view == "front" and not person.truncated
 
 
@@ -145,9 +144,7 @@ def test_random_poses_keep_the_joint_limits_and_bone_lengths(level: str) -> None
 
 
 def test_right_limbs_mirror_left_ones() -> None:
-    pose = standing(
-        0.0, shoulder_elevation=70.0, shoulder_plane=40.0, elbow=60.0, hip_flex=50.0, knee=70.0, hip_abduction=20.0
-    )
+    pose = standing(0.0, shoulder_elevation=70.0, shoulder_plane=40.0, elbow=60.0, hip_flex=50.0, knee=70.0, hip_abduction=20.0)
     p = labelled_points(anatomy.solve(pose, BODY), pose, BODY)
     for left, right in ((5, 6), (7, 8), (9, 10), (13, 14), (15, 16), (17, 20), (95, 116), (111, 132)):
         np.testing.assert_allclose(p[left] * (-1, 1, 1), p[right], atol=1e-9)
@@ -166,6 +163,7 @@ def test_the_same_seed_gives_the_same_files_for_any_number_of_workers(tmp_path: 
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert one == two != other
+    assert len({path.read_bytes() for path in (tmp_path / "one").rglob("*.jpg")}) == 18
 
 
 def test_coco_layout_is_what_pycocotools_reads(tmp_path: Path) -> None:
@@ -188,9 +186,7 @@ def test_coco_layout_is_what_pycocotools_reads(tmp_path: Path) -> None:
             assert annotation["attributes"]["occluded"] == pytest.approx(
                 (points[:, 2] == 1).sum() / (points[:, 2] > 0).sum(), abs=1e-4
             )
-    boxes = json.loads(
-        (tmp_path / "raw/person_detection_results/COCO_val2017_detections_AP_H_56_person.json").read_text()
-    )
+    boxes = json.loads((tmp_path / "raw/person_detection_results/COCO_val2017_detections_AP_H_56_person.json").read_text())
     assert set(boxes[0]) == {"image_id", "category_id", "bbox", "score"}
     assert {box["image_id"] for box in boxes} <= set(coco.imgs)
 
@@ -211,17 +207,28 @@ def test_aic_layout_has_the_fields_and_order_of_the_real_one(tmp_path: Path) -> 
     folder = tmp_path / "raw" / "ai_challenger_keypoint_train_20170902"
     content = json.loads((folder / "keypoint_train_annotations_20170909.json").read_text())
     assert [path.name for path in (tmp_path / "raw").iterdir() if path.is_dir()] == [folder.name]
+    flags: list[int] = []
     for entry in content:
         assert (folder / "keypoint_train_images_20170902" / f"{entry['image_id']}.jpg").is_file()
-        assert (
-            len(entry["image_id"]) == 40 and entry["human_annotations"].keys() == entry["keypoint_annotations"].keys()
-        )
+        assert len(entry["image_id"]) == 40 and entry["human_annotations"].keys() == entry["keypoint_annotations"].keys()
         for name, flat in entry["keypoint_annotations"].items():
             assert all(isinstance(value, int) for value in flat + entry["human_annotations"][name])
             points = np.array(flat).reshape(14, 3)
             assert set(points[:, 2]) <= {1, 2, 3} and (points[points[:, 2] == 3, :2] == 0).all()
+            assert (points[points[:, 2] < 3, :2].sum(1) > 0).all()
+            flags += points[:, 2].tolist()
+    assert flags.count(1) > 0.6 * len(flags) > flags.count(2) > 0  # on `easy` most points are seen
     real = json.loads((realdata("aic") / folder.name / "keypoint_train_annotations_20170909.json").read_text())
     assert content[0].keys() == real[0].keys()
+
+
+def test_aic_takes_the_same_joints_as_coco() -> None:
+    coco, aic = load_skeleton("coco17"), load_skeleton("aic")
+    assert [coco.names[index] for index in AIC14[:12]] == list(aic.names[:12])
+    pose = standing(0.0)
+    p = labelled_points(anatomy.solve(pose, BODY), pose, BODY)
+    top, neck = p[list(AIC14[12:])]
+    assert top[1] > p[0, 1] > neck[1] > p[5, 1] - 0.05
 
 
 def test_wholebody_layout_has_the_fields_of_the_real_one(tmp_path: Path) -> None:
