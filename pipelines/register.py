@@ -30,9 +30,7 @@ def main(argv: list[str]) -> None:
     try:
         log_evidence(run_id, params)
         requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
-        receipt = registry.register(
-            ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
-        )
+        receipt = registry.register(ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements)
     finally:
         registry.end_run(run_id)
     write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")

@@ -43,9 +43,7 @@ def tracking_uri() -> str:
     if not uri:
         return f"sqlite:///{repo_root() / 'mlflow.db'}"
     if uri.startswith("sqlite:") and not Path(_sqlite_path(uri)).is_absolute():
-        raise UserError(
-            f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db"
-        )
+        raise UserError(f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db")
     return uri
 
 

@@ -91,9 +91,7 @@ def test_registering_leaves_the_process_as_it_was(model: Path, monkeypatch: pyte
     assert "MLFLOW_TRACKING_URI" not in os.environ and mlflow.active_run() is None
 
 
-def test_still_registered_follows_where_mlflow_points(
-    model: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_still_registered_follows_where_mlflow_points(model: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     receipt = register(model, registry.start_or_resume_run("training"))
     assert registry.still_registered(receipt)
     assert not registry.still_registered(receipt | {"sha256": "another file"})

@@ -100,6 +100,7 @@ def test_a_run_measures_every_configuration(files: ModelFiles) -> None:
     ]
     assert report["machine"]["cpu"] and report["machine"]["versions"]["onnxruntime"]
     assert set(report["p50_ms"]) == {f"onnxruntime_fp32_threads1_batch{batch}" for batch in (1, 2)}
+    assert report["protocol"]["omp_wait_policy"] == os.environ["OMP_WAIT_POLICY"]
     json.dumps(report, allow_nan=False)
     assert "BROKEN" in table(report) and "skipped: onnxruntime bf16" in table(report)
 
@@ -107,9 +108,7 @@ def test_a_run_measures_every_configuration(files: ModelFiles) -> None:
 def test_without_weights_pytorch_is_skipped_and_nothing_is_compared(files: ModelFiles) -> None:
     specs = [{"name": "pytorch", "precisions": ["fp32"]}, {"name": "onnxruntime", "precisions": ["fp32"]}]
     report = run(tiny(runtimes=specs, batch_sizes=[1]), ModelFiles(files.onnx), det_input((1, 3, 128, 96)))
-    assert report["skipped"] == [
-        "pytorch fp32 threads=1 batch=1: PyTorch needs the weights that the model was exported from"
-    ]
+    assert report["skipped"] == ["pytorch fp32 threads=1 batch=1: PyTorch needs the weights that the model was exported from"]
     assert report["reference"] is None and report["results"][0]["max_diff"] is None
     assert " - " in table(report)
 
