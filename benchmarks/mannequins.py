@@ -19,7 +19,7 @@ import numpy as np
 from rtmpose.data.mannequin_render import Image
 from rtmpose.data.mannequin_scene import Scene, render_scene
 from rtmpose.data.mannequins import render_dataset
-from rtmpose.skeleton import load_skeleton
+from rtmpose.descriptors import load_skeleton
 
 COLUMNS, ROWS, SIZE = 4, 3, (320, 240)
 
@@ -38,9 +38,7 @@ def with_skeletons(scene: Scene, limbs: tuple[tuple[int, int], ...]) -> Image:
         points = [(round(x), round(y)) for x, y in person.points[:17].tolist()]
         for a, b in limbs:
             if person.visible[a] and person.visible[b]:
-                color = (
-                    (255, 150, 20) if a % 2 and b % 2 else (40, 120, 255) if not (a % 2 or b % 2) else (240, 240, 240)
-                )
+                color = (255, 150, 20) if a % 2 and b % 2 else (40, 120, 255) if not (a % 2 or b % 2) else (240, 240, 240)
                 cv2.line(canvas, points[a], points[b], color, 1, cv2.LINE_AA)
         for point, flag in zip(points, person.visible[:17].tolist(), strict=True):
             if flag:
@@ -54,9 +52,7 @@ def contact_sheet(path: Path) -> None:
     blocks = []
     for seed, level in enumerate(("easy", "hard")):
         scenes = [render_scene(np.random.default_rng([seed, n]), level, SIZE) for n in range(COLUMNS * ROWS)]
-        drawn = [
-            with_skeletons(scene, limbs) if (n + n // COLUMNS) % 2 else scene.image for n, scene in enumerate(scenes)
-        ]
+        drawn = [with_skeletons(scene, limbs) if (n + n // COLUMNS) % 2 else scene.image for n, scene in enumerate(scenes)]
         blocks += [np.hstack(drawn[row * COLUMNS : (row + 1) * COLUMNS]) for row in range(ROWS)]
     sheet = cv2.resize(np.vstack(blocks), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
     path.parent.mkdir(parents=True, exist_ok=True)

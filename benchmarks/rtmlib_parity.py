@@ -30,11 +30,11 @@ from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.metadata import ModelCard
 from rtmpose.deploy.runtimes import Infer, ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.split import raw_images
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
-from rtmpose.models import build_pose_net
-from rtmpose.skeleton import load_dataset
-from rtmpose.targets import MEAN, STD, SimCC, normalise
+from rtmpose.models import MEAN, STD, build_pose_net, normalise
+from rtmpose.targets import SimCC
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".peers" / "rtmlib"

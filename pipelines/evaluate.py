@@ -29,9 +29,10 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
     """The trained network and how the parameters say to evaluate it."""
     import torch
 
+    from rtmpose.deploy.runtimes.pytorch import load_exactly
+    from rtmpose.descriptors import load_skeleton
     from rtmpose.evaluation.split import Evaluator
-    from rtmpose.models import build_pose_net, load_weights
-    from rtmpose.skeleton import load_skeleton
+    from rtmpose.models import build_pose_net
     from rtmpose.targets import SimCC
 
     skeleton = load_skeleton(params.skeleton)
@@ -39,7 +40,7 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
     net = build_pose_net(
         model.size, "simcc", skeleton.num_keypoints, params.input_size, kernel=model.kernel, hidden=model.hidden, gau=model.gau
     )
-    load_weights(net, weights)
+    load_exactly(net, weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Evaluator(net, SimCC(params.input_size), skeleton, params.evaluate, params.hardware.precision, device)
@@ -47,8 +48,8 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
     """The detector file of a set's raw folder, where it has one."""
+    from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
-    from rtmpose.skeleton import load_dataset
 
     layout = load_dataset(params.datasets[key].descriptor).splits["val"]
     path = Path(params.datasets[key].raw) / layout.detections if layout.detections else None
@@ -71,8 +72,10 @@ def evaluate_sets(params: Params) -> None:
         boxes = detector_boxes(params, key) if "detections" in params.evaluate.boxes else None
         if boxes is not None:
             figures["detector_AP"] = judge.shards(folder, boxes)[0]["AP"]
-        print(f"evaluate  {key}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if "AP" in name))
-        figures["groups"] = {f"{row['attribute']} {row['value']}": row["recall"] for row in breakdown(truth, results, judge.skeleton.sigmas)}
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if "AP" in name)
+        print(f"evaluate  {key}: {shown}", flush=True)
+        groups = breakdown(truth, results, judge.skeleton.sigmas)
+        figures["recall"] = {f"{row['attribute']} {row['value']}": row["recall"] for row in groups}
         if number == 0:
             report = figures
             write_atomic(TABLE, as_csv(per_keypoint_error(truth, results, judge.skeleton)))
@@ -93,8 +96,8 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
     """AP on a raw folder's validation images, printed as one JSON object."""
     from rtmpose.config import UserError
+    from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
-    from rtmpose.skeleton import load_dataset
 
     dataset = load_dataset(options.descriptor)
     boxes: Boxes = "ground truth"

@@ -41,8 +41,9 @@ def main(argv: list[str]) -> None:
 def model_card(params: Params) -> ModelCard:
     """What `params.yaml` says about the trained model, as the exported file will say it."""
     from rtmpose.deploy.metadata import ModelCard
-    from rtmpose.skeleton import load_skeleton
-    from rtmpose.targets import MEAN, STD, SimCC
+    from rtmpose.descriptors import load_skeleton
+    from rtmpose.models import MEAN, STD
+    from rtmpose.targets import SimCC
 
     return ModelCard.of(
         size=params.model.size,

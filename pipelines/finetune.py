@@ -13,7 +13,8 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.training.launch import run_stage, write_curves
+    from rtmpose.training.launch import run_stage
+    from rtmpose.training.progress import write_curves
     from rtmpose.training.search import read_choice
 
     params = load_params()

@@ -7,13 +7,17 @@ from pathlib import Path
 from pipelines import stage
 
 MIX, WEIGHTS, RECEIPT, CURVE = (
-    Path("data/mix.json"), Path("models/pretrain.pt"), Path("models/pretrain.json"), Path("metrics/pretrain.csv")
+    Path("data/mix.json"),
+    Path("models/pretrain.pt"),
+    Path("models/pretrain.json"),
+    Path("metrics/pretrain.csv"),
 )
 
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.training.launch import run_stage, untrained, write_curves
+    from rtmpose.training.launch import run_stage, untrained
+    from rtmpose.training.progress import write_curves
 
     params = load_params()
     init = Path(params.pretrain.init) if params.pretrain.init else None

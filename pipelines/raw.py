@@ -13,7 +13,7 @@ from pipelines.progress import progress_line
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params, write_atomic
     from rtmpose.data.annotations import index_raw
-    from rtmpose.skeleton import load_dataset
+    from rtmpose.descriptors import load_dataset
 
     (key,) = argv
     params, start = load_params().dataset(key), time.perf_counter()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipelines import stage
 
-MIX, INIT, OUT, TABLE = Path("data/mix.json"), Path("models/pretrain.pt"), Path("models/search.json"), Path("metrics/search.csv")
+MIX, INIT = Path("data/mix.json"), Path("models/pretrain.pt")
+OUT, TABLE = Path("models/search.json"), Path("metrics/search.csv")
 
 
 def main(argv: list[str]) -> None:

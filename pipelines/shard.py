@@ -13,7 +13,7 @@ def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.data.annotations import RawImage, read_images
     from rtmpose.data.shards import complete_folder, in_tune, write_eval_shards, write_train_shards
-    from rtmpose.skeleton import load_dataset
+    from rtmpose.descriptors import load_dataset
 
     (key,) = argv
     params, start = load_params(), time.perf_counter()

@@ -32,15 +32,16 @@ def main(argv: list[str]) -> None:
         print("the registered version is not where MLflow points now; registering again", flush=True)
         subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"], check=True)
     figures, receipt, training = read("metrics/evaluate.json"), read(str(RECEIPT)), read("models/receipt.json")
-    others = "".join(f", {key} {value['AP']:.3f}" for key, value in figures.items() if isinstance(value, dict) and "AP" in value)
+    sets = {key: value["AP"] for key, value in figures.items() if isinstance(value, dict) and "AP" in value}
+    others = "".join(f", {key} set {ap:.3f}" for key, ap in sets.items())
     print(
         f"""
-AP          {figures['AP']:.3f} on held-out images (mean pose {figures['mean_pose_AP']:.3f}{others})
-model       models/rtmpose.onnx, weights models/rtmpose.pt ({training['samples']} samples, best epoch {training['best_epoch']})
+AP          {figures["AP"]:.3f} on held-out images (mean pose {figures["mean_pose_AP"]:.3f}{others})
+model       models/rtmpose.onnx, weights models/rtmpose.pt ({training["samples"]} samples, best epoch {training["best_epoch"]})
 metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
 picture     reports/predictions.png
-registered  {receipt['name']} version {receipt['version']} as '{receipt['alias']}' in {receipt['tracking_uri']}
+registered  {receipt["name"]} version {receipt["version"]} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
 MLflow      make ui"""
     )
 

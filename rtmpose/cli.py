@@ -50,8 +50,8 @@ def weights(
     import torch
 
     from rtmpose.config import write_atomic
+    from rtmpose.descriptors import load_skeleton
     from rtmpose.models import build_pose_net, load_weights
-    from rtmpose.skeleton import load_skeleton
 
     model = build_pose_net(size, head, load_skeleton(skeleton).num_keypoints, input_pair(input_size))
     mismatch = load_weights(model, file)
@@ -77,8 +77,9 @@ def export(
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.metadata import ModelCard
     from rtmpose.deploy.runtimes.pytorch import build
-    from rtmpose.skeleton import load_skeleton
-    from rtmpose.targets import MEAN, STD, SimCC
+    from rtmpose.descriptors import load_skeleton
+    from rtmpose.models import MEAN, STD
+    from rtmpose.targets import SimCC
 
     width, height = input_pair(input_size)
     card = ModelCard.of(
@@ -97,7 +98,7 @@ def predict(
     model: Annotated[Path, typer.Option(help="An ONNX file that `rtmpose export` or the workflow wrote.")] = Path(
         "models/rtmpose.onnx"
     ),
-    box: Annotated[list[str] | None, typer.Option(help="A person's box as x,y,w,h in pixels; repeat it for more people.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="A person's box x,y,w,h in pixels; repeatable.")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the photograph with the skeletons to this PNG.")] = None,
 ) -> None:
     """Predict the keypoints of the people in an image (without --box: of one person who fills it); prints JSON."""

@@ -60,9 +60,7 @@ def _divergence(output: Tensor, label: Tensor, beta: float, label_beta: float, l
     return functional.kl_div(log_output, label.to(output.dtype), reduction="none").mean(-1)
 
 
-def heatmap_mse_loss(
-    prediction: Tensor, target: Tensor, weight: Tensor | None, *, batch_size: int | None = None
-) -> Tensor:
+def heatmap_mse_loss(prediction: Tensor, target: Tensor, weight: Tensor | None, *, batch_size: int | None = None) -> Tensor:
     """Squared error of heatmaps (N, K, H, W), times weight (N, K), mean over all elements (not over the labelled ones).
 
     `batch_size` as in `simcc_kl_loss`; None divides by the rows given, which is the same for one whole batch.

@@ -88,9 +88,7 @@ def _descending(scores: Floats) -> NDArray[np.intp]:
     return np.asarray(np.argsort(scores, kind="stable")[::-1])
 
 
-def keypoint_similarity(
-    predicted: ArrayLike, labelled: ArrayLike, area: float, sigmas: Sequence[float]
-) -> Floats:
+def keypoint_similarity(predicted: ArrayLike, labelled: ArrayLike, area: float, sigmas: Sequence[float]) -> Floats:
     """exp(-d^2 / (2 (2 sigma)^2 area)) of predicted poses (..., K, 2) to labelled points (K, 2), px: (..., K).
 
     Its mean over the labelled points is the OKS of COCO's evaluation.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtmpose.descriptors import load_skeleton
 from rtmpose.geometry import (
     box_to_center_scale,
     compose,
@@ -23,7 +24,6 @@ from rtmpose.geometry import (
     transform_points,
     warp,
 )
-from rtmpose.skeleton import load_skeleton
 from tests.support import assert_golden, golden, realdata
 
 COCO = load_skeleton("coco17")
@@ -51,9 +51,7 @@ def test_crops_equal_the_reference(tag: str, mode: str, reference: dict[str, Any
     for i, rotation in enumerate(reference["rotations_deg"]):
         matrix = crop_matrix(center[i], scale[i], rotation, size, udp=mode == "udp")
         assert_golden(matrix, reference[f"{tag}_{mode}_warp"][i])
-        np.testing.assert_allclose(
-            transform_points(points, matrix), reference[f"{tag}_{mode}_kpts"][i], rtol=2e-6, atol=2e-4
-        )
+        np.testing.assert_allclose(transform_points(points, matrix), reference[f"{tag}_{mode}_kpts"][i], rtol=2e-6, atol=2e-4)
 
 
 @pytest.mark.parametrize(("name", "rotation", "most"), [("plain", 0, 4), ("udp", 0, 4), ("plain_rot25", 25, 5)])

@@ -68,9 +68,7 @@ def test_kl_and_its_gradient_equal_the_reference(
 
 
 def test_kl_in_float64(reference: dict[str, np.ndarray], targets: tuple[Tensor, Tensor]) -> None:
-    loss = simcc_kl_loss(
-        predictions(reference, torch.float64), targets, torch.from_numpy(reference["kl_std_weights"]).double()
-    )
+    loss = simcc_kl_loss(predictions(reference, torch.float64), targets, torch.from_numpy(reference["kl_std_weights"]).double())
     assert loss.dtype == torch.float64
     # 1e-6: the reference's targets are float32.
     np.testing.assert_allclose(loss.item(), reference["kl_std_loss_f64"], rtol=1e-6)

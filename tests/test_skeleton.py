@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from rtmpose.config import UserError, data_file
-from rtmpose.skeleton import Skeleton, load_dataset, load_skeleton
+from rtmpose.descriptors import load_dataset, load_skeleton
+from rtmpose.skeleton import Skeleton
 from tests.support import golden
 
 REFERENCE = {"coco17": "coco", "aic": "aic", "coco_wholebody": "coco_wholebody", "coco_aic19": "coco_aic"}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import UserError
-from rtmpose.skeleton import Dataset, Split
+from rtmpose.descriptors import Dataset, Split
 
 # AI Challenger has no segmentation; this share of the box is what COCO's `area` is to its box on average over persons.
 AREA_PER_BOX = 0.53
@@ -67,9 +67,7 @@ def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
     try:
         for raw in read(dataset, root, layout, content):
             if not raw.path.exists():
-                raise UserError(
-                    f"{raw.path}: named in {root / layout.annotations} but missing; unpack the images again"
-                )
+                raise UserError(f"{raw.path}: named in {root / layout.annotations} but missing; unpack the images again")
             yield raw
     except KeyError as error:
         raise UserError(f"{root / layout.annotations}: an entry lacks {error}; download the file again") from error
@@ -219,9 +217,7 @@ def _aic_to_coco(dataset: Dataset, image: dict[str, Any], human: str, number: in
     }
 
 
-def _sort_out(
-    dataset: Dataset, raw: RawImage, annotation: dict[str, Any], points: NDArray[np.float64], seen: set[int]
-) -> None:
+def _sort_out(dataset: Dataset, raw: RawImage, annotation: dict[str, Any], points: NDArray[np.float64], seen: set[int]) -> None:
     """Append the person to `raw.persons`, or to `raw.left_out` with the reason why it cannot be trained on."""
     number, box = annotation["id"], annotation.get("bbox", (0, 0, 0, 0))
     reason = None

@@ -111,9 +111,7 @@ def photometric(config: AugmentConfig) -> A.Compose:
         [
             A.Blur(blur_limit=BLUR, p=config.blur),
             A.MedianBlur(blur_limit=BLUR, p=config.median_blur),
-            A.CoarseDropout(
-                num_holes_range=(1, 1), hole_height_range=HOLE, hole_width_range=HOLE, fill=0, p=config.hole
-            ),
+            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=HOLE, hole_width_range=HOLE, fill=0, p=config.hole),
         ]
     )
 

@@ -117,9 +117,7 @@ def read_photograph(raw: RawImage) -> tuple[bytes, NDArray[np.uint8]]:
         raise UserError(f"{raw.path}: not an image that can be decoded: download it again")
     height, width = pixels.shape[:2]
     if raw.width is not None and (raw.width, raw.height) != (width, height):
-        raise UserError(
-            f"{raw.path}: is {width}x{height} px, its annotations say {raw.width}x{raw.height}: wrong image"
-        )
+        raise UserError(f"{raw.path}: is {width}x{height} px, its annotations say {raw.width}x{raw.height}: wrong image")
     return content, pixels
 
 

@@ -216,9 +216,7 @@ def random_pose(rng: np.random.Generator, level: str, yaw: float) -> Pose:
     arms = [_pick(rng, ARM_SHARES[level]) for _ in SIDES]
     if rng.random() < 0.35:
         arms[1] = arms[0]
-    limbs = {
-        side: _draw(rng, LIMB_LIMITS, {**ARMS[arm], **leg}) for side, arm, leg in zip(SIDES, arms, legs, strict=True)
-    }
+    limbs = {side: _draw(rng, LIMB_LIMITS, {**ARMS[arm], **leg}) for side, arm, leg in zip(SIDES, arms, legs, strict=True)}
     trunk_spread: dict[str, tuple[float, float]] = {}
     lean, roll = rng.normal(0, 3), rng.normal(0, 3)
     if family in ("crouching", "running"):
@@ -305,9 +303,7 @@ def finger_joints(hand: Frame, curl: float, height: float, side: str) -> Array:
     base_z = np.array([0.019, 0.006, -0.007, -0.019])
     lengths = np.array([0.043, 0.048, 0.044, 0.034])
     joints = np.zeros((5, 4, 3))
-    joints[0] = np.array(
-        [[-0.004, -0.014, 0.018], [-0.01, -0.028, 0.031], [-0.013, -0.042, 0.04], [-0.015, -0.054, 0.046]]
-    )
+    joints[0] = np.array([[-0.004, -0.014, 0.018], [-0.01, -0.028, 0.031], [-0.013, -0.042, 0.04], [-0.015, -0.054, 0.046]])
     for finger, (z, length) in enumerate(zip(base_z, lengths, strict=True), start=1):
         point = np.array([0.0, -0.054 + 0.12 * abs(z), z])
         joints[finger, 0] = point

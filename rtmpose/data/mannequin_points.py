@@ -46,9 +46,7 @@ def on_skull(layout: object) -> Array:
 
 def _whole_body_radii() -> Array:
     # m per m of height: how far beneath the surface a point of that joint may lie and still count as seen
-    body = (
-        [0.02, 0.02, 0.02, 0.03, 0.03] + [0.06] * 2 + [0.045] * 2 + [0.035] * 2 + [0.09] * 2 + [0.06] * 2 + [0.05] * 2
-    )
+    body = [0.02, 0.02, 0.02, 0.03, 0.03] + [0.06] * 2 + [0.045] * 2 + [0.035] * 2 + [0.09] * 2 + [0.06] * 2 + [0.05] * 2
     return np.array(body + [0.03] * 6 + [0.016] * 68 + [0.02] * 42 + [0.05, 0.06])
 
 
@@ -62,9 +60,7 @@ AIC14 = (6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 133, 134)
 
 def _foot_points(foot: Frame, height: float, side: str) -> Array:
     sign = 1.0 if side == "left" else -1.0
-    return foot.at(
-        np.array([[-0.012 * sign, -0.03, 0.098], [0.024 * sign, -0.032, 0.082], [0.0, -0.03, -0.034]]) * height
-    )
+    return foot.at(np.array([[-0.012 * sign, -0.03, 0.098], [0.024 * sign, -0.032, 0.082], [0.0, -0.03, -0.034]]) * height)
 
 
 def labelled_points(frames: Mapping[str, Frame], pose: Pose, body: Proportions) -> Array:

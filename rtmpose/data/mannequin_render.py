@@ -115,9 +115,7 @@ class Look:
 
 def _head(parts: Parts, frame: Frame, neck: Frame, body: Proportions, look: Look) -> None:
     h, size = body.height, body.height * body.head
-    parts.limb(
-        neck.origin, frame.at((0, 0.02 * size, 0.004 * size)), (0.03 * h * body.girth**0.5, 0.027 * size), look.skin
-    )
+    parts.limb(neck.origin, frame.at((0, 0.02 * size, 0.004 * size)), (0.03 * h * body.girth**0.5, 0.027 * size), look.skin)
     parts.ball(frame, SKULL_CENTER * size, SKULL * size, look.skin)
     parts.ball(frame, on_skull((0, -0.45, -0.42)) * size, np.array([0.034, 0.034, 0.032]) * size, look.skin)
     dark, lip = look.hair * 0.7, look.skin * (0.8, 0.45, 0.45)
@@ -148,16 +146,10 @@ def _hair(parts: Parts, frame: Frame, size: float, look: Look) -> None:
     crown = np.add(SKULL_CENTER, (0, 0.012, -0.012))
     parts.ball(frame, crown * size, SKULL * (1.06, 1.0, 0.98) * size, look.hair)
     if look.hair_style == 2:
-        parts.ball(
-            frame, (np.add(SKULL_CENTER, (0, -0.03, -0.03))) * size, np.array([0.046, 0.075, 0.034]) * size, look.hair
-        )
+        parts.ball(frame, (np.add(SKULL_CENTER, (0, -0.03, -0.03))) * size, np.array([0.046, 0.075, 0.034]) * size, look.hair)
     if look.hair_style == 3:
-        parts.ball(
-            frame, (np.add(SKULL_CENTER, (0, 0.03, 0.0))) * size, np.array([0.049, 0.042, 0.06]) * size, look.shirt
-        )
-        parts.ball(
-            frame, (np.add(SKULL_CENTER, (0, 0.032, 0.055))) * size, np.array([0.036, 0.004, 0.03]) * size, look.belt
-        )
+        parts.ball(frame, (np.add(SKULL_CENTER, (0, 0.03, 0.0))) * size, np.array([0.049, 0.042, 0.06]) * size, look.shirt)
+        parts.ball(frame, (np.add(SKULL_CENTER, (0, 0.032, 0.055))) * size, np.array([0.036, 0.004, 0.03]) * size, look.belt)
 
 
 def _torso(parts: Parts, frames: Mapping[str, Frame], body: Proportions, look: Look) -> None:
@@ -173,9 +165,7 @@ def _torso(parts: Parts, frames: Mapping[str, Frame], body: Proportions, look: L
             look.trousers,
         )
         bulge = 0.022 + 0.024 * body.bust
-        parts.ball(
-            chest, (0.042 * sign * h, 0.07 * h, 0.042 * h * g), np.array([0.04, 0.038, bulge]) * h * g, look.shirt
-        )
+        parts.ball(chest, (0.042 * sign * h, 0.07 * h, 0.042 * h * g), np.array([0.04, 0.038, bulge]) * h * g, look.shirt)
         blade = np.array([0.042, 0.06, 0.02]) * h * g
         parts.ball(chest, (0.04 * sign * h, 0.075 * h, -0.038 * h * g), blade, look.shirt)
     parts.ball(pelvis, (0, 0.058 * h, 0), np.array([0.0765, 0.011, 0.056]) * h * g, look.belt)
@@ -376,8 +366,7 @@ def shade(
     table = quadrics.surface / np.abs(quadrics.surface[:, :3, :3]).max((1, 2), keepdims=True)
     table = table.astype(np.float32)
     normal = [
-        table[:, k, 0][part] * x + table[:, k, 1][part] * y + table[:, k, 2][part] + table[:, k, 3][part] * w
-        for k in range(3)
+        table[:, k, 0][part] * x + table[:, k, 1][part] * y + table[:, k, 2][part] + table[:, k, 3][part] * w for k in range(3)
     ]
     length = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
     facing = -(normal[0] * x + normal[1] * y + normal[2]) / length

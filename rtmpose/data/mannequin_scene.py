@@ -17,9 +17,7 @@ from rtmpose.data.mannequin_render import SUPERSAMPLING, Image, Look, Parts, Sol
 SKINS = np.array(
     [(250, 220, 196), (240, 200, 170), (224, 172, 136), (198, 140, 100), (150, 100, 70), (105, 70, 50)], dtype=float
 )
-HAIRS = np.array(
-    [(30, 24, 22), (70, 45, 28), (120, 80, 45), (200, 165, 100), (150, 60, 30), (170, 170, 172)], dtype=float
-)
+HAIRS = np.array([(30, 24, 22), (70, 45, 28), (120, 80, 45), (200, 165, 100), (150, 60, 30), (170, 170, 172)], dtype=float)
 LEAST_SEEN = {"easy": 0.45, "hard": 0.2}  # share of the silhouette inside the image that must be seen
 LEAST_AREA = 60  # px of it
 LEAST_INSIDE = {"easy": 0.6, "hard": 0.35}  # share of the silhouette's box that must lie in the image
@@ -88,9 +86,7 @@ def _apart(rng: np.random.Generator, others: list[Array], least: float) -> Array
     best, best_distance = np.zeros(3), -1.0
     for _ in range(12):
         hue, saturation, value = rng.uniform(0, 180), rng.uniform(40, 230), rng.uniform(45, 245)
-        color = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(
-            np.float64
-        )
+        color = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float64)
         distance = min((float(np.linalg.norm(color - other)) for other in others), default=255.0)
         if distance >= least:
             return color
@@ -132,9 +128,7 @@ def _stool(parts: Parts, seat: Array, floor: float, color: Array) -> None:
     parts.ball(Frame(np.eye(3), seat), (0, -0.015, 0), (0.19, 0.03, 0.19), color * 0.85)
 
 
-def _random_person(
-    rng: np.random.Generator, level: str, backdrop: list[Array]
-) -> tuple[Solids, Array, Pose, Proportions]:
+def _random_person(rng: np.random.Generator, level: str, backdrop: list[Array]) -> tuple[Solids, Array, Pose, Proportions]:
     """A dressed person, hips above the origin and the lowest point on the ground: parts and points (135, 3) m."""
     pose = anatomy.random_pose(rng, level, _random_yaw(rng, level))
     body = anatomy.random_proportions(rng)

@@ -29,7 +29,7 @@ from rtmpose.data import mannequin_body, mannequin_points, mannequin_render, man
 from rtmpose.data.mannequin_body import Array
 from rtmpose.data.mannequin_points import AIC14, COCO17
 from rtmpose.data.mannequin_scene import Person, render_scene
-from rtmpose.skeleton import load_skeleton
+from rtmpose.descriptors import load_skeleton
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92
@@ -133,9 +133,7 @@ def _checked(layout: str, level: str, images: Mapping[str, int], size: tuple[int
         if split not in SPLITS or count < 0:
             raise UserError(f"mannequins: images: {split}={count}; give the splits {', '.join(SPLITS)} a number ≥ 0")
     if min(size) < 64 or seed < 0:
-        raise UserError(
-            f"mannequins: size={tuple(size)}, seed={seed}; the size must be at least 64 px and the seed ≥ 0"
-        )
+        raise UserError(f"mannequins: size={tuple(size)}, seed={seed}; the size must be at least 64 px and the seed ≥ 0")
     modules = (mannequin_body, mannequin_points, mannequin_render, mannequin_scene)
     sources = [Path(str(module.__file__)).read_bytes() for module in modules] + [Path(__file__).read_bytes()]
     code = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
@@ -149,14 +147,10 @@ def _read_marker(root: Path) -> dict[str, Any] | None:
         try:
             content = json.loads((root / MARKER).read_text())
         except ValueError as error:
-            raise UserError(
-                f"{root / MARKER}: not readable as JSON; delete the folder {root} to render it anew"
-            ) from error
+            raise UserError(f"{root / MARKER}: not readable as JSON; delete the folder {root} to render it anew") from error
         return dict(content)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(
-            f"{root}: exists and was not rendered by us (no {MARKER}); give the mannequins a folder of their own"
-        )
+        raise UserError(f"{root}: exists and was not rendered by us (no {MARKER}); give the mannequins a folder of their own")
     return None
 
 

@@ -29,7 +29,8 @@ from rtmpose.config import UserError, write_atomic
 from rtmpose.data.annotations import RawImage
 from rtmpose.data.crops import Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
 from rtmpose.data.stream import INDEX, MANIFEST, worker_context
-from rtmpose.skeleton import Dataset, Skeleton
+from rtmpose.descriptors import Dataset
+from rtmpose.skeleton import Skeleton
 
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
 
@@ -71,9 +72,7 @@ def write_train_shards(
     """
     cut_for = CutFor(input_size)
     chosen = [replace(raw, annotations=[]) for raw in images if raw.persons or raw.left_out]
-    plans = _plan(
-        [raw for raw in chosen if raw.persons], split, shard_bytes, partial(_crop_bytes, dataset, cut_for), True
-    )
+    plans = _plan([raw for raw in chosen if raw.persons], split, shard_bytes, partial(_crop_bytes, dataset, cut_for), True)
     work = partial(_write_train_shard, dataset.skeleton, cut_for, quality)
     about = {"kind": "train", "split": split, "cut_for": cut_for.to_dict(), "quality": quality}
     return _write_folder(plans, work, out_dir, dataset, about, chosen, workers, progress)

@@ -10,7 +10,7 @@ import torch
 
 from rtmpose.data.stream import read_eval
 from rtmpose.geometry import box_to_center_scale, crop_matrix, warp
-from rtmpose.targets import normalise
+from rtmpose.models import normalise
 
 
 def person_crops(folder: Path, input_size: tuple[int, int], count: int) -> np.ndarray:

@@ -133,9 +133,7 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
     return truth
 
 
-def _detections(
-    predictions: Sequence[Mapping[str, Any]], count: int, data: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _detections(predictions: Sequence[Mapping[str, Any]], count: int, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     known = {image["id"] for image in data["images"]}
     detections = []
     for index, prediction in enumerate(predictions):

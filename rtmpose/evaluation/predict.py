@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from rtmpose.config import Precision, UserError
 from rtmpose.evaluation.coco import GroundTruth, load_ground_truth, person_annotations
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
+from rtmpose.models import normalise
 from rtmpose.oks import oks_nms, soft_oks_nms
 from rtmpose.skeleton import Skeleton
-from rtmpose.targets import Codec, normalise
+from rtmpose.targets import Codec
 
 Rescore = Literal["bbox_keypoint", "bbox", "keypoint", "bbox_rle"]
 Suppress = Literal["oks", "soft_oks", "none"]

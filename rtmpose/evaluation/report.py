@@ -145,9 +145,7 @@ class _Match:
         return float(self.similarity[self.labelled].mean())
 
 
-def _matches(
-    ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], sigmas: Sequence[float]
-) -> Iterator[_Match]:
+def _matches(ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], sigmas: Sequence[float]) -> Iterator[_Match]:
     """Every person with its own prediction where predictions name their annotation, else with the most similar one."""
     by_person: dict[Any, list[Mapping[str, Any]]] = {}
     by_image: dict[Any, list[Mapping[str, Any]]] = {}

@@ -17,9 +17,10 @@ from rtmpose.config import EvaluateParams, Precision, UserError
 from rtmpose.data.annotations import read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.data.stream import EvalImage, MixEntry, read_eval
+from rtmpose.descriptors import Dataset
 from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations, read_json
 from rtmpose.evaluation.predict import Boxes, mean_pose, mean_pose_predictions, predict
-from rtmpose.skeleton import Dataset, Skeleton
+from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 
 Figures = dict[str, Any]
@@ -49,9 +50,17 @@ class Evaluator:
                 yield image
 
         results = predict(
-            self.model, self.codec, remembered(), boxes, self.skeleton, batch_size=self.params.batch_size,
-            flip_test=self.params.flip_test, device=self.device, precision=self.precision,
-            keypoint_threshold=self.params.keypoint_threshold, nms_threshold=self.params.nms_threshold,
+            self.model,
+            self.codec,
+            remembered(),
+            boxes,
+            self.skeleton,
+            batch_size=self.params.batch_size,
+            flip_test=self.params.flip_test,
+            device=self.device,
+            precision=self.precision,
+            keypoint_threshold=self.params.keypoint_threshold,
+            nms_threshold=self.params.nms_threshold,
         )
         figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
         return figures, results, truth

@@ -13,10 +13,11 @@ import torch
 from rtmpose.config import UserError, write_atomic
 from rtmpose.deploy.runtimes import ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.report import draw_skeleton
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
-from rtmpose.skeleton import load_skeleton
-from rtmpose.targets import SimCC, normalise
+from rtmpose.models import normalise
+from rtmpose.targets import SimCC
 
 
 def predict_image(
@@ -35,7 +36,8 @@ def predict_image(
     infer = open_session("onnxruntime", ModelFiles(model), "fp32", torch.get_num_threads(), 1)
     chosen = np.array(boxes or [(0, 0, width, height)], np.float64)
     center, scale = box_to_center_scale(chosen, card.input_size[0] / card.input_size[1])
-    crops = [warp(pixels, crop_matrix(c, s, 0.0, card.input_size, False), card.input_size) for c, s in zip(center, scale, strict=True)]
+    matrices = [crop_matrix(c, s, 0.0, card.input_size, False) for c, s in zip(center, scale, strict=True)]
+    crops = [warp(pixels, matrix, card.input_size) for matrix in matrices]
     x, y = infer(np.ascontiguousarray(normalise(torch.from_numpy(np.stack(crops))).numpy()))
     points, scores = SimCC(card.input_size, split_ratio=card.split_ratio).decode((torch.from_numpy(x), torch.from_numpy(y)))
     found = crop_to_image(points.double().numpy(), center, scale, card.input_size)  # (N, K, 2)
@@ -45,9 +47,12 @@ def predict_image(
             draw_skeleton(pixels, pose, score > 0.2, skeleton)
         write_atomic(draw, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
     return [
-        {"box": box.tolist(), "keypoints": {
-            name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
-            for name, (x, y), s in zip(card.keypoint_names, pose, score, strict=True)
-        }}
+        {
+            "box": box.tolist(),
+            "keypoints": {
+                name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
+                for name, (x, y), s in zip(card.keypoint_names, pose, score, strict=True)
+            },
+        }
         for box, pose, score in zip(chosen, found, scores.numpy(), strict=True)
     ]

@@ -130,9 +130,7 @@ class CSPNeXt(nn.Module):
         super().__init__()
         c1, c2, c3, c4, c5 = (scale.channels(full) for full in (64, 128, 256, 512, 1024))
         self.channels = c5
-        self.stem = nn.Sequential(
-            ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3)
-        )
+        self.stem = nn.Sequential(ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3))
         self.stage1 = _stage(c1, c2, scale.blocks(3), last=False)
         self.stage2 = _stage(c2, c3, scale.blocks(6), last=False)
         self.stage3 = _stage(c3, c4, scale.blocks(6), last=False)

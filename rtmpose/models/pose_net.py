@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from rtmpose.config import UserError
@@ -10,6 +11,26 @@ from rtmpose.models.heatmap_head import HeatmapHead
 from rtmpose.models.simcc_head import SimCCHead
 
 PoseOutput = tuple[Tensor, Tensor] | Tensor
+#: Mean and standard deviation of the RGB channels, in grey levels (those of ImageNet, as the published weights expect).
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 RGB crops (B, H, W, 3) to the network's input (B, 3, H, W), float32, (pixel - mean) / std per channel.
+
+    The result is a view whose memory is still NHWC, that is `torch.channels_last`: convolutions need no copy of it.
+    """
+    batch, height, width, _ = images.shape
+    # Whole rows of pixels at a time: broadcasting along an axis of 3 is a hundred times slower on a CPU.
+    rows = images.reshape(batch, height, width * 3).float()
+    rows.sub_(_row(MEAN, rows)).div_(_row(STD, rows))
+    return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+
+def _row(channels: tuple[float, float, float], rows: Tensor) -> Tensor:
+    """The channels' values along one row of pixels (W * 3); filled on the device, for a copy would wait for it."""
+    return torch.cat([rows.new_full((1,), value) for value in channels]).repeat(rows.shape[-1] // 3)
 
 
 class PoseNet(nn.Module):

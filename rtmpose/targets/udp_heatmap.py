@@ -32,9 +32,7 @@ class UDPHeatmap:
 
     udp = True  # wants the crop that maps pixel centres
 
-    def __init__(
-        self, input_size: Sequence[int], heatmap_size: Sequence[int] | None = None, sigma: float = 2.0
-    ) -> None:
+    def __init__(self, input_size: Sequence[int], heatmap_size: Sequence[int] | None = None, sigma: float = 2.0) -> None:
         self.input_size = _size("input_size", input_size)
         self.heatmap_size = _size("heatmap_size", heatmap_size or [side // 4 for side in self.input_size])
         if not (math.isfinite(sigma) and sigma > 0):

@@ -1,10 +1,10 @@
 """The one store of a training run: checkpoints that are complete or absent, and a pointer that moves last.
 
-    <root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG (loads with weights_only=True)
-                         latest.json        which files exist, newest first, with sha256: written after the file itself
-                         best.pt            EMA weights with the best AP so far
-                         train.log          one JSON line per report
-                         finished.json      written last; a finished run is never resumed, only replaced
+<root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG (loads with weights_only=True)
+                     latest.json        which files exist, newest first, with sha256: written after the file itself
+                     best.pt            EMA weights with the best AP so far
+                     train.log          one JSON line per report
+                     finished.json      written last; a finished run is never resumed, only replaced
 """
 
 from __future__ import annotations

@@ -7,13 +7,10 @@ and on a cluster.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import shutil
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,15 +23,23 @@ from torch import nn
 from rtmpose import registry
 from rtmpose.config import FinetuneParams, Params, PretrainParams, TrainParams, UserError, setup_environment, write_atomic
 from rtmpose.data.stream import TrainStream
+from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, read_mix
 from rtmpose.models import build_pose_net, load_weights
-from rtmpose.skeleton import load_skeleton
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import Store, code_version, file_sha256, fingerprint, forced_by_dvc
 from rtmpose.training.loop import Run, Task, heatmap_task, simcc_task
+from rtmpose.training.progress import following
 
 TRAINING_CODE = (
-    "training", "models", "targets", "losses.py", "geometry.py", "skeleton.py", "data/stream.py", "data/augment.py",
+    "training",
+    "models",
+    "targets",
+    "losses.py",
+    "geometry.py",
+    "skeleton.py",
+    "data/stream.py",
+    "data/augment.py",
 )
 
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
@@ -80,8 +85,15 @@ def build_task(job: Job) -> Task:
 def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1) -> TrainStream:
     """The training stream of a mix for one rank."""
     return TrainStream(
-        mix.train, load_skeleton(train.skeleton), params.input_size, batch_size=train.batch_size, seed=params.seed,
-        rank=rank, world=world, udp=udp, workers=params.hardware.loader_workers,
+        mix.train,
+        load_skeleton(train.skeleton),
+        params.input_size,
+        batch_size=train.batch_size,
+        seed=params.seed,
+        rank=rank,
+        world=world,
+        udp=udp,
+        workers=params.hardware.loader_workers,
     )
 
 
@@ -139,9 +151,18 @@ def run_rank(job: Job) -> None:
         job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
     )
     Run(
-        task, stream, store, params=job.train, model_params=job.params.model, evaluate=tuning_ap(job, task, device),
-        report=reporter(job, store), epoch_done=ray.train.report, device=device, precision=hardware.precision,
-        rank=context.get_world_rank(), world=context.get_world_size(),
+        task,
+        stream,
+        store,
+        params=job.train,
+        model_params=job.params.model,
+        evaluate=tuning_ap(job, task, device),
+        report=reporter(job, store),
+        epoch_done=ray.train.report,
+        device=device,
+        precision=hardware.precision,
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
     ).train()
 
 
@@ -192,64 +213,34 @@ def launch(job: Job) -> None:
         raise UserError(text)
 
 
-def status_line(stage: str, line: dict[str, Any]) -> str:
-    """One line for people: position, loss, rate, AP, time left."""
-    if "AP" in line:
-        return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
-    minutes, seconds = divmod(int(line["seconds_left"]), 60)
-    return (
-        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  "
-        f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left"
-    )
-
-
-@contextmanager
-def following(store: Store, stage: str, every: float = 10.0) -> Iterator[None]:
-    """Print new lines of the store's log while the block runs: one rewritten line on a terminal, one per `every` s else."""
-    done = threading.Event()
-    terminal = sys.stdout.isatty()
-    path = store.folder / "train.log"
-
-    def follow() -> None:
-        offset, last = path.stat().st_size if path.exists() else 0, None
-        while True:
-            ended = done.wait(0.5 if terminal else every)
-            text = path.read_text()[offset:] if path.exists() else ""
-            for raw in [line for line in text.splitlines(keepends=True) if line.endswith("\n")]:
-                offset += len(raw)
-                last = json.loads(raw)
-                if "AP" in last:
-                    print(("\r\x1b[K" if terminal else "") + status_line(stage, last), flush=True)
-                    last = None
-            if last is not None:
-                print("\r\x1b[K" + status_line(stage, last) if terminal else status_line(stage, last),
-                      end="" if terminal else "\n", flush=True)
-                last = None if not terminal else last
-            if ended:
-                return
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:
     """Names a run by everything its result depends on; worker counts and places are not among them."""
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
-        stage=stage, train=train.model_dump(), model=params.model.model_dump(), seed=params.seed,
-        input_size=params.input_size, skeleton=params.skeleton, precision=params.hardware.precision,
-        mix=file_sha256(mix), init=file_sha256(init) if init else None, tau=tau, sigma=sigma,
+        stage=stage,
+        train=train.model_dump(),
+        model=params.model.model_dump(),
+        seed=params.seed,
+        input_size=params.input_size,
+        skeleton=params.skeleton,
+        precision=params.hardware.precision,
+        mix=file_sha256(mix),
+        init=file_sha256(init) if init else None,
+        tau=tau,
+        sigma=sigma,
         code=code_version(TRAINING_CODE),
     )
 
 
 def run_stage(
-    stage: str, params: Params, *, mix: Path, init: Path | None, weights: Path, receipt: Path, tau: float = 0.1,
+    stage: str,
+    params: Params,
+    *,
+    mix: Path,
+    init: Path | None,
+    weights: Path,
+    receipt: Path,
+    tau: float = 0.1,
     sigma: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`.
@@ -265,14 +256,27 @@ def run_stage(
     run_file = store.folder / "run.json"
     known = json.loads(run_file.read_text())["run_id"] if run_file.exists() else None
     run_id = registry.start_or_resume_run(
-        stage, known, tags={"stage": stage, "fingerprint": name, "git_commit": registry.git_commit(),
-                            "data_manifest_sha256": file_sha256(mix)},
+        stage,
+        known,
+        tags={
+            "stage": stage,
+            "fingerprint": name,
+            "git_commit": registry.git_commit(),
+            "data_manifest_sha256": file_sha256(mix),
+        },
     )
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump() | {"tau": tau, "sigma": sigma})
     job = Job(
-        stage, params, read_mix(mix), store.folder, run_id, registry.tracking_uri(), init.resolve() if init else None,
-        tau, sigma,
+        stage,
+        params,
+        read_mix(mix),
+        store.folder,
+        run_id,
+        registry.tracking_uri(),
+        init.resolve() if init else None,
+        tau,
+        sigma,
     )
     launch(job)
     return conclude(job, store, name, weights, receipt)
@@ -290,9 +294,17 @@ def conclude(job: Job, store: Store, name: str, weights: Path, receipt: Path) ->
     os.replace(temporary, weights)
     position = state["position"]
     content = {
-        "stage": job.stage, "fingerprint": name, "store": str(store.folder), "sha256": file_sha256(weights),
-        "run_id": job.run_id, "steps": position["step"], "samples": position["step"] * job.train.batch_size,
-        "best_AP": position["best_ap"], "best_epoch": position["best_epoch"], "tau": job.tau, "sigma": job.sigma,
+        "stage": job.stage,
+        "fingerprint": name,
+        "store": str(store.folder),
+        "sha256": file_sha256(weights),
+        "run_id": job.run_id,
+        "steps": position["step"],
+        "samples": position["step"] * job.train.batch_size,
+        "best_AP": position["best_ap"],
+        "best_epoch": position["best_epoch"],
+        "tau": job.tau,
+        "sigma": job.sigma,
     }
     if isinstance(job.train, FinetuneParams):
         content["sigma"] = list(SimCC(job.params.input_size, sigma=job.sigma).sigma)
@@ -315,20 +327,3 @@ def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -
     content = {"stage": "pretrain", "store": None, "sha256": file_sha256(weights), "init": str(init) if init else None}
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     return content
-
-
-def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:
-    """The run's log as CSV for `dvc plots`: loss, rate and learning rate by step; AP by step."""
-    log = Store(Path(receipt["store"])).read_log() if receipt["store"] else []
-    write_csv(curve, ["step", "loss", "lr", "samples_per_s", "data_wait"], [line for line in log if "loss" in line])
-    if ap_curve is not None:
-        write_csv(ap_curve, ["step", "AP", "AP50", "AP75", "AR"], [line for line in log if "AP" in line])
-
-
-def write_csv(path: Path, fields: list[str], rows: list[dict[str, Any]]) -> None:
-    """`rows` as CSV, those columns only."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from rtmpose.config import ModelParams, OptimParams, Precision, TrainParams
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
-from rtmpose.targets import Codec, SimCC, UDPHeatmap, normalise
+from rtmpose.models import normalise
+from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.optim import Ema, adamw, learning_rate
 
@@ -58,8 +59,16 @@ class Updater:
     """Applies one update after another to a task's network. `global_batch` is the divisor of the summed loss."""
 
     def __init__(
-        self, task: Task, *, device: torch.device, precision: Precision, global_batch: int, world: int = 1,
-        weight_decay: float, optim: OptimParams, ema_momentum: float,
+        self,
+        task: Task,
+        *,
+        device: torch.device,
+        precision: Precision,
+        global_batch: int,
+        world: int = 1,
+        weight_decay: float,
+        optim: OptimParams,
+        ema_momentum: float,
     ) -> None:
         self.task, self.device, self.precision = task, device, precision
         self.scale = world / global_batch  # DDP averages over ranks, the loss is a sum over the global batch
@@ -79,12 +88,15 @@ class Updater:
         output = tuple(map(at_least_float32, output)) if isinstance(output, tuple) else at_least_float32(output)
         return self.task.loss(output, targets, weights)
 
-    def step(self, batch: Batch, lr: float) -> Tensor:
-        """One update at rate `lr`; returns this rank's summed loss without waiting for the device."""
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Loss of a batch as it comes from the stream, on the device."""
         images = normalise(batch.images.to(self.device, non_blocking=True))
         keypoints = batch.keypoints.to(self.device, non_blocking=True)
-        weights = batch.weights.to(self.device, non_blocking=True)
-        loss = self.loss(images, keypoints, weights)
+        return self.loss(images, keypoints, batch.weights.to(self.device, non_blocking=True))
+
+    def step(self, batch: Batch, lr: float) -> Tensor:
+        """One update at rate `lr`; returns this rank's summed loss without waiting for the device."""
+        loss = self.batch_loss(batch)
         self.apply(loss * self.scale, lr)
         return loss.detach()
 
@@ -147,9 +159,20 @@ class Run:
     """A training run over `params.epochs` epochs, resumed from `store` when it holds a checkpoint."""
 
     def __init__(
-        self, task: Task, stream: TrainStream, store: Store, *, params: TrainParams, model_params: ModelParams,
-        evaluate: Callable[[nn.Module], dict[str, float]], report: Callable[[dict[str, Any]], None],
-        epoch_done: Callable[[dict[str, Any]], None], device: torch.device, precision: Precision, rank: int = 0, world: int = 1,
+        self,
+        task: Task,
+        stream: TrainStream,
+        store: Store,
+        *,
+        params: TrainParams,
+        model_params: ModelParams,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        report: Callable[[dict[str, Any]], None],
+        epoch_done: Callable[[dict[str, Any]], None],
+        device: torch.device,
+        precision: Precision,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.stream, self.store, self.params = stream, store, params
         self.evaluate, self.report, self.epoch_done = evaluate, report, epoch_done
@@ -158,8 +181,14 @@ class Run:
         if world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
         self.updater = Updater(
-            task, device=device, precision=precision, global_batch=params.batch_size, world=world,
-            weight_decay=model_params.weight_decay, optim=params.optim, ema_momentum=model_params.ema_momentum,
+            task,
+            device=device,
+            precision=precision,
+            global_batch=params.batch_size,
+            world=world,
+            weight_decay=model_params.weight_decay,
+            optim=params.optim,
+            ema_momentum=model_params.ema_momentum,
         )
         self.position, self.meter = Position(), Meter()
         self.started = time.perf_counter()
@@ -178,11 +207,17 @@ class Run:
 
     def _save(self) -> None:
         if self.rank == 0:
-            self.store.save({
-                "step": self.position.step, "position": vars(self.position), "model": self.updater.task.model.state_dict(),
-                "ema": self.updater.ema.state, "ema_updates": self.updater.ema.updates,
-                "optimizer": self.updater.optimizer.state_dict(), "rng": torch.get_rng_state(),
-            })
+            self.store.save(
+                {
+                    "step": self.position.step,
+                    "position": vars(self.position),
+                    "model": self.updater.task.model.state_dict(),
+                    "ema": self.updater.ema.state,
+                    "ema_updates": self.updater.ema.updates,
+                    "optimizer": self.updater.optimizer.state_dict(),
+                    "rng": torch.get_rng_state(),
+                }
+            )
 
     def train(self) -> Position:
         """All epochs that are left; the best weights by AP lie in the store afterwards."""

@@ -23,9 +23,10 @@ from rtmpose.evaluation.split import read_mix
 from rtmpose.models import load_weights
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import file_sha256
-from rtmpose.training.launch import Job, build_task, open_stream, ray_cluster, tuning_ap, write_csv
+from rtmpose.training.launch import Job, build_task, open_stream, ray_cluster, tuning_ap
 from rtmpose.training.loop import Task, Updater
 from rtmpose.training.optim import learning_rate
+from rtmpose.training.progress import write_csv
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ def read_choice(path: Path) -> Choice:
 
 def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path) -> Choice:
     """Search as `params.search` says and write the choice to `out`, every trial to `table` (CSV)."""
-    reference = Choice(
-        params.finetune.tau, sigma_pair(SimCC(params.input_size, sigma=params.finetune.sigma)), "search off, the recipe's values"
-    )
+    sigma = sigma_pair(SimCC(params.input_size, sigma=params.finetune.sigma))
+    reference = Choice(params.finetune.tau, sigma, "search off, the recipe's values")
     if not params.search.enabled:
         rows: list[dict[str, Any]] = []
         choice = reference
@@ -89,8 +89,15 @@ def run_trials(params: Params, mix: Path, init: Path) -> list[dict[str, Any]]:
     )
     with tempfile.TemporaryDirectory(prefix="rtmpose-search-") as folder:
         base = Job(
-            "finetune", params, read_mix(mix), Path(folder), run_id, registry.tracking_uri(), init.resolve(),
-            params.finetune.tau, sigma_pair(codec),
+            "finetune",
+            params,
+            read_mix(mix),
+            Path(folder),
+            run_id,
+            registry.tracking_uri(),
+            init.resolve(),
+            params.finetune.tau,
+            sigma_pair(codec),
         )
         warm = warm_up(base, Path(folder) / "warm.pt")
         rows = tune_trials(base, warm, Path(folder))
@@ -124,8 +131,13 @@ def updates(job: Job, task: Task, steps: int, *, seed: int, decay: bool) -> Iter
     task.model.train()
     optim = train.optim.model_copy(update={"warmup_steps": min(train.optim.warmup_steps, max(steps // 4, 1))})
     updater = Updater(
-        task, device=torch.device("cpu"), precision=params.hardware.precision, global_batch=train.batch_size,
-        weight_decay=params.model.weight_decay, optim=optim, ema_momentum=0.0,
+        task,
+        device=torch.device("cpu"),
+        precision=params.hardware.precision,
+        global_batch=train.batch_size,
+        weight_decay=params.model.weight_decay,
+        optim=optim,
+        ema_momentum=0.0,
     )
     for step, batch in enumerate(batches(stream, train.strong, steps)):
         lr = learning_rate(step, optim=optim, epochs=2, steps_per_epoch=max(steps // 2, 1) if decay else steps)
@@ -177,14 +189,20 @@ def tune_trials(job: Job, warm: Path, folder: Path) -> list[dict[str, Any]]:
 
         reference = {"tau": job.tau, "sigma_factor": 1.0, "reference": True}
         seeds = tune.grid_search(list(range(search.reference_seeds)))
-        rows = fit_trials(job, warm, folder / "reference", reference | {"seed": seeds}, tune.TuneConfig(metric="AP", mode="max"))
+        plain = tune.TuneConfig(metric="AP", mode="max")
+        rows = fit_trials(job, warm, folder / "reference", reference | {"seed": seeds}, plain)
         if search.trials:
             space = {
-                "tau": tune.loguniform(*search.tau), "sigma_factor": tune.loguniform(*search.sigma_factor),
-                "reference": False, "seed": 0,
+                "tau": tune.loguniform(*search.tau),
+                "sigma_factor": tune.loguniform(*search.sigma_factor),
+                "reference": False,
+                "seed": 0,
             }
             config = tune.TuneConfig(
-                metric="AP", mode="max", num_samples=search.trials, search_alg=OptunaSearch(seed=job.params.seed),
+                metric="AP",
+                mode="max",
+                num_samples=search.trials,
+                search_alg=OptunaSearch(seed=job.params.seed),
                 scheduler=ASHAScheduler(max_t=search.reports, grace_period=1, reduction_factor=2),
             )
             rows += fit_trials(job, warm, folder / "searched", space, config)
@@ -209,7 +227,10 @@ def fit_trials(job: Job, warm: Path, folder: Path, space: dict[str, Any], config
         sigma = [point["sigma_factor"] * side for side in job.sigma or ()]
         keys = ("tau", "sigma_factor", "seed", "reference")
         row = {key: point[key] for key in keys} | {"sigma": sigma, "AP": metrics["AP"], "steps": metrics["steps"]}
-        print(f"search    τ {row['tau']:.3f}  σ × {row['sigma_factor']:.2f}  step {row['steps']}  AP {row['AP']:.3f}"
-              + ("  (reference)" if row["reference"] else ""), flush=True)
+        print(
+            f"search    τ {row['tau']:.3f}  σ × {row['sigma_factor']:.2f}  step {row['steps']}  AP {row['AP']:.3f}"
+            + ("  (reference)" if row["reference"] else ""),
+            flush=True,
+        )
         rows.append(row)
     return rows

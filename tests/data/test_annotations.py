@@ -12,7 +12,7 @@ import pytest
 
 from rtmpose.config import UserError
 from rtmpose.data.annotations import AREA_PER_BOX, index_raw, read_images
-from rtmpose.skeleton import load_dataset
+from rtmpose.descriptors import load_dataset
 from tests.support import realdata
 
 COCO, AIC, WHOLEBODY = load_dataset("coco17"), load_dataset("aic"), load_dataset("coco_wholebody")

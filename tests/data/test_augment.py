@@ -19,8 +19,8 @@ from rtmpose.data.augment import (
     photometric,
     truncated_normal,
 )
+from rtmpose.descriptors import load_skeleton
 from rtmpose.geometry import box_to_center_scale, crop_matrix, transform_points
-from rtmpose.skeleton import load_skeleton
 from tests.support import assert_golden, golden
 
 COCO = load_skeleton("coco17")

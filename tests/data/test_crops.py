@@ -20,8 +20,8 @@ from rtmpose.data.crops import (
     is_whole_jpeg,
     read_photograph,
 )
+from rtmpose.descriptors import load_skeleton
 from rtmpose.geometry import compose, decode, transform_points, warp
-from rtmpose.skeleton import load_skeleton
 
 COCO = load_skeleton("coco17")
 CUT = CutFor((96, 128))
@@ -38,9 +38,7 @@ def photograph(width: int, height: int) -> np.ndarray:
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-@pytest.mark.parametrize(
-    "box", [(200.0, 100, 60, 150), (5.0, 300, 400, 120), (250.0, 30, 380, 440), (600.0, 400, 30, 70)]
-)
+@pytest.mark.parametrize("box", [(200.0, 100, 60, 150), (5.0, 300, 400, 120), (250.0, 30, 380, 440), (600.0, 400, 30, 70)])
 def test_every_pixel_that_augmentation_shows_is_in_the_crop(box: tuple[float, float, float, float]) -> None:
     image, someone = photograph(640, 480), person(box)
     region, reduction = crop_region(someone, COCO, CUT, 640, 480)

@@ -19,7 +19,7 @@ from rtmpose.data.mannequin_body import Camera, Pose
 from rtmpose.data.mannequin_points import AIC14, labelled_points
 from rtmpose.data.mannequin_render import SUPERSAMPLING, Look, Parts, add_person, bounds
 from rtmpose.data.mannequins import MARKER, render_dataset
-from rtmpose.skeleton import load_skeleton
+from rtmpose.descriptors import load_skeleton
 from tests.support import realdata
 
 REST = {name: spread[0] for name, spread in anatomy.REST.items()}

@@ -16,8 +16,8 @@ from rtmpose.config import UserError
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.shards import complete_folder, in_tune, write_eval_shards, write_train_shards
 from rtmpose.data.stream import read_eval, read_index, read_manifest, read_sample
+from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import decode
-from rtmpose.skeleton import load_dataset
 from tests.data.test_annotations import small_coco
 from tests.support import realdata
 

@@ -16,7 +16,7 @@ from rtmpose.config import AugmentConfig, UserError
 from rtmpose.data.annotations import read_images
 from rtmpose.data.shards import write_eval_shards, write_train_shards
 from rtmpose.data.stream import Batch, MixEntry, TrainStream, epoch_order, read_eval
-from rtmpose.skeleton import load_dataset, load_skeleton
+from rtmpose.descriptors import load_dataset, load_skeleton
 from tests.support import realdata
 
 COCO, AUGMENT = load_skeleton("coco17"), AugmentConfig()
@@ -33,9 +33,7 @@ def folder(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def stream(
-    folder: Path, *, batch_size: int = 7, seed: int = 5, rank: int = 0, world: int = 1, workers: int = 0
-) -> TrainStream:
+def stream(folder: Path, *, batch_size: int = 7, seed: int = 5, rank: int = 0, world: int = 1, workers: int = 0) -> TrainStream:
     entries = [MixEntry(folder / "coco17", 3), MixEntry(folder / "aic", 1)]
     return TrainStream(
         entries, COCO, SIZE, batch_size=batch_size, seed=seed, rank=rank, world=world, workers=workers
@@ -163,9 +161,7 @@ def test_one_set_serves_several_skeletons(folder: Path) -> None:
 def test_udp_and_plain_crops_differ_by_the_half_pixel(folder: Path) -> None:
     off = AugmentConfig(flip=0, half_body=0, shift_prob=0, scale=0, rotate_prob=0)
     entries = [MixEntry(folder / "coco17", 1)]
-    plain, udp = (
-        next(TrainStream(entries, COCO, SIZE, batch_size=8, seed=0, udp=udp).epoch(0, off)) for udp in (False, True)
-    )
+    plain, udp = (next(TrainStream(entries, COCO, SIZE, batch_size=8, seed=0, udp=udp).epoch(0, off)) for udp in (False, True))
     scale = torch.tensor([95 / 96, 127 / 128])
     torch.testing.assert_close(plain.keypoints * scale, udp.keypoints, atol=1e-3, rtol=0)
 

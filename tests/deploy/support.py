@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from rtmpose.deploy.metadata import ModelCard
-from rtmpose.models import PoseNet, build_pose_net
-from rtmpose.skeleton import load_skeleton
-from rtmpose.targets import MEAN, STD
+from rtmpose.descriptors import load_skeleton
+from rtmpose.models import MEAN, STD, PoseNet, build_pose_net
 from tests.support import det_tensor
 
 SIZE = (96, 128)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rtmpose.config import UserError
+from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import (
     STATISTICS,
     WHOLE_BODY_PARTS,
@@ -16,7 +17,6 @@ from rtmpose.evaluation.coco import (
     person_annotations,
 )
 from rtmpose.evaluation.predict import Pose, to_results
-from rtmpose.skeleton import load_skeleton
 from tests.support import golden, realdata
 
 COCO17 = load_skeleton("coco17")
@@ -170,7 +170,7 @@ def test_detections_by_image_above_a_score(tmp_path: Path) -> None:
     path = tmp_path / "detections.json"
     row = {"bbox": [1, 2, 3, 4], "category_id": 1, "image_id": 7, "score": 0.5}
     path.write_text(json.dumps([row, {**row, "category_id": 2}]))
-    (box, score), = load_detections(path)[7]
+    ((box, score),) = load_detections(path)[7]
     assert box.tolist() == [1, 2, 3, 4] and score == 0.5
     path.write_text(json.dumps([row])[:-5])
     with pytest.raises(UserError, match=r"detections\.json: not valid JSON[^\n]*$"):

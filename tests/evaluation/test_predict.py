@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from rtmpose.config import UserError
+from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.evaluation.predict import Pose, clip_box, mean_pose, mean_pose_predictions, pose_score, predict, to_results
 from rtmpose.models import build_pose_net
-from rtmpose.skeleton import Skeleton, load_skeleton
+from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from tests.support import assert_golden, det_input, det_tensor, golden, realdata
 
@@ -129,9 +130,7 @@ def annotated(annotation_id: int, box: list[float], **more: Any) -> dict[str, An
 def test_points_come_back_to_where_they_are_in_the_image(codec: Codec) -> None:
     truth = [(120, 60, 3), (160, 90, 3), (140, 130, 3)]
     photo = Photo(spots(*truth))
-    (result,) = predict(
-        Bright(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 0.5)]}, COLOURS, flip_test=False
-    )
+    (result,) = predict(Bright(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 0.5)]}, COLOURS, flip_test=False)
     points = np.array(result["keypoints"]).reshape(3, 3)
     # Half a bin, or half a pixel of the map, at 1.4 image px for each input px.
     assert np.abs(points[:, :2] - np.array(truth)[:, :2]).max() < 2.0

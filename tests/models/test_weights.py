@@ -98,9 +98,7 @@ def save_official(path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, 
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_official_checkpoint_loads_without_its_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
-) -> None:
+def test_official_checkpoint_loads_without_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
     """MMEngine's `state_dict` is the averaged set already; `ema_state_dict` is what the optimizer worked on."""
     weights = OrderedDict(state())
     weights._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]

@@ -21,8 +21,13 @@ def reference_updater(size: str, batch: int, divisor: int) -> Updater:
     model.double().train()
     task = simcc_task(model, SimCC((192, 256)), tau=0.1)
     updater = Updater(
-        task, device=torch.device("cpu"), precision="fp32", global_batch=divisor, weight_decay=0.05,
-        optim=OptimParams(lr=1e-3), ema_momentum=0.0,
+        task,
+        device=torch.device("cpu"),
+        precision="fp32",
+        global_batch=divisor,
+        weight_decay=0.05,
+        optim=OptimParams(lr=1e-3),
+        ema_momentum=0.0,
     )
     for group in updater.optimizer.param_groups:
         group["eps"] = 1e-8 / divisor

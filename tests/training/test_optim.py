@@ -46,7 +46,7 @@ def test_ema_equals_reference() -> None:
         for key, expected in flat.items():
             assert_golden(ema.state[names(model, keys)[key]].numpy().ravel(), expected)
     momenta = [ema_momentum(update, 2e-4, 2000.0) for update in range(1, len(file["source"]))]
-    np.testing.assert_allclose(momenta, file["momentum_at_step"][-len(momenta):], rtol=1e-9)
+    np.testing.assert_allclose(momenta, file["momentum_at_step"][-len(momenta) :], rtol=1e-9)
 
 
 def names(model: nn.Module, keys: list[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 import torch
 
-from rtmpose.targets import normalise
+from rtmpose.models import normalise
 
 
 def test_normalise_is_per_channel_in_rgb_order_and_channels_last() -> None:

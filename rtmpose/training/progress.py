@@ -1,0 +1,81 @@
+"""A run as people see it: one line while it runs, curves as CSV when it is done. All of it comes from the store's log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rtmpose.config import write_atomic
+from rtmpose.training.checkpoint import Store
+
+
+def status_line(stage: str, line: dict[str, Any]) -> str:
+    """One line for people: position, loss, rate, AP, time left."""
+    if "AP" in line:
+        return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
+    minutes, seconds = divmod(int(line["seconds_left"]), 60)
+    return (
+        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  "
+        f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left"
+    )
+
+
+@contextmanager
+def following(store: Store, stage: str, every: float = 10.0) -> Iterator[None]:
+    """Print new lines of the store's log while the block runs: one rewritten line on a terminal, one per `every` s else."""
+    done = threading.Event()
+    terminal = sys.stdout.isatty()
+    path = store.folder / "train.log"
+
+    def follow() -> None:
+        offset, last = path.stat().st_size if path.exists() else 0, None
+        while True:
+            ended = done.wait(0.5 if terminal else every)
+            text = path.read_text()[offset:] if path.exists() else ""
+            for raw in [line for line in text.splitlines(keepends=True) if line.endswith("\n")]:
+                offset += len(raw)
+                last = json.loads(raw)
+                if "AP" in last:
+                    print(("\r\x1b[K" if terminal else "") + status_line(stage, last), flush=True)
+                    last = None
+            if last is not None:
+                print(
+                    "\r\x1b[K" + status_line(stage, last) if terminal else status_line(stage, last),
+                    end="" if terminal else "\n",
+                    flush=True,
+                )
+                last = None if not terminal else last
+            if ended:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:
+    """The run's log as CSV for `dvc plots`: loss, rate and learning rate by step; AP by step."""
+    log = Store(Path(receipt["store"])).read_log() if receipt["store"] else []
+    write_csv(curve, ["step", "loss", "lr", "samples_per_s", "data_wait"], [line for line in log if "loss" in line])
+    if ap_curve is not None:
+        write_csv(ap_curve, ["step", "AP", "AP50", "AP75", "AR"], [line for line in log if "AP" in line])
+
+
+def write_csv(path: Path, fields: list[str], rows: list[dict[str, Any]]) -> None:
+    """`rows` as CSV, those columns only."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
