@@ -248,7 +248,14 @@ class Run:
         step, total = self.position.step, self.params.epochs * self.stream.steps_per_epoch
         seconds = time.perf_counter() - self.started
         left = seconds / max(step - self.first_step, 1) * (total - step)
-        return {"step": step, "steps": total, "epoch": step / self.stream.steps_per_epoch, "lr": lr, "seconds_left": left}
+        return {
+            "step": step,
+            "steps": total,
+            "epoch": step / self.stream.steps_per_epoch,
+            "lr": lr,
+            "best_AP": self.position.best_ap,
+            "seconds_left": left,
+        }
 
     def _evaluate(self, epoch: int) -> None:
         model = copy.deepcopy(self.updater.task.model)

@@ -17,51 +17,46 @@ from rtmpose.training.checkpoint import Store
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
-    """One line for people: position, loss, rate, AP, time left."""
+    """One line for people: position, loss, rate, the best AP so far, time left."""
     if "AP" in line:
         return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
+    best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
     return (
-        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  "
+        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  {best}  "
         f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left"
     )
 
 
 @contextmanager
 def following(store: Store, stage: str, every: float = 10.0) -> Iterator[None]:
-    """Print new lines of the store's log while the block runs: one rewritten line on a terminal, one per `every` s else."""
+    """Print the store's log while the block runs: one rewritten line on a terminal, a line every `every` seconds else."""
     done = threading.Event()
-    terminal = sys.stdout.isatty()
-    path = store.folder / "train.log"
-
-    def follow() -> None:
-        offset, last = path.stat().st_size if path.exists() else 0, None
-        while True:
-            ended = done.wait(0.5 if terminal else every)
-            text = path.read_text()[offset:] if path.exists() else ""
-            for raw in [line for line in text.splitlines(keepends=True) if line.endswith("\n")]:
-                offset += len(raw)
-                last = json.loads(raw)
-                if "AP" in last:
-                    print(("\r\x1b[K" if terminal else "") + status_line(stage, last), flush=True)
-                    last = None
-            if last is not None:
-                print(
-                    "\r\x1b[K" + status_line(stage, last) if terminal else status_line(stage, last),
-                    end="" if terminal else "\n",
-                    flush=True,
-                )
-                last = None if not terminal else last
-            if ended:
-                return
-
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=_follow, args=(store.folder / "train.log", stage, every, done), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
+
+
+def _follow(path: Path, stage: str, every: float, done: threading.Event) -> None:
+    terminal = sys.stdout.isatty()
+    before, after = ("\r\x1b[K", "") if terminal else ("", "\n")
+    offset = path.stat().st_size if path.exists() else 0
+    ended = False
+    while not ended:
+        ended = done.wait(0.5 if terminal else every)
+        text = path.read_text()[offset:] if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # the writer may be inside a line
+        offset += len(whole)
+        lines = [json.loads(line) for line in whole.splitlines()]
+        for line in lines[:-1]:
+            if "AP" in line:
+                print(before + status_line(stage, line), flush=True)
+        if lines:
+            print(before + status_line(stage, lines[-1]), end="\n" if "AP" in lines[-1] else after, flush=True)
 
 
 def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:

@@ -10,10 +10,10 @@ import torch
 
 import rtmpose
 from rtmpose.config import AugmentConfig, OptimParams
+from rtmpose.data.annotations import read_images
 from rtmpose.data.mannequins import render_dataset
 from rtmpose.data.shards import write_train_shards
 from rtmpose.data.stream import MixEntry, TrainStream
-from rtmpose.data.annotations import read_images
 from rtmpose.descriptors import load_dataset
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
@@ -32,7 +32,7 @@ def test_at_most_ten_files_and_1500_lines(tmp_path: Path) -> None:
     )
     task = simcc_task(build_pose_net("t", input_size=(96, 128)), SimCC((96, 128)), tau=0.1)
     updater = Updater(
-        task, device=torch.device("cpu"), precision="fp32", global_batch=4, weight_decay=0.0, optim=OptimParams(), ema_momentum=0.0
+        task, device=torch.device("cpu"), precision="fp32", global_batch=4, weight_decay=0, optim=OptimParams(), ema_momentum=0
     )
     touched: set[Path] = set()
 

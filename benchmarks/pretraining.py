@@ -1,0 +1,79 @@
+"""Whether UDP heatmap pretraining pays: AP of SimCC finetuning from the pretrained backbone, and from scratch.
+
+`python benchmarks/pretraining.py [--quick]` after `make repro`: both runs see the same batches under the same schedule. The
+run from scratch goes on as long as pretraining and finetuning together took in samples, so that neither gets more. Prints AP on
+the tuning split against samples; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from rtmpose.config import Params, load_params, setup_environment
+from rtmpose.evaluation.split import read_mix
+from rtmpose.training.launch import Job, build_task, tuning_ap
+from rtmpose.training.search import updates
+
+EVALUATIONS = 8
+
+
+def curve(params: Params, init: Path | None, samples: int, label: str) -> list[tuple[int, float]]:
+    """AP on the tuning split against the samples seen; the rate decays over the second half."""
+    job = Job(
+        "finetune",
+        params,
+        read_mix(Path("data/mix.json")),
+        Path(tempfile.gettempdir()),
+        "",
+        "",
+        init,
+        params.finetune.tau,
+        None,
+    )
+    task = build_task(job)
+    evaluate = tuning_ap(job, task, torch.device("cpu"))
+    batch = params.finetune.batch_size
+    steps = samples // batch
+    points, start = [], time.perf_counter()
+    for step, updater in updates(job, task, steps, seed=params.seed, decay=True):
+        if step % max(steps // EVALUATIONS, 1) == 0:
+            points.append((step * batch, evaluate(updater.task.model)["AP"]))
+            updater.task.model.train()
+            print(
+                f"{label:12} {points[-1][0]:7d} samples  {time.perf_counter() - start:5.0f} s  AP {points[-1][1]:.3f}",
+                flush=True,
+            )
+    return points
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
+    options = parser.parse_args()
+    setup_environment()
+    params = load_params()
+    torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
+    before = json.loads(Path("models/pretrain.json").read_text())["samples"]
+    after = json.loads(Path("models/receipt.json").read_text())["samples"]
+    share = 0.1 if options.quick else 1.0
+    ours = curve(params, Path("models/pretrain.pt").resolve(), int(after * share), "pretrained")
+    peer = curve(params, None, int((before + after) * share), "from scratch")
+    print(f"pretraining took {before} samples, finetuning {after}; from scratch {before + after}")
+    result = {
+        "name": "pretraining", "ours": ours[-1][1], "peer": peer[-1][1], "ratio": ours[-1][1] / max(peer[-1][1], 1e-9),
+        "unit": "AP on the tuning split at equal samples", "machine": f"{platform.processor()} {os.cpu_count()} cores",
+        "curves": {"pretrained": ours, "scratch": peer},
+    }  # fmt: skip
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

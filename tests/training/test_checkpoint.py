@@ -1,0 +1,96 @@
+"""The store of a run: atomic, rotated, hashed; damaged checkpoints fall back loudly; fingerprints name runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtmpose.config import UserError
+from rtmpose.training.checkpoint import Store, fingerprint
+from tests.support import ROOT
+
+
+def state(step: int) -> dict[str, object]:
+    return {"step": step, "model": {"w": torch.full((3,), float(step))}, "rng": torch.get_rng_state()}
+
+
+def test_newest_comes_back_and_only_two_are_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    assert store.load() is None
+    for step in (10, 20, 30):
+        store.save(state(step))
+    loaded = store.load()
+    assert loaded is not None and loaded["step"] == 30 and loaded["model"]["w"][0] == 30
+    assert sorted(path.name for path in store.folder.glob("*.pt")) == ["step-00000020.pt", "step-00000030.pt"]
+    assert not list(store.folder.glob(".*.tmp"))
+
+
+def test_damaged_newest_falls_back_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    store.save(state(10))
+    store.save(state(20))
+    newest = store.folder / "step-00000020.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    loaded = store.load()
+    assert loaded is not None and loaded["step"] == 10
+    assert "step-00000020.pt" in capsys.readouterr().err
+    (store.folder / "step-00000010.pt").unlink()
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        store.load()
+
+
+def test_unfinished_runs_go_on_and_finished_or_fresh_ones_start_anew(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    store.save(state(10))
+    assert Store.open(tmp_path, "run", fresh=False).load() is not None
+    assert Store.open(tmp_path, "run", fresh=True).load() is None
+    store.save(state(10))
+    store.finish({"sha256": "x"})
+    assert Store.open(tmp_path, "run", fresh=False).load() is None
+
+
+def test_log_keeps_one_line_per_step_and_passes_over_a_cut_one(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    for step, loss in ((1, 0.5), (2, 0.4), (2, 0.4), (3, 0.3)):
+        store.append_log({"step": step, "loss": loss})
+    store.append_log({"step": 3, "AP": 0.1})
+    with (store.folder / "train.log").open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert [(line["step"], "AP" in line) for line in store.read_log()] == [(1, False), (2, False), (3, False), (3, True)]
+
+
+def test_fingerprint_changes_with_any_part_and_with_nothing_else() -> None:
+    parts = {"train": {"lr": 0.1, "tau": 0.1}, "seed": 1}
+    assert fingerprint(**parts) == fingerprint(seed=1, train={"tau": 0.1, "lr": 0.1})
+    assert fingerprint(**parts) != fingerprint(**(parts | {"seed": 2}))
+    assert fingerprint(**parts) != fingerprint(train={"lr": 0.2, "tau": 0.1}, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "forced"),
+    [
+        (["repro"], False),
+        (["repro", "-f"], True),
+        (["repro", "-sf", "finetune"], True),
+        (["repro", "--force"], True),
+        (["exp", "run", "-S", "finetune.tau=0.2"], False),
+        (["status", "-f"], False),
+    ],
+)
+def test_force_is_seen_in_the_parent_process(tmp_path: Path, words: list[str], forced: bool) -> None:
+    """DVC hands nothing down to a stage; its command line is what tells."""
+    parent = tmp_path / "dvc"
+    parent.write_text(
+        textwrap.dedent(f"""
+        import subprocess, sys
+        code = "from rtmpose.training.checkpoint import forced_by_dvc; print(bool(forced_by_dvc()))"
+        print(subprocess.run([sys.executable, "-c", code], cwd={str(ROOT)!r}, capture_output=True, text=True).stdout)
+        """)
+    )
+    done = subprocess.run([sys.executable, str(parent), *words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(forced)
