@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         registry.end_run(run_id)
     write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
-        f"register: {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
+        f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
         f"in {receipt['tracking_uri']}"
     )
 

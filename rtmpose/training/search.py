@@ -8,7 +8,9 @@ their spread is noise, and then the recipe's values are kept.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,10 +150,11 @@ def updates(job: Job, task: Task, steps: int, *, seed: int, decay: bool) -> Iter
 def warm_up(job: Job, path: Path) -> Path:
     """The common start of all trials: the pretrained backbone after `warmup_steps` of SimCC training."""
     torch.set_num_threads(max(int(job.params.hardware.cpus_per_worker), 1))
-    task, steps = build_task(job), job.params.search.warmup_steps
+    task, steps, start = build_task(job), job.params.search.warmup_steps, time.perf_counter()
     for step, _ in updates(job, task, steps, seed=job.params.seed, decay=False):
-        if step % job.train.log_steps == 0 or step == steps:
-            print(f"search    warm-up step {step}/{steps}", flush=True)
+        if step % max(steps // 4, 1) == 0:
+            rate = step * job.train.batch_size / (time.perf_counter() - start)
+            print(f"search    warm-up step {step}/{steps}  {rate:.0f} samples/s", flush=True)
     torch.save(task.model.state_dict(), path)
     return path
 
@@ -182,10 +185,14 @@ def tune_trials(job: Job, warm: Path, folder: Path) -> list[dict[str, Any]]:
     Searched points share the reference's first seed, so that they differ from it in τ and σ alone.
     """
     search = job.params.search
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; each trial is one line of ours
     with ray_cluster(max(job.params.hardware.cpus_per_worker, search.concurrent)):
+        import optuna
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search.optuna import OptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
 
         reference = {"tau": job.tau, "sigma_factor": 1.0, "reference": True}
         seeds = tune.grid_search(list(range(search.reference_seeds)))
