@@ -40,6 +40,10 @@ TRAINING_CODE = (
     "skeleton.py",
     "data/stream.py",
     "data/augment.py",
+    "oks.py",
+    "evaluation/coco.py",
+    "evaluation/predict.py",
+    "evaluation/split.py",
 )
 
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver

@@ -1,0 +1,65 @@
+"""The wheel carries the library and its data: `rtmpose` runs from it outside the checkout, and answers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds nothing but the unpacked wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    built = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(built, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True)
+    return folder / "site"
+
+
+def run(site: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {[str(site), *sys.path]!r}; {code}"]
+    return subprocess.run(command, cwd=site.parent, capture_output=True, text=True, check=False)
+
+
+def test_descriptors_come_from_the_wheel(installed: Path) -> None:
+    code = (
+        "import rtmpose.descriptors as d; from rtmpose.deploy.benchmark import load_target;"
+        "print(d.__file__, len(d.load_skeleton('coco_wholebody').names), load_target('cpu-x86').name)"
+    )
+    done = run(installed, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(installed / "rtmpose/descriptors.py"), "133", "cpu-x86"]
+
+
+def test_help_imports_nothing_slow(installed: Path) -> None:
+    code = (
+        "import rtmpose.cli; slow = {'torch', 'ray', 'mlflow', 'cv2', 'albumentations', 'onnx', 'matplotlib'} & set(sys.modules);"
+        "print(sorted(slow)); sys.argv = ['rtmpose', '--help']; rtmpose.cli.main()"
+    )
+    done = run(installed, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[]\n") and "export" in done.stdout and "benchmark" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["weights", "missing.pth"], "missing.pth"),
+        (["export", "missing.pth", "x.onnx", "--input", "192"], "--input"),
+        (["predict", "photo.jpg", "--box", "1,2,3"], "--box"),
+        (["benchmark", "missing.onnx"], "missing.onnx"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    command = [sys.executable, "-m", "rtmpose.cli", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
+    assert not list(tmp_path.iterdir())
