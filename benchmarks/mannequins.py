@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from rtmpose.data.mannequin_render import Image
 from rtmpose.data.mannequin_scene import Scene, render_scene
 from rtmpose.data.mannequins import render_dataset
+from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.descriptors import load_skeleton
 
 COLUMNS, ROWS, SIZE = 4, 3, (320, 240)
@@ -72,10 +72,12 @@ def main() -> None:
     images = 100 if arguments.quick else 600
     hard = images_per_second("hard", images, arguments.workers)
     print(f"hard: {hard:.1f} images/s")
-    machine = f"{platform.machine()}, {arguments.workers} processes on {os.cpu_count()} cores"
     easy = images_per_second("easy", images, arguments.workers)
-    result = {"name": "mannequins easy 320x240", "ours": round(easy, 1), "hard": round(hard, 1), "unit": "images/s"}
-    print(json.dumps({**result, "machine": machine}))
+    result = {
+        "name": "mannequins easy 320x240", "ours": round(easy, 1), "peer": None, "ratio": None, "unit": "images/s",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "hard": round(hard, 1), "processes": arguments.workers,
+    }  # fmt: skip
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from rtmpose.config import Params, load_params, setup_environment
+from rtmpose.config import Params, load_params, read_json, setup_environment
+from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.evaluation.split import read_mix
 from rtmpose.training.launch import Job, build_task, tuning_ap
 from rtmpose.training.search import updates
@@ -28,22 +28,15 @@ EVALUATIONS = 8
 def curve(params: Params, init: Path | None, samples: int, label: str) -> list[tuple[int, float]]:
     """AP on the tuning split against the samples seen; the rate decays over the second half."""
     job = Job(
-        "finetune",
-        params,
-        read_mix(Path("data/mix.json")),
-        Path(tempfile.gettempdir()),
-        "",
-        "",
-        init,
-        params.finetune.tau,
-        None,
-    )
-    task = build_task(job)
-    evaluate = tuning_ap(job, task, torch.device("cpu"))
+        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")), store=Path(tempfile.gettempdir()), token="",
+        run_id="", tracking_uri="", init=init, tau=params.finetune.tau, sigma=None,
+    )  # fmt: skip
+    task, device = build_task(job), torch.device("cpu")
+    evaluate = tuning_ap(job, task, device)
     batch = params.finetune.batch_size
     steps = samples // batch
     points, start = [], time.perf_counter()
-    for step, updater in updates(job, task, steps, seed=params.seed, decay=True):
+    for step, updater in updates(job, task, steps, seed=params.seed, decay=True, device=device):
         if step % max(steps // EVALUATIONS, 1) == 0:
             points.append((step * batch, evaluate(updater.task.model)["AP"]))
             updater.task.model.train()
@@ -61,15 +54,15 @@ def main() -> None:
     setup_environment()
     params = load_params()
     torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
-    before = json.loads(Path("models/pretrain.json").read_text())["samples"]
-    after = json.loads(Path("models/receipt.json").read_text())["samples"]
+    before = read_json("models/pretrain.json", "run `make repro`")["samples"]
+    after = read_json("models/receipt.json", "run `make repro`")["samples"]
     share = 0.1 if options.quick else 1.0
     ours = curve(params, Path("models/pretrain.pt").resolve(), int(after * share), "pretrained")
     peer = curve(params, None, int((before + after) * share), "from scratch")
     print(f"pretraining took {before} samples, finetuning {after}; from scratch {before + after}")
     result = {
         "name": "pretraining", "ours": ours[-1][1], "peer": peer[-1][1], "ratio": ours[-1][1] / max(peer[-1][1], 1e-9),
-        "unit": "AP on the tuning split at equal samples", "machine": f"{platform.processor()} {os.cpu_count()} cores",
+        "unit": "AP on the tuning split at equal samples", "machine": f"{cpu_name()}, {os.cpu_count()} cores",
         "curves": {"pretrained": ours, "scratch": peer},
     }  # fmt: skip
     print(json.dumps(result))

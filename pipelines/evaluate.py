@@ -7,18 +7,18 @@ With `--raw DIR` the validation images of any raw folder are evaluated instead, 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
+from pipelines.progress import progress_line
 
 if TYPE_CHECKING:
     from rtmpose.config import Params
     from rtmpose.evaluation.predict import Boxes
-    from rtmpose.evaluation.split import Evaluator
+    from rtmpose.evaluation.split import Evaluator, Figures, Results
 
 MIX, WEIGHTS, RECEIPT = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/receipt.json")
 METRICS, TABLE, PICTURE = Path("metrics/evaluate.json"), Path("metrics/per_keypoint.csv"), Path("reports/predictions.png")
@@ -48,65 +48,81 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
     """The detector file of a set's raw folder, where it has one."""
+    from rtmpose.config import home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
 
     layout = load_dataset(params.datasets[key].descriptor).splits["val"]
-    path = Path(params.datasets[key].raw) / layout.detections if layout.detections else None
+    path = home(params.datasets[key].raw) / layout.detections if layout.detections else None
     return load_detections(path) if path is not None and path.exists() else None
+
+
+def set_figures(judge: Evaluator, params: Params, key: str, folder: Path) -> tuple[Figures, Results, dict[str, Any]]:
+    """Figures on ground-truth boxes and the detector boxes' AP beside them; on detector boxes if only those are asked for."""
+    from rtmpose.config import UserError
+
+    def show() -> Callable[[int, int], None]:
+        return progress_line(f"evaluate  {key}:", "images")
+
+    boxes = detector_boxes(params, key) if "detections" in params.evaluate.boxes else None
+    if "ground_truth" in params.evaluate.boxes:
+        figures, results, truth = judge.shards(folder, progress=show())
+        if boxes is not None:
+            figures["detector_AP"] = judge.shards(folder, boxes, show())[0]["AP"]
+    elif boxes is not None:
+        figures, results, truth = judge.shards(folder, boxes, show())
+    else:
+        fix = "put its detector file there or add ground_truth to evaluate.boxes"
+        raise UserError(f"{params.datasets[key].raw}: has no detector file for data set '{key}'; {fix}")
+    figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
+    return figures, results, truth
 
 
 def evaluate_sets(params: Params) -> None:
     """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's predictions."""
     from rtmpose.config import UserError, write_atomic
+    from rtmpose.evaluation.coco import evaluate_whole_body
     from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
     from rtmpose.evaluation.split import read_mix, sample_images
+    from rtmpose.training.progress import write_csv
 
     judge, mix = evaluator(params, WEIGHTS), read_mix(MIX)
     if not mix.val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
     report: dict[str, Any] = {}
     for number, (key, folder) in enumerate(mix.val.items()):
-        figures, results, truth = judge.shards(folder)
-        figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
-        boxes = detector_boxes(params, key) if "detections" in params.evaluate.boxes else None
-        if boxes is not None:
-            figures["detector_AP"] = judge.shards(folder, boxes)[0]["AP"]
+        figures, results, truth = set_figures(judge, params, key, folder)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if "AP" in name)
         print(f"evaluate  {key}: {shown}", flush=True)
+        if judge.skeleton.name == "coco_wholebody":
+            parts = evaluate_whole_body(truth, results, judge.skeleton.sigmas)
+            figures["parts"] = {part: {"AP": of["AP"], "AR": of["AR"]} for part, of in parts.items()}
         groups = breakdown(truth, results, judge.skeleton.sigmas)
         figures["recall"] = {f"{row['attribute']} {row['value']}": row["recall"] for row in groups}
         if number == 0:
             report = figures
-            write_atomic(TABLE, as_csv(per_keypoint_error(truth, results, judge.skeleton)))
+            rows = per_keypoint_error(truth, results, judge.skeleton)
+            write_csv(TABLE, list(rows[0]), rows)
             draw_predictions(sample_images(folder, SHOWN), results, judge.skeleton, PICTURE)
         else:
             report[key] = figures
     write_atomic(METRICS, json.dumps(report, indent=1) + "\n")
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
     """AP on a raw folder's validation images, printed as one JSON object."""
-    from rtmpose.config import UserError
+    from rtmpose.config import UserError, home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
 
-    dataset = load_dataset(options.descriptor)
+    dataset, root = load_dataset(options.descriptor), home(options.raw)
     boxes: Boxes = "ground truth"
     if options.boxes == "detections":
         detections = dataset.splits["val"].detections
         if detections is None:
             raise UserError(f"datasets/{dataset.name}.yaml: splits.val.detections: not given; use --boxes ground_truth")
-        boxes = load_detections(options.raw / detections)
-    figures, _, _ = evaluator(params, options.weights).raw(dataset, options.raw, boxes)
+        boxes = load_detections(root / detections)
+    figures, _, _ = evaluator(params, options.weights).raw(dataset, root, boxes)
     print(json.dumps(figures))
 
 

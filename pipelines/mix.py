@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,27 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import load_params, write_atomic
+    from rtmpose.config import UserError, load_params, write_atomic
     from rtmpose.data.stream import MANIFEST, read_manifest
+    from rtmpose.registry import sha256_of
 
     params = load_params()
     mix: dict[str, list[dict[str, Any]]] = {"train": [], "tune": [], "val": []}
     for key, dataset in params.datasets.items():
         tuned = dataset.evaluate and params.shard.tune_share > 0
-        used = {"train": dataset.repeat > 0, "tune": dataset.repeat > 0 and tuned, "val": dataset.evaluate}
+        used = {"train": dataset.train, "tune": dataset.train and tuned, "val": dataset.evaluate}
         for part in (part for part, wanted in used.items() if wanted):
             folder = SHARDS / key / part
             manifest = read_manifest(folder, "train" if part == "train" else "eval")
+            if manifest["samples"] == 0:
+                fix = "raise shard.tune_share" if part == "tune" else "look at the raw data"
+                raise UserError(f"{folder / MANIFEST}: no {part} samples in data set '{key}'; {fix}")
             entry = {
                 "dataset": key,
                 "dir": str(folder),
                 "skeleton": manifest["skeleton"]["name"],
                 "samples": manifest["samples"],
-                "manifest_sha256": hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+                "manifest_sha256": sha256_of(folder / MANIFEST),
             }
             mix[part].append({**entry, "repeat": dataset.repeat} if part == "train" else entry)
     write_atomic(OUT, json.dumps(mix, indent=1) + "\n")

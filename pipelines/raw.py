@@ -5,9 +5,50 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines import stage
 from pipelines.progress import progress_line
+
+if TYPE_CHECKING:
+    from rtmpose.config import DatasetParams, Params
+
+INDEX = Path("data/index")
+
+
+def only_key(argv: list[str], stage_name: str, params: Params) -> str:
+    """The one argument of a stage that works on one set; `Params.dataset` knows whether there is such a set."""
+    from rtmpose.config import UserError
+
+    if len(argv) != 1:
+        known = ", ".join(params.datasets)
+        raise UserError(f"usage: python -m pipelines.{stage_name} KEY, a key of datasets in params.yaml: {known}")
+    return argv[0]
+
+
+def prepare(key: str, chosen: DatasetParams) -> Path:
+    """The set's raw folder, rendered where the parameters say so; no work when it is complete."""
+    from rtmpose.config import home
+
+    root, render = home(chosen.raw), chosen.render
+    if render is not None:
+        from rtmpose.data.mannequins import render_dataset
+
+        render_dataset(
+            root,
+            chosen.descriptor,
+            level=render.level,
+            images={str(split): count for split, count in render.images.items()},
+            size=render.size,
+            seed=render.seed,
+            progress=progress_line(f"raw       {key}: rendering", "images"),
+        )
+    return root
+
+
+def used_splits(chosen: DatasetParams) -> list[str]:
+    """The splits of a raw folder that the parameters use."""
+    return [split for split, used in (("train", chosen.train), ("val", chosen.evaluate)) if used]
 
 
 def main(argv: list[str]) -> None:
@@ -15,24 +56,11 @@ def main(argv: list[str]) -> None:
     from rtmpose.data.annotations import index_raw
     from rtmpose.descriptors import load_dataset
 
-    (key,) = argv
-    params, start = load_params().dataset(key), time.perf_counter()
-    if params.render is not None:
-        from rtmpose.data.mannequins import render_dataset
-
-        render = params.render
-        render_dataset(
-            Path(params.raw),
-            params.descriptor,
-            level=render.level,
-            images={str(split): count for split, count in render.images.items()},
-            size=render.size,
-            seed=render.seed,
-            progress=progress_line(f"raw       {key}: rendering", "images"),
-        )
-    splits = [split for split, used in (("train", params.repeat > 0), ("val", params.evaluate)) if used]
-    index = index_raw(load_dataset(params.descriptor), Path(params.raw), splits)
-    out = write_atomic(Path("data/index") / f"{key}.json", json.dumps(index, indent=1, sort_keys=True) + "\n")
+    params, start = load_params(), time.perf_counter()
+    key = only_key(argv, "raw", params)
+    chosen = params.dataset(key)
+    index = index_raw(load_dataset(chosen.descriptor), prepare(key, chosen), used_splits(chosen))
+    out = write_atomic(INDEX / f"{key}.json", json.dumps(index, indent=1, sort_keys=True) + "\n")
     found = "; ".join(
         f"{split}: {held['persons']} persons in {held['images']} images" for split, held in index["splits"].items()
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines import stage
 from rtmpose import registry
-from rtmpose.config import Params, UserError, load_params, write_atomic
+from rtmpose.config import Params, UserError, load_params, read_json, write_atomic
 
 ONNX = Path("models/rtmpose.onnx")
 TRAINING = Path("models/receipt.json")
@@ -23,17 +23,15 @@ SERVED_BY = ("onnxruntime", "onnx", "numpy")
 
 def main(argv: list[str]) -> None:
     params = load_params()
-    training = read_json(TRAINING) if TRAINING.exists() else {}
+    training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = registry.lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
     # The training run itself, when MLflow still points where it was logged: curves and model then stand together.
     run_id = registry.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
-    try:
+    with registry.finished(run_id):
         log_evidence(run_id, params)
         requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
         receipt = registry.register(ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements)
-    finally:
-        registry.end_run(run_id)
-    write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
+        write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
         f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
         f"in {receipt['tracking_uri']}"
@@ -43,27 +41,26 @@ def main(argv: list[str]) -> None:
 def log_evidence(run_id: str, params: Params) -> None:
     """Parameters, every stage's metrics and the figures, into the run that the version will link to."""
     registry.log_params_flat(run_id, params.model_dump(mode="json"))
-    for path in metric_files():
-        registry.log_metrics(run_id, {path.stem: read_json(path)})
+    for path in metric_files(params.targets):
+        registry.log_metrics(run_id, {path.stem: read_object(path)})
         registry.log_file(run_id, path, "metrics")
     for figure in FIGURES:
         if figure.exists():
             registry.log_file(run_id, figure, "figures")
 
 
-def metric_files() -> list[Path]:
-    """Every stage's metrics but this one's own receipt."""
-    return sorted(path for path in METRICS.rglob("*.json") if path != RECEIPT)
+def metric_files(targets: list[str]) -> list[Path]:
+    """Every stage's metrics but this one's own receipt; benchmarks of these targets only, not what others left behind."""
+    benchmarks = [METRICS / "benchmark" / f"{target}.json" for target in targets]
+    return sorted(path for path in [*METRICS.glob("*.json"), *benchmarks] if path != RECEIPT and path.exists())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; UserError when the file is cut short or holds something else."""
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
+    fix = "run the stage that writes it again"
+    content = read_json(path, fix)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not an object; run the stage that writes it again")
+        raise UserError(f"{path}: holds a {type(content).__name__}, not an object; {fix}")
     return content
 
 

@@ -7,18 +7,22 @@ from pathlib import Path
 
 from pipelines import stage
 from pipelines.progress import progress_line
+from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import load_params
-    from rtmpose.data.annotations import RawImage, read_images
+    from rtmpose.config import load_params, read_json
+    from rtmpose.data.annotations import RawImage, check_unchanged, read_images
     from rtmpose.data.shards import complete_folder, in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
 
-    (key,) = argv
     params, start = load_params(), time.perf_counter()
+    key = only_key(argv, "shard", params)
     chosen, shard, out = params.dataset(key), params.shard, Path("data/shards") / key
-    dataset = load_dataset(chosen.descriptor)
+    dataset, again = load_dataset(chosen.descriptor), f"run `dvc repro -f raw@{key}`"
+    index = read_json(INDEX / f"{key}.json", again)
+    root = prepare(key, chosen)
+    check_unchanged(dataset, root, index, used_splits(chosen), again)
     # Only a set that is evaluated gives up a part of its training images for choices.
     share = shard.tune_share if chosen.evaluate else 0.0
     size = int(shard.shard_mb * 1e6)
@@ -36,8 +40,8 @@ def main(argv: list[str]) -> None:
             )  # fmt: skip
             done.append(f"{part} {manifest['samples']} images")
 
-        if chosen.repeat > 0:
-            images = list(read_images(dataset, Path(chosen.raw), "train"))
+        if chosen.train:
+            images = list(read_images(dataset, root, "train"))
             manifest = write_train_shards(
                 [raw for raw in images if not in_tune(raw.image_id, share)], folder / "train", dataset=dataset,
                 input_size=shard.input_size, shard_bytes=size, quality=shard.quality, workers=shard.workers,
@@ -47,7 +51,7 @@ def main(argv: list[str]) -> None:
             if share > 0:
                 evaluation("tune", [raw for raw in images if in_tune(raw.image_id, share)])
         if chosen.evaluate:
-            evaluation("val", list(read_images(dataset, Path(chosen.raw), "val")))
+            evaluation("val", list(read_images(dataset, root, "val")))
     print(f"shard     {key}: {', '.join(done)}; {time.perf_counter() - start:.1f} s → {out}")
 
 

@@ -5,33 +5,33 @@ The cache cannot know whether the registered version still exists where MLflow p
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from pipelines import stage
 
-RECEIPT = Path("metrics/register.json")
+RECEIPT, FIGURES, TRAINING = Path("metrics/register.json"), Path("metrics/evaluate.json"), Path("models/receipt.json")
 
 
-def read(path: str) -> dict[str, Any]:
+def register_again() -> None:
+    """The register stage once more, through DVC, so that its lock file knows the new receipt."""
     from rtmpose.config import UserError
 
-    try:
-        return json.loads(Path(path).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run `make repro` again") from None
+    print("the registered version is not where MLflow points now; registering again", flush=True)
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"]
+    if (code := subprocess.run(command, check=False).returncode) != 0:
+        raise UserError(f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it again")
 
 
 def main(argv: list[str]) -> None:
+    from rtmpose.config import read_json
     from rtmpose.registry import still_registered
 
-    if not still_registered(read(str(RECEIPT))):
-        print("the registered version is not where MLflow points now; registering again", flush=True)
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"], check=True)
-    figures, receipt, training = read("metrics/evaluate.json"), read(str(RECEIPT)), read("models/receipt.json")
+    again = "run `make repro` again"
+    if not still_registered(read_json(RECEIPT, again)):
+        register_again()
+    figures, receipt, training = (read_json(path, again) for path in (FIGURES, RECEIPT, TRAINING))
     sets = {key: value["AP"] for key, value in figures.items() if isinstance(value, dict) and "AP" in value}
     others = "".join(f", {key} set {ap:.3f}" for key, ap in sets.items())
     print(

@@ -6,6 +6,7 @@ the file and the key. Nothing here imports torch, so that the command line stays
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -104,7 +105,8 @@ class DatasetParams(Strict):
 
     descriptor: str
     raw: str
-    repeat: int = Field(1, ge=0)
+    repeat: int = Field(1, ge=1)
+    train: bool = Field(True, description="whether training shards are cut from it")
     evaluate: bool = False
     render: RenderParams | None = None
 
@@ -155,7 +157,6 @@ class TrainParams(Strict):
     strong: AugmentConfig
     weak: AugmentConfig
     skeleton: str = Field("coco17", description="the points the head predicts; evaluation uses the first of params.skeleton")
-    init: str | None = Field(None, description="weights of an earlier run whose backbone to start from")
 
     @model_validator(mode="after")
     def _stages_fit(self) -> TrainParams:
@@ -170,6 +171,7 @@ class PretrainParams(TrainParams):
     enabled: bool = True
     sigma: float = Field(2.0, gt=0)
     hidden: int = Field(256, ge=8, description="channels of the heatmap head's deconvolutions")
+    init: str | None = Field(None, description="weights whose backbone to start from, such as ImageNet's")
 
 
 class FinetuneParams(TrainParams):
@@ -260,6 +262,11 @@ class Params(Strict):
     def _sizes_fit(self) -> Params:
         if any(side % 32 for side in self.input_size):
             raise ValueError(f"input_size {list(self.input_size)} must be multiples of 32 (the backbone's stride)")
+        if self.hardware.precision == "bf16" and not self.hardware.gpus_per_worker and min(self.input_size) < 96:
+            # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not initialised.
+            raise ValueError(f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px on)")
+        if self.finetune.skeleton != self.skeleton:
+            raise ValueError(f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is evaluated")
         return self
 
     def dataset(self, key: str) -> DatasetParams:
@@ -278,6 +285,30 @@ def read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def read_json(path: Path | str, fix: str = "fetch or write it again") -> Any:
+    """A JSON file; UserError naming it and the `fix` when it is missing, cut off or not JSON."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {fix}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON, perhaps cut off ({error}); {fix}") from None
+
+
+def home(path: Path | str = ".") -> Path:
+    """`path` in the checkout, absolute, also from a DVC experiment that runs in a copy below `.dvc/tmp/exps`.
+
+    Such a copy holds what git tracks and is deleted afterwards: raw data and run stores lie in the checkout itself.
+    """
+    return outside_experiment(Path.cwd()) / path
+
+
+def outside_experiment(folder: Path) -> Path:
+    """The checkout that a folder inside a DVC experiment's copy was made from; any other folder as it is."""
+    checkout, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
+    return Path(checkout or "/") if inside else folder
 
 
 def parse(model: type[Model], content: Any, path: Path) -> Model:

@@ -11,15 +11,14 @@ import math
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from rtmpose.config import UserError, setup_environment
+from rtmpose.config import UserError, home, outside_experiment, setup_environment
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
@@ -29,9 +28,18 @@ BATCH = 100  # MLflow takes at most this many parameters in one request
 
 
 def repo_root() -> Path:
-    """The checkout this package was installed from, else the current folder (a wheel knows no checkout)."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    """The checkout this package was installed from, else the current folder (a wheel knows no checkout).
+
+    A DVC experiment's copy below `.dvc/tmp/exps` is deleted afterwards: it stands for the checkout it was made from.
+    """
+    code = code_root()
+    return home() if code is None else outside_experiment(code)
+
+
+def code_root() -> Path | None:
+    """The checkout, or a DVC experiment's copy of it, that this very code was loaded from; None for a wheel."""
+    code = Path(__file__).resolve().parent.parent
+    return code if (code / "pyproject.toml").exists() else None
 
 
 def tracking_uri() -> str:
@@ -109,7 +117,21 @@ def start_or_resume_run(name: str, run_id: str | None = None, tags: Mapping[str,
 
 def end_run(run_id: str, status: str = "FINISHED") -> None:
     """Mark a run as FINISHED, FAILED or KILLED."""
-    client().set_terminated(run_id, status)
+    store = client()
+    with _reachable(tracking_uri()):
+        store.set_terminated(run_id, status)
+
+
+@contextmanager
+def finished(run_id: str) -> Iterator[None]:
+    """Mark the run as FINISHED when the block succeeds, as FAILED when it raises anything, Ctrl-C included."""
+    try:
+        yield
+    except BaseException:
+        with suppress(UserError):  # a store that is gone must not hide what went wrong first
+            end_run(run_id, "FAILED")
+        raise
+    end_run(run_id)
 
 
 def has_run(run_id: str) -> bool:
@@ -129,14 +151,18 @@ def log_params_flat(run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     store = client()
-    known = store.get_run(run_id).data.params
-    new = [Param(key, str(value)) for key, value in flatten(params).items() if key not in known]
-    for start in range(0, len(new), BATCH):
-        store.log_batch(run_id, params=new[start : start + BATCH])
+    with _reachable(tracking_uri()):
+        known = store.get_run(run_id).data.params
+        new = [Param(key, str(value)) for key, value in flatten(params).items() if key not in known]
+        for start in range(0, len(new), BATCH):
+            store.log_batch(run_id, params=new[start : start + BATCH])
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, Any], step: int = 0) -> None:
-    """Log the finite numbers of (nested) `metrics` at `step`, in one request; everything else is left out."""
+    """Log the finite numbers of (nested) `metrics` at `step`, in one request; everything else is left out.
+
+    UserError when the store does not answer: whoever trains may go on without the curve.
+    """
     import time
 
     from mlflow.entities import Metric
@@ -145,19 +171,18 @@ def log_metrics(run_id: str, metrics: Mapping[str, Any], step: int = 0) -> None:
     numbers = {key: float(value) for key, value in flatten(metrics).items() if isinstance(value, (int, float))}
     points = [Metric(key, value, now, step) for key, value in numbers.items() if math.isfinite(value)]
     if points:
-        client().log_batch(run_id, metrics=points)
-
-
-def log_figure(run_id: str, figure: Figure, name: str) -> None:
-    """Log a matplotlib figure as the artifact `figures/<name>`."""
-    client().log_figure(run_id, figure, f"figures/{name}")
+        store = client()
+        with _reachable(tracking_uri()):
+            store.log_batch(run_id, metrics=points)
 
 
 def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
     """Log a file as an artifact of the run, inside `folder`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file to log")
-    client().log_artifact(run_id, str(path), folder)
+    store = client()
+    with _reachable(tracking_uri()):
+        store.log_artifact(run_id, str(path), folder)
 
 
 def register(
@@ -235,7 +260,7 @@ def _sqlite_path(uri: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(repo_root()), *arguments]
+    command = ["git", "-C", str(code_root() or Path.cwd()), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

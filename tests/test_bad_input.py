@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
+from rtmpose.config import UserError
 from rtmpose.models import build_pose_net
 from tests.workspace import Workspace
 
@@ -66,6 +69,15 @@ def wrong_length(workspace: Workspace) -> None:
     path.write_text(json.dumps(content))
 
 
+def changed_annotations(workspace: Workspace) -> None:
+    path = annotation_file(workspace)
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+def no_index(workspace: Workspace) -> None:
+    (workspace.folder / "data/index/coco17.json").unlink()
+
+
 def unknown_key(workspace: Workspace) -> None:
     workspace.set(shard__qualty=95)
 
@@ -80,9 +92,10 @@ def sigma_zero(workspace: Workspace) -> None:
         ("raw", missing_folder, ["data/raw/coco17", "download", "train2017", "GB", "licence"]),
         ("raw", truncated_json, ["person_keypoints_train2017.json", "JSON"]),
         ("raw", wrong_length, ["person_keypoints_train2017.json", "keypoints", "50", "51"]),
-        ("shard", truncated_json, ["person_keypoints_train2017.json", "JSON"]),
+        ("shard", truncated_json, ["person_keypoints_train2017.json", "changed since it was indexed"]),
+        ("shard", changed_annotations, ["person_keypoints_train2017.json", "changed since", "dvc repro -f raw@coco17"]),
+        ("shard", no_index, ["data/index/coco17.json", "dvc repro -f raw@coco17"]),
         ("shard", half_jpeg, [".jpg"]),
-        ("shard", wrong_length, ["person_keypoints_train2017.json", "keypoints"]),
         ("shard", unknown_key, ["params.yaml", "shard.qualty"]),
         ("raw", sigma_zero, ["params.yaml", "sigma", "> 0"]),
     ],
@@ -99,6 +112,24 @@ def test_stage_says_what_to_mend(workspace: Workspace, stage: str, mistake: Mist
     for word in expected:
         assert word in lines[0]
     assert files(workspace) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["coco17", "aic"], ["aci"]])
+@pytest.mark.parametrize("stage", ["raw", "shard"])
+def test_stages_of_one_set_name_the_sets(
+    template: Workspace, stage: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(template.folder)
+    with pytest.raises(UserError, match=r"params\.yaml[^\n]*coco17[^\n]*$"):
+        import_module(f"pipelines.{stage}").main(arguments)
+
+
+def test_registering_again_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import summary
+
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 255))
+    with pytest.raises(UserError, match=r"^`dvc repro -s -f register` ended with exit code 255[^\n]*$"):
+        summary.register_again()
 
 
 def test_checkpoint_of_another_size(workspace: Workspace) -> None:

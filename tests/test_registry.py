@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtmpose import registry
-from rtmpose.config import UserError
+from rtmpose.config import UserError, home
 from tests.support import ROOT
 
 
@@ -119,23 +119,64 @@ def test_a_run_is_resumed_where_it_is_and_begun_anew_elsewhere(store: Path, monk
     assert registry.start_or_resume_run("training", run_id) != run_id
 
 
-def test_parameters_metrics_and_files_are_logged(store: Path) -> None:
-    from matplotlib.figure import Figure
+def test_a_run_ends_as_its_block_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status() -> str:
+        return str(registry.client().get_run(run_id).info.status)
 
+    run_id = registry.start_or_resume_run("training")
+    with registry.finished(run_id):
+        assert status() == "RUNNING"
+    assert status() == "FINISHED"
+    with pytest.raises(KeyboardInterrupt), registry.finished(run_id):
+        raise KeyboardInterrupt
+    assert status() == "FAILED"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///relative.db")
+    with pytest.raises(ZeroDivisionError), registry.finished(run_id):
+        raise ZeroDivisionError
+
+
+def test_metrics_that_a_store_does_not_take_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise MlflowException("503, try again")
+
+    run_id = registry.start_or_resume_run("training")
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    for log in (registry.log_metrics, registry.log_params_flat):
+        with pytest.raises(UserError, match="does not answer \\(503, try again\\)"):
+            log(run_id, {"AP": 0.5})
+
+
+def test_an_experiments_copy_stands_for_the_checkout(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = store / "checkout/.dvc/tmp/exps/tmpabc/inner"
+    copy.mkdir(parents=True)
+    (copy.parent / "pyproject.toml").touch()
+    monkeypatch.chdir(copy)
+    assert home() == store / "checkout" and home("data/raw") == store / "checkout/data/raw"
+    assert home("/data/raw") == Path("/data/raw")
+    monkeypatch.setattr(registry, "__file__", str(copy.parent / "rtmpose/registry.py"))
+    assert registry.repo_root() == store / "checkout" and registry.code_root() == copy.parent
+    (copy.parent / "pyproject.toml").unlink()
+    assert registry.repo_root() == store / "checkout"
+    monkeypatch.chdir(store / "one")
+    assert home("data/raw") == store / "one/data/raw" and registry.repo_root() == store / "one"
+
+
+def test_parameters_metrics_and_files_are_logged(store: Path) -> None:
     run_id = registry.start_or_resume_run("training")
     registry.log_params_flat(run_id, {"optim": {"lr": 0.1}, "size": [96, 128]} | {f"p{i}": i for i in range(150)})
     registry.log_params_flat(run_id, {"optim": {"lr": 0.2, "beta": 0.9}})
     registry.log_metrics(run_id, {"AP": 0.5, "loss": {"kl": 2}, "name": "x", "bad": float("nan")}, step=3)
     (store / "table.csv").write_text("a\n1\n")
     registry.log_file(run_id, store / "table.csv", "tables")
-    registry.log_figure(run_id, Figure(), "curve.png")
     client = registry.client()
     data = client.get_run(run_id).data
     assert len(data.params) == 153 and data.params["optim.lr"] == "0.1" and data.params["optim.beta"] == "0.9"
     assert data.metrics == {"AP": 0.5, "loss.kl": 2.0}
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, "AP")] == [(3, 0.5)]
-    paths = {f.path for folder in ("tables", "figures") for f in client.list_artifacts(run_id, folder)}
-    assert paths == {"tables/table.csv", "figures/curve.png"}
+    assert [f.path for f in client.list_artifacts(run_id, "tables")] == ["tables/table.csv"]
     with pytest.raises(UserError, match=r"none\.csv: no such file"):
         registry.log_file(run_id, store / "none.csv")
 
@@ -162,7 +203,7 @@ def test_git_commit_comes_from_the_environment_or_git(tmp_path: Path, monkeypatc
     monkeypatch.setenv("RTMPOSE_GIT_COMMIT", "abc")
     assert registry.git_commit() == "abc"
     monkeypatch.delenv("RTMPOSE_GIT_COMMIT")
-    monkeypatch.setattr(registry, "repo_root", lambda: tmp_path)
+    monkeypatch.setattr(registry, "code_root", lambda: tmp_path)
     assert registry.git_commit() == "unknown"
     (tmp_path / "code.py").write_text("1")
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -193,7 +234,8 @@ def test_the_stage_registers_within_the_training_run(
         "params.yaml": (ROOT / "params.yaml").read_text(),
         "models/receipt.json": json.dumps({"run_id": run_id, "fingerprint": "f2"}),
         "metrics/evaluate.json": json.dumps({"AP": 0.6, "hard": {"AP": 0.3}}),
-        "metrics/benchmark/cpu.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
+        "metrics/benchmark/cpu-x86.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
+        "metrics/benchmark/of-an-earlier-target.json": json.dumps({"p50_ms": {"a": 9.5}}),
         "reports/predictions.png": "not really",
         "data/mix.json": "{}",
         "dvc.lock": "{}",
@@ -203,13 +245,14 @@ def test_the_stage_registers_within_the_training_run(
     with pytest.raises(UserError, match=r"models/rtmpose\.onnx: no such file"):
         main([])
     assert not (store / "metrics" / "register.json").exists()
+    assert registry.client().get_run(run_id).info.status == "FAILED"
     model.rename(store / "models" / "rtmpose.onnx")
     main([])
     receipt = json.loads((store / "metrics" / "register.json").read_text())
     assert receipt["run_id"] == run_id and receipt["version"] == 1 and registry.still_registered(receipt)
     run = registry.client().get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["fingerprint"] == "f2"
-    assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu.p50_ms.a": 1.5}
+    assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu-x86.p50_ms.a": 1.5}
     assert run.data.params["recipe"] == "mannequin"
     assert [f.path for f in registry.client().list_artifacts(run_id, "figures")] == ["figures/predictions.png"]
     assert len(capsys.readouterr().out.splitlines()) == 1

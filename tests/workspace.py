@@ -50,9 +50,13 @@ class Workspace:
         path.write_text(yaml.safe_dump(params))
 
     def small(self) -> Workspace:
-        """One small rendered data set, no search, no pretraining, a handful of finetuning steps."""
+        """One small rendered data set, no search, no pretraining, a handful of finetuning steps, a short benchmark."""
+        target = self.folder / "deploy_targets/cpu-x86.yaml"
+        content = yaml.safe_load(target.read_text()) | {"warmup": 1, "rounds": 1, "seconds": 0.02, "min_repeats": 2}
+        target.write_text(yaml.safe_dump(content))
         render = {"level": "easy", "images": {"train": 40, "val": 8}, "size": [160, 120], "seed": 3}
-        data = {"descriptor": "coco17", "raw": "data/mannequins/coco17", "repeat": 1, "evaluate": True, "render": render}
+        raw = {"descriptor": "coco17", "raw": "data/mannequins/coco17", "render": render}
+        data = raw | {"repeat": 1, "train": True, "evaluate": True}
         self.set(
             datasets={"coco17": data}, shard__tune_share=0.2, pretrain__enabled=False, search__enabled=False,
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError
+from rtmpose.config import UserError, read_json
 from rtmpose.descriptors import Dataset, Split
+from rtmpose.registry import sha256_of
 
 # AI Challenger has no segmentation; this share of the box is what COCO's `area` is to its box on average over persons.
 AREA_PER_BOX = 0.53
@@ -62,7 +63,7 @@ def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
     Raises UserError for a missing folder, file or image, malformed JSON, and keypoints of the wrong length.
     """
     layout = split_layout(dataset, root, split)
-    content = _load_json(root / layout.annotations)
+    content = read_json(root / layout.annotations, "the file is cut or damaged: download it again")
     read = _read_aic if dataset.reader == "aic" else _read_coco
     try:
         for raw in read(dataset, root, layout, content):
@@ -92,8 +93,8 @@ def split_layout(dataset: Dataset, root: Path, split: str) -> Split:
 def index_raw(dataset: Dataset, root: Path, splits: Sequence[str] = ("train", "val")) -> dict[str, Any]:
     """What a raw folder holds, for each of `splits`: files, sizes, counts and hashes, as plain JSON values.
 
-    Annotation files are hashed whole. Images are counted, and their names and sizes hashed: reading 25 GB at every
-    run would cost minutes and find no more than the decoder finds when the shards are cut.
+    Annotation files and detector boxes are hashed whole. Images are counted, and their names and sizes hashed: reading
+    25 GB at every run would cost minutes and find no more than the decoder finds when the shards are cut.
     """
     return {"dataset": dataset.name, "splits": {split: _index_split(dataset, root, split) for split in splits}}
 
@@ -108,17 +109,14 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
         counts["persons"] += len(raw.persons)
         for reason, _ in raw.left_out:
             left_out[reason] = left_out.get(reason, 0) + 1
-    content = (root / layout.annotations).read_bytes()
     with os.scandir(root / layout.images) as entries:
         files = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
+    found = layout.detections is not None and (root / layout.detections).exists()
     return {
         **counts,
         "left_out": left_out,
-        "annotation_file": {
-            "path": layout.annotations,
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        },
+        "annotation_file": _hashed(root, layout.annotations),
+        **({"detection_file": _hashed(root, str(layout.detections))} if found else {}),
         "image_files": {
             "path": layout.images,
             "count": len(files),
@@ -128,11 +126,17 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
     }
 
 
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); the file is cut or damaged: download it again") from error
+def _hashed(root: Path, name: str) -> dict[str, Any]:
+    return {"path": name, "bytes": (root / name).stat().st_size, "sha256": sha256_of(root / name)}
+
+
+def check_unchanged(dataset: Dataset, root: Path, index: dict[str, Any], splits: Sequence[str], fix: str) -> None:
+    """UserError with the `fix` when an annotation file of `splits` is not the one that `index_raw` hashed."""
+    for split in splits:
+        path = root / split_layout(dataset, root, split).annotations
+        known = index.get("splits", {}).get(split, {}).get("annotation_file", {}).get("sha256")
+        if sha256_of(path) != known:
+            raise UserError(f"{path}: changed since it was indexed; {fix}")
 
 
 def _read_coco(dataset: Dataset, root: Path, layout: Split, content: Any) -> Iterator[RawImage]:

@@ -130,22 +130,22 @@ class Augmenter:
         keypoints: Floats,
         visible: NDArray[Any],
         rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], Floats]:
+    ) -> tuple[NDArray[np.uint8], Floats, NDArray[Any]]:
         """A stored crop and its JSON `fields`, its keypoints (K, 2) crop px and visible (K,) in the target skeleton
-        -> the network's uint8 RGB input (H, W, 3) and the keypoints in input px.
+        -> the network's uint8 RGB input (H, W, 3), the keypoints in input px, and their visible: mirrored with the points.
         """
         drawn = draw(self.config, rng)
         to_image = crop_to_photograph(fields["origin"], fields["scale"])
-        to_input, points = self.place(fields, transform_points(keypoints, to_image), visible, to_image, drawn)
+        to_input, points, shown = self.place(fields, transform_points(keypoints, to_image), visible, to_image, drawn)
         mirror = compose(to_input, MIRROR) if drawn.flip else to_input
         image = jitter_hsv(warp(crop, compose(mirror, to_image), self.size), drawn.gains)
         self.photometric.set_random_seed(drawn.seed)
-        return self.photometric(image=image)["image"], transform_points(points, to_input)
+        return self.photometric(image=image)["image"], transform_points(points, to_input), shown
 
     def place(
         self, fields: Mapping[str, Any], points: Floats, visible: NDArray[Any], to_image: Floats, drawn: Draws
-    ) -> tuple[Floats, Floats]:
-        """The matrix from the (mirrored) photograph to the input, and the keypoints in the (mirrored) photograph."""
+    ) -> tuple[Floats, Floats, NDArray[Any]]:
+        """The matrix from the (mirrored) photograph to the input, and keypoints and visible in the (mirrored) photograph."""
         x, y, w, h = fields["box"]
         left, top = transform_points((x, y), to_image)
         center, scale = pad_box((left, top, w / fields["scale"][0], h / fields["scale"][1]))
@@ -157,7 +157,7 @@ class Augmenter:
             center, scale = half_body(points, visible, half)
         center = center + np.multiply(drawn.shift, scale)
         scale = fix_aspect(scale * drawn.scale, self.size[0] / self.size[1])
-        return crop_matrix(center, scale, drawn.rotation, self.size, self.udp), points
+        return crop_matrix(center, scale, drawn.rotation, self.size, self.udp), points, visible
 
 
 def crop_to_photograph(origin: tuple[int, int], scale: tuple[float, float]) -> Floats:

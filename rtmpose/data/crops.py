@@ -54,7 +54,7 @@ class Crop:
 
 
 def clip_box(box: ArrayLike, width: int, height: int) -> tuple[float, float, float, float]:
-    """An xywh box cut to [0, width-1] x [0, height-1], as training boxes are."""
+    """An xywh box px cut to [0, width-1] x [0, height-1]; a side of a box outside the image comes out negative or 0."""
     x, y, w, h = np.asarray(box, np.float64)
     left, top = max(x, 0.0), max(y, 0.0)
     return left, top, min(x + w, width - 1.0) - left, min(y + h, height - 1.0) - top

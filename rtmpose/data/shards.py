@@ -30,6 +30,7 @@ from rtmpose.data.annotations import RawImage
 from rtmpose.data.crops import Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
 from rtmpose.data.stream import INDEX, MANIFEST, worker_context
 from rtmpose.descriptors import Dataset
+from rtmpose.registry import sha256_of
 from rtmpose.skeleton import Skeleton
 
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
@@ -269,9 +270,7 @@ def _write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> d
         writer.close()
     index = _index(path)
     path.with_suffix(".idx").write_bytes(index.tobytes())
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "samples": len(index), "bytes": path.stat().st_size, "sha256": digest}
+    return {"name": path.name, "samples": len(index), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _index(path: Path) -> np.ndarray:

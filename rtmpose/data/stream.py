@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rtmpose.config import AugmentConfig, UserError
+from rtmpose.config import AugmentConfig, UserError, read_json
 from rtmpose.geometry import decode
 from rtmpose.skeleton import Skeleton
 
@@ -86,7 +86,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{path} is missing: cut the shards first (stage shard)")
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path, "cut the shards again (stage shard)")
     if manifest["kind"] != kind:
         raise UserError(f"{path}: these are {manifest['kind']} shards, {kind} shards are needed")
     for shard in manifest["shards"]:
@@ -155,8 +155,8 @@ class SampleReader(Dataset["Batch | UserError"]):
             mapping = self.maps[shard]
             visible = np.where(mapping >= 0, np.asarray(fields["visible"])[mapping], 0)
             rng = np.random.default_rng((_SAMPLE, self.seed, request.epoch, int(position)))
-            images[i], keypoints[i] = augmenter(crop, fields, np.asarray(fields["keypoints"])[mapping], visible, rng)
-            weights[i] = visible > 0
+            images[i], keypoints[i], shown = augmenter(crop, fields, np.asarray(fields["keypoints"])[mapping], visible, rng)
+            weights[i] = shown > 0
             keys.append(fields["key"])
         return Batch(torch.from_numpy(images), torch.from_numpy(keypoints), torch.from_numpy(weights), keys)
 

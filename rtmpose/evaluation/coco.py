@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from rtmpose.config import UserError
+from rtmpose.config import UserError, read_json
 
 STATISTICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
@@ -29,16 +28,6 @@ WHOLE_BODY_PARTS = {
 }
 
 GroundTruth = str | Path | Mapping[str, Any]
-
-
-def read_json(path: str | Path) -> Any:
-    """A JSON file; UserError naming it when it is missing, cut off or not JSON."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON, perhaps cut off ({error}); fetch or write it again") from error
 
 
 def load_ground_truth(ground_truth: GroundTruth) -> tuple[dict[str, Any], str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rtmpose.config import Precision, UserError
+from rtmpose.data.crops import clip_box
 from rtmpose.evaluation.coco import GroundTruth, load_ground_truth, person_annotations
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
 from rtmpose.models import normalise
@@ -153,17 +154,9 @@ def _boxes_of(image: Image, boxes: Boxes) -> Iterator[tuple[NDArray[np.floating]
         return
     height, width = image.image.shape[:2]
     for annotation in person_annotations(image.annotations):
-        box = clip_box(annotation["bbox"], width, height)
+        box = np.array(clip_box(annotation["bbox"], width, height))
         if box[2] > 0 and box[3] > 0:
             yield box, 1.0, annotation["id"]
-
-
-def clip_box(box: Sequence[float], width: int, height: int) -> NDArray[np.floating]:
-    """Box xywh px -> its part inside an image, whose last pixel is (width - 1, height - 1), xywh."""
-    last = np.array([width - 1, height - 1], np.float64)
-    low = np.clip(np.asarray(box[:2], np.float64), 0, last)
-    high = np.clip(np.asarray(box[:2], np.float64) + np.asarray(box[2:], np.float64), 0, last)
-    return np.concatenate([low, high - low])
 
 
 def _to_poses(batch: list[_Crop], points: np.ndarray, scores: np.ndarray, codec: Codec) -> list[Pose]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rtmpose.config import EvaluateParams, Precision, UserError
+from rtmpose.config import EvaluateParams, Precision, UserError, read_json
 from rtmpose.data.annotations import read_images
 from rtmpose.data.crops import read_photograph
-from rtmpose.data.stream import EvalImage, MixEntry, read_eval
+from rtmpose.data.stream import EvalImage, MixEntry, read_eval, read_manifest
 from rtmpose.descriptors import Dataset
-from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations, read_json
+from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations
 from rtmpose.evaluation.predict import Boxes, mean_pose, mean_pose_predictions, predict
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 
 Figures = dict[str, Any]
 Results = list[dict[str, Any]]
+Progress = Callable[[int, int], None]  # (images read, images in all)
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ class Evaluator:
     precision: Precision
     device: torch.device
 
-    def images(self, images: Iterable[EvalImage], boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
-        """COCO's ten figures on images that are read once, the results, and the ground truth they were compared with."""
+    def images(
+        self, images: Iterable[EvalImage], boxes: Boxes = "ground truth", progress: Callable[[int], None] | None = None
+    ) -> tuple[Figures, Results, dict[str, Any]]:
+        """COCO's ten figures on images that are read once, the results, and the ground truth they were compared with.
+
+        `progress` is called with the number of images read so far.
+        """
         truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
 
         def remembered() -> Iterator[EvalImage]:
@@ -48,6 +54,8 @@ class Evaluator:
                 truth["images"].append({"id": image.image_id, "file_name": image.file_name, **size})
                 truth["annotations"] += image.annotations
                 yield image
+                if progress is not None:
+                    progress(len(truth["images"]))
 
         results = predict(
             self.model,
@@ -65,9 +73,14 @@ class Evaluator:
         figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
         return figures, results, truth
 
-    def shards(self, folder: Path, boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
-        """`images` of an evaluation shard set."""
-        return self.images(read_eval(folder), boxes)
+    def shards(
+        self, folder: Path, boxes: Boxes = "ground truth", progress: Progress | None = None
+    ) -> tuple[Figures, Results, dict[str, Any]]:
+        """`images` of an evaluation shard set; `progress` is called with (images read, images in all)."""
+        if progress is None:
+            return self.images(read_eval(folder), boxes)
+        total, report = int(read_manifest(folder, "eval")["samples"]), progress
+        return self.images(read_eval(folder), boxes, lambda done: report(done, total))
 
     def raw(self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth") -> tuple[Figures, Results, dict[str, Any]]:
         """`images` of a raw folder's validation split."""
@@ -119,7 +132,7 @@ class Mix:
 
 def read_mix(path: Path) -> Mix:
     """The receipt that the stage `mix` writes; its folders, relative to the current one, become absolute."""
-    content = read_json(path)
+    content = read_json(path, "run the stage mix")
     try:
         train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
         tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
@@ -127,6 +140,6 @@ def read_mix(path: Path) -> Mix:
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
     if not train or not tune:
-        missing = "a dataset with repeat > 0" if not train else "a dataset with repeat > 0 and evaluate: true"
+        missing = "a dataset with train: true" if not train else "a dataset with train: true and evaluate: true"
         raise UserError(f"params.yaml: datasets: there is no {missing}; training needs one")
     return Mix(train, tune[0], val)

@@ -4,7 +4,7 @@
                      latest.json        which files exist, newest first, with sha256: written after the file itself
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
-                     finished.json      written last; a finished run is never resumed, only replaced
+                     finished.json      the receipt, written last
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,15 @@ import psutil
 import torch
 
 from rtmpose.config import UserError, write_atomic
+from rtmpose.registry import sha256_of
 
 KEEP = 2
+TOKEN, LOG = "token", "train.log"
 
 
 def fingerprint(**parts: object) -> str:
     """16 hex digits that name a run by everything its result depends on; `parts` must be JSON-serialisable."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def code_version(paths: tuple[str, ...]) -> str:
@@ -61,26 +59,48 @@ def forced_by_dvc() -> bool:
     return False
 
 
-class Store:
-    """A run's folder. `open` it on the driver; workers only save, load and log."""
+class Superseded(RuntimeError):
+    """Another process has taken the store over; the one that meets this must stop."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class Store:
+    """A run's folder. The driver opens it and hands its `token` to the workers, who save, load and log.
+
+    Opening it again writes another token: a worker that outlived its killed driver then stops at its next write instead
+    of writing into the new run.
+    """
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.folder, self.token = folder, token
 
     @classmethod
     def open(cls, root: Path, name: str, *, fresh: bool) -> Store:
-        """The store of run `name`: kept when an unfinished run can go on, emptied when finished before or `fresh`."""
-        store = cls((root / name).resolve())
-        if store.folder.exists() and (fresh or (store.folder / "finished.json").exists()):
-            shutil.rmtree(store.folder)
-        store.folder.mkdir(parents=True, exist_ok=True)
+        """The store of run `name`, taken over; emptied first when `fresh`."""
+        store = cls((root / name).resolve(), uuid.uuid4().hex)
+        if fresh:
+            shutil.rmtree(store.folder, ignore_errors=True)
+        write_atomic(store.folder / TOKEN, store.token)
+        for left in store.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
         return store
+
+    def _check(self) -> None:
+        path = self.folder / TOKEN
+        if not path.exists() or path.read_text() != self.token:
+            raise Superseded(f"{self.folder}: another run has taken this store over")
+
+    def finished(self) -> dict[str, Any] | None:
+        """The receipt of a finished run whose best weights are still whole."""
+        path, best = self.folder / "finished.json", self.folder / "best.pt"
+        receipt = json.loads(path.read_text()) if path.exists() else None
+        return receipt if receipt and best.exists() and sha256_of(best) == receipt["sha256"] else None
 
     def _pointer(self) -> dict[str, Any]:
         path = self.folder / "latest.json"
         return json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> str:
+        self._check()
         buffer = io.BytesIO()
         torch.save(dict(content), buffer)
         data = buffer.getvalue()
@@ -102,7 +122,7 @@ class Store:
         entries = self._pointer()["checkpoints"]
         for entry in entries:
             path = self.folder / entry["file"]
-            if path.exists() and file_sha256(path) == entry["sha256"]:
+            if path.exists() and sha256_of(path) == entry["sha256"]:
                 return torch.load(path, map_location="cpu", weights_only=True)
             print(f"warning: checkpoint {path} is missing or damaged; falling back to the one before", file=sys.stderr)
         if entries:
@@ -113,21 +133,26 @@ class Store:
         self._write("best.pt", weights)
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        with (self.folder / "train.log").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """All reports, one per step and kind: where a killed run was repeated from a checkpoint the later line counts."""
-        path = self.folder / "train.log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        by_step: dict[tuple[int, bool], dict[str, Any]] = {}
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # the line a kill cut short
-                continue
-            by_step[entry["step"], "AP" in entry] = entry
-        return [by_step[step] for step in sorted(by_step)]
+        self._check()
+        with (self.folder / LOG).open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill cut the last line short; it must not swallow this one
+                    file.write(b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
 
     def finish(self, receipt: Mapping[str, Any]) -> None:
         write_atomic(self.folder / "finished.json", json.dumps(dict(receipt), indent=1))
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """All reports of a store, one per step and kind: where a killed run was repeated from a checkpoint the later counts."""
+    path = folder / LOG
+    by_step: dict[tuple[int, bool], dict[str, Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the line a kill cut short
+            continue
+        by_step[entry["step"], "AP" in entry] = entry
+    return [by_step[key] for key in sorted(by_step)]

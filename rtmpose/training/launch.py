@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,31 +21,30 @@ import torch
 from torch import nn
 
 from rtmpose import registry
-from rtmpose.config import FinetuneParams, Params, PretrainParams, TrainParams, UserError, setup_environment, write_atomic
+from rtmpose.config import (
+    Params,
+    PretrainParams,
+    TrainParams,
+    UserError,
+    home,
+    read_json,
+    setup_environment,
+    write_atomic,
+)
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, read_mix
 from rtmpose.models import build_pose_net, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
-from rtmpose.training.checkpoint import Store, code_version, file_sha256, fingerprint, forced_by_dvc
+from rtmpose.training.checkpoint import Store, code_version, fingerprint, forced_by_dvc, read_log
 from rtmpose.training.loop import Run, Task, heatmap_task, simcc_task
 from rtmpose.training.progress import following
 
 TRAINING_CODE = (
-    "training",
-    "models",
-    "targets",
-    "losses.py",
-    "geometry.py",
-    "skeleton.py",
-    "data/stream.py",
-    "data/augment.py",
-    "oks.py",
-    "evaluation/coco.py",
-    "evaluation/predict.py",
-    "evaluation/split.py",
+    *(f"training/{name}.py" for name in ("loop", "optim", "checkpoint", "launch")),
+    *("models", "targets", "losses.py", "oks.py", "geometry.py", "skeleton.py", "data/stream.py", "data/augment.py"),
+    *(f"evaluation/{name}.py" for name in ("coco", "predict", "split")),
 )
-
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
 
 
@@ -57,6 +56,7 @@ class Job:
     params: Params
     mix: Mix
     store: Path
+    token: str
     run_id: str
     tracking_uri: str
     init: Path | None
@@ -115,42 +115,51 @@ def tuning_ap(job: Job, task: Task, device: torch.device) -> Callable[[nn.Module
 
 
 def reporter(job: Job, store: Store) -> Callable[[dict[str, Any]], None]:
-    """Reports go to MLflow once per step and to `train.log`; what an earlier, killed process logged is skipped."""
-    logged = {(line["step"], "AP" in line) for line in store.read_log()}
+    """Reports go to MLflow once per step and to `train.log`; what an earlier, killed process logged is skipped.
+
+    A tracking server that does not answer stops no training: its reports wait for the next time it does.
+    """
+    logged = {(line["step"], "AP" in line) for line in read_log(store.folder)}
+    waiting: list[tuple[int, dict[str, Any]]] = []
 
     def report(line: dict[str, Any]) -> None:
         key = (line["step"], "AP" in line)
         if key not in logged:
-            numbers = {f"{job.stage}/{name}": value for name, value in line.items() if name not in ("step", "steps")}
-            registry.log_metrics(job.run_id, numbers, step=line["step"])
             logged.add(key)
+            figures = {f"{job.stage}/{name}": value for name, value in line.items() if name not in ("step", "steps")}
+            waiting.append((line["step"], figures))
+        try:
+            while waiting:
+                registry.log_metrics(job.run_id, waiting[0][1], step=waiting[0][0])
+                waiting.pop(0)
+        except UserError as error:
+            print(f"warning: step {line['step']}: {error}", file=sys.stderr, flush=True)
         store.append_log(line)
 
     return report
 
 
 def worker(config: dict[str, Any]) -> None:
-    """What runs in each Ray Train worker; a user's mistake is left for the driver to say, not retried."""
+    """What runs in each Ray Train worker; a user's mistake is left for the driver to say."""
     job: Job = config["job"]
     try:
         run_rank(job)
     except UserError as error:
         write_atomic(job.store / MISTAKE, str(error))
+        raise
 
 
 def run_rank(job: Job) -> None:
     """One rank's part of the run, resumed from the store."""
-    import ray.train
+    import ray.train.torch
 
     setup_environment()
     os.environ["MLFLOW_TRACKING_URI"] = job.tracking_uri
     context = ray.train.get_context()
     hardware = job.params.hardware
-    device = torch.device("cuda", context.get_local_rank()) if hardware.gpus_per_worker else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = ray.train.torch.get_device()
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
-    store, task = Store(job.store), build_task(job)
+    store, task = Store(job.store, job.token), build_task(job)
     stream = open_stream(
         job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
     )
@@ -191,8 +200,8 @@ def ray_cluster(cpus: float) -> Iterator[None]:
 def launch(job: Job) -> None:
     """Run a job under Ray Train to its end, printing its progress; a worker's failure ends in its own traceback."""
     hardware = job.params.hardware
-    with ray_cluster(hardware.workers * hardware.cpus_per_worker + 1), following(Store(job.store), job.stage):
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+    with ray_cluster(hardware.workers * hardware.cpus_per_worker + 1), following(job.store, job.stage):
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchConfig, TorchTrainer
 
         resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
@@ -209,12 +218,14 @@ def launch(job: Job) -> None:
                 name="ray", storage_path=str(job.store), failure_config=FailureConfig(max_failures=hardware.max_failures)
             ),
         )
-        trainer.fit()
-    mistake = job.store / MISTAKE
-    if mistake.exists():
-        text = mistake.read_text()
-        mistake.unlink()
-        raise UserError(text)
+        mistake = job.store / MISTAKE
+        mistake.unlink(missing_ok=True)
+        try:
+            trainer.fit()
+        except WorkerGroupError:
+            if mistake.exists():
+                raise UserError(mistake.read_text()) from None
+            raise
 
 
 def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:
@@ -226,10 +237,11 @@ def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, ta
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,
-        skeleton=params.skeleton,
+        skeletons=[load_skeleton(name).to_dict() for name in (train.skeleton, params.skeleton)],
         precision=params.hardware.precision,
-        mix=file_sha256(mix),
-        init=file_sha256(init) if init else None,
+        thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
+        mix=registry.sha256_of(mix),
+        init=registry.sha256_of(init) if init else None,
         tau=tau,
         sigma=sigma,
         code=code_version(TRAINING_CODE),
@@ -249,71 +261,57 @@ def run_stage(
 ) -> dict[str, Any]:
     """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`.
 
-    A run that was killed goes on from its last checkpoint; other parameters, other data, other code, a finished run or
-    `dvc … -f` start anew.
+    A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is handed over
+    again; other parameters, other data, other code or `dvc … -f` start anew.
     """
     name = job_fingerprint(stage, params, mix, init, tau, sigma)
-    store = Store.open(Path(params.hardware.storage), f"{stage}-{name}", fresh=forced_by_dvc())
+    store = Store.open(home(params.hardware.storage), f"{stage}-{name}", fresh=forced_by_dvc())
+    done = store.finished()
+    if done is not None:
+        print(f"{stage}: run {name} is finished already; its weights are handed over again", flush=True)
+        return hand_over(store, done, weights, receipt)
     state = store.load()
     if state is not None:
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
     run_file = store.folder / "run.json"
-    known = json.loads(run_file.read_text())["run_id"] if run_file.exists() else None
-    run_id = registry.start_or_resume_run(
-        stage,
-        known,
-        tags={
-            "stage": stage,
-            "fingerprint": name,
-            "git_commit": registry.git_commit(),
-            "data_manifest_sha256": file_sha256(mix),
-        },
-    )
+    known = read_json(run_file)["run_id"] if run_file.exists() else None
+    tags = registry.lineage_tags(Path("dvc.lock"), mix, name) | {"stage": stage}
+    run_id = registry.start_or_resume_run(stage, known, tags=tags)
     write_atomic(run_file, json.dumps({"run_id": run_id}))
-    registry.log_params_flat(run_id, params.model_dump() | {"tau": tau, "sigma": sigma})
-    job = Job(
-        stage,
-        params,
-        read_mix(mix),
-        store.folder,
-        run_id,
-        registry.tracking_uri(),
-        init.resolve() if init else None,
-        tau,
-        sigma,
-    )
-    launch(job)
-    return conclude(job, store, name, weights, receipt)
+    registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
+    start = init.resolve() if init else None
+    uri = registry.tracking_uri()
+    job = Job(stage, params, read_mix(mix), store.folder, store.token, run_id, uri, start, tau, sigma)
+    with registry.finished(run_id):
+        launch(job)
+    return hand_over(store, conclusion(job, store, name), weights, receipt)
 
 
-def conclude(job: Job, store: Store, name: str, weights: Path, receipt: Path) -> dict[str, Any]:
-    """Copy the best weights out of the store and write the receipt; the store is marked finished last of all."""
+def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
+    """The receipt of a run that came to its end: where its store is, what it cost, what came out."""
     state = store.load()
-    if state is None:
-        raise UserError(f"{store.folder}: the {job.stage} run ended without a checkpoint; run the stage again")
-    best = store.folder / "best.pt"
-    temporary = weights.with_name(weights.name + ".tmp")
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(best, temporary)
-    os.replace(temporary, weights)
+    assert state is not None, "a run that ended has a checkpoint"
     position = state["position"]
-    content = {
+    sigma = list(SimCC(job.params.input_size, sigma=job.sigma).sigma) if job.stage == "finetune" else None
+    return {
         "stage": job.stage,
         "fingerprint": name,
         "store": str(store.folder),
-        "sha256": file_sha256(weights),
+        "sha256": registry.sha256_of(store.folder / "best.pt"),
         "run_id": job.run_id,
         "steps": position["step"],
         "samples": position["step"] * job.train.batch_size,
         "best_AP": position["best_ap"],
         "best_epoch": position["best_epoch"],
         "tau": job.tau,
-        "sigma": job.sigma,
+        "sigma": sigma,
     }
-    if isinstance(job.train, FinetuneParams):
-        content["sigma"] = list(SimCC(job.params.input_size, sigma=job.sigma).sigma)
+
+
+def hand_over(store: Store, content: dict[str, Any], weights: Path, receipt: Path) -> dict[str, Any]:
+    """Copy the best weights out of the store, write the receipt, and mark the store as finished last of all."""
+    write_atomic(weights, (store.folder / "best.pt").read_bytes())
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
-    registry.end_run(job.run_id)
     store.finish(content)
     return content
 
@@ -328,6 +326,6 @@ def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -
     buffer = io.BytesIO()
     torch.save(net.state_dict(), buffer)
     write_atomic(weights, buffer.getvalue())
-    content = {"stage": "pretrain", "store": None, "sha256": file_sha256(weights), "init": str(init) if init else None}
+    content = {"stage": "pretrain", "store": None, "sha256": registry.sha256_of(weights), "init": str(init) if init else None}
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     return content

@@ -151,7 +151,7 @@ class Position:
     """Where a run is: updates done, and the best AP so far with its epoch."""
 
     step: int = 0
-    best_ap: float = -1.0
+    best_ap: float = -2.0  # pycocotools says -1 where there is nothing to measure
     best_epoch: int = -1
 
 

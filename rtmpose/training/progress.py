@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtmpose.config import write_atomic
-from rtmpose.training.checkpoint import Store
+from rtmpose.training.checkpoint import LOG, read_log
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
@@ -29,10 +29,10 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
 
 
 @contextmanager
-def following(store: Store, stage: str, every: float = 10.0) -> Iterator[None]:
+def following(folder: Path, stage: str, every: float = 10.0) -> Iterator[None]:
     """Print the store's log while the block runs: one rewritten line on a terminal, a line every `every` seconds else."""
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(store.folder / "train.log", stage, every, done), daemon=True)
+    thread = threading.Thread(target=_follow, args=(folder / LOG, stage, every, done), daemon=True)
     thread.start()
     try:
         yield
@@ -51,7 +51,7 @@ def _follow(path: Path, stage: str, every: float, done: threading.Event) -> None
         text = path.read_text()[offset:] if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]  # the writer may be inside a line
         offset += len(whole)
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = [json.loads(line) for line in whole.splitlines() if line.endswith("}")]
         for line in lines[:-1]:
             if "AP" in line:
                 print(before + status_line(stage, line), flush=True)
@@ -61,7 +61,7 @@ def _follow(path: Path, stage: str, every: float, done: threading.Event) -> None
 
 def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:
     """The run's log as CSV for `dvc plots`: loss, rate and learning rate by step; AP by step."""
-    log = Store(Path(receipt["store"])).read_log() if receipt["store"] else []
+    log = read_log(Path(receipt["store"])) if receipt["store"] else []
     write_csv(curve, ["step", "loss", "lr", "samples_per_s", "data_wait"], [line for line in log if "loss" in line])
     if ap_curve is not None:
         write_csv(ap_curve, ["step", "AP", "AP50", "AP75", "AR"], [line for line in log if "AP" in line])

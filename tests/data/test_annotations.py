@@ -122,6 +122,17 @@ def test_index_says_what_is_there(tmp_path: Path) -> None:
     assert changed["sha256_of_names_and_sizes"] != train["image_files"]["sha256_of_names_and_sizes"]
 
 
+def test_index_hashes_the_detector_boxes_that_are_there(tmp_path: Path) -> None:
+    root = small_coco(tmp_path / "coco", [{}])
+    assert "detection_file" not in index_raw(COCO, root, ["val"])["splits"]["val"]
+    name = COCO.splits["val"].detections
+    assert name is not None
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_text("[]")
+    digest = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"  # of "[]"
+    assert index_raw(COCO, root, ["val"])["splits"]["val"]["detection_file"] == {"path": name, "bytes": 2, "sha256": digest}
+
+
 def failing(root: Path) -> str:
     with pytest.raises(UserError) as error:
         list(read_images(COCO, root, "train"))

@@ -186,7 +186,7 @@ def test_pixels_and_keypoints_move_together(udp: bool) -> None:
     config = STRONG.model_copy(update={"half_body": 0.5, "hole": 0.0, "blur": 0.0, "median_blur": 0.0})
     augmenter, seen = Augmenter(config, COCO, (96, 128), udp), 0
     for seed in range(80):
-        shown, moved = augmenter(image, fields, points, visible, np.random.default_rng(seed))
+        shown, moved, _ = augmenter(image, fields, points, visible, np.random.default_rng(seed))
         weight = np.where(shown[..., 1] > 60, shown[..., 1], 0).astype(float)  # nothing but the nose's dot is bright
         x, y = moved[0]
         if weight.sum() < 2000 or not (8 < x < 88 and 8 < y < 120):
@@ -200,7 +200,7 @@ def test_pixels_and_keypoints_move_together(udp: bool) -> None:
 
 def test_no_augmentation_is_the_plain_crop() -> None:
     image, fields, points, visible = scene()
-    shown, moved = Augmenter(OFF, COCO, (96, 128), False)(image, fields, points, visible, np.random.default_rng(0))
+    shown, moved, _ = Augmenter(OFF, COCO, (96, 128), False)(image, fields, points, visible, np.random.default_rng(0))
     left, top = (40 + 0.5) * 2 - 0.5 + 30, (20 + 0.5) * 2 - 0.5 + 10
     matrix = crop_matrix(*box_to_center_scale((left, top, 160, 160), 96 / 128), 0, (96, 128), False)
     assert_golden(moved, transform_points((points + 0.5) * 2 - 0.5 + (30, 10), matrix))
@@ -217,6 +217,10 @@ def test_mirror_swaps_left_and_right(udp: bool) -> None:
     last = 95 if udp else 96
     np.testing.assert_allclose(flipped[1][:, 0], last - plain[1][list(COCO.flip), 0], atol=1e-6)
     np.testing.assert_allclose(flipped[1][:, 1], plain[1][list(COCO.flip), 1], atol=1e-6)
+    labelled = visible.copy()
+    labelled[COCO.names.index("left_wrist")] = 0
+    _, _, weights = Augmenter(mirror, COCO, (96, 128), udp)(image, fields, points, labelled, np.random.default_rng(0))
+    assert (weights == labelled[list(COCO.flip)]).all() and (weights != labelled).any(), "flags go with their points"
     if udp:  # pixel centres: the mirrored crop is the crop, mirrored
         assert np.abs(flipped[0][:, ::-1].astype(int) - plain[0]).max() <= 2
 

@@ -54,7 +54,7 @@ def test_every_pixel_that_augmentation_shows_is_in_the_crop(box: tuple[float, fl
     for _ in range(60):
         drawn = draw(augmenter.config, rng)
         halves += drawn.half_body
-        matrix, _ = augmenter.place(fields, someone.keypoints, someone.visible, to_image, drawn)
+        matrix, *_ = augmenter.place(fields, someone.keypoints, someone.visible, to_image, drawn)
         matrix = compose(matrix, MIRROR) if drawn.flip else matrix
         whole, cut = warp(image, matrix, (96, 128)), warp(crop.pixels, compose(matrix, to_image), (96, 128))
         inside = warp(np.full_like(image, 255), matrix, (96, 128))[..., 0] == 255

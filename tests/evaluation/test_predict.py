@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rtmpose.config import UserError
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
-from rtmpose.evaluation.predict import Pose, clip_box, mean_pose, mean_pose_predictions, pose_score, predict, to_results
+from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, pose_score, predict, to_results
 from rtmpose.models import build_pose_net
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
@@ -202,7 +202,6 @@ def test_ground_truth_boxes_are_those_of_annotated_persons_clipped_to_the_image(
     )
     (result,) = predict(Bright(codec), codec, [photo], "ground truth", COLOURS, flip_test=False)
     assert result["annotation_id"] == 5 and result["bbox"] == [0.0, 10.0, 80.0, 100.0]
-    assert clip_box([280.0, -5.0, 50.0, 20.0], 300, 200).tolist() == [280.0, 0.0, 19.0, 15.0]
 
 
 def test_a_model_with_more_points_is_cut_to_the_skeleton_and_one_with_fewer_is_refused() -> None:

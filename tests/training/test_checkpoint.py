@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rtmpose.config import UserError
-from rtmpose.training.checkpoint import Store, fingerprint
+from rtmpose.registry import sha256_of
+from rtmpose.training.checkpoint import Store, fingerprint, read_log
 from tests.support import ROOT
 
 
@@ -44,14 +45,19 @@ def test_damaged_newest_falls_back_loudly(tmp_path: Path, capsys: pytest.Capture
         store.load()
 
 
-def test_unfinished_runs_go_on_and_finished_or_fresh_ones_start_anew(tmp_path: Path) -> None:
+def test_unfinished_and_finished_runs_are_kept_and_fresh_ones_start_anew(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "run", fresh=False)
     store.save(state(10))
-    assert Store.open(tmp_path, "run", fresh=False).load() is not None
-    assert Store.open(tmp_path, "run", fresh=True).load() is None
-    store.save(state(10))
-    store.finish({"sha256": "x"})
-    assert Store.open(tmp_path, "run", fresh=False).load() is None
+    (store.folder / ".step-00000020.pt.1234.tmp").write_bytes(b"half")
+    store = Store.open(tmp_path, "run", fresh=False)
+    assert store.load() is not None and store.finished() is None and not list(store.folder.glob(".*.tmp"))
+    store.save_best({"w": torch.zeros(1)})
+    store.finish({"sha256": sha256_of(store.folder / "best.pt")})
+    assert Store.open(tmp_path, "run", fresh=False).finished() is not None
+    (store.folder / "best.pt").write_bytes(b"damaged")
+    assert Store.open(tmp_path, "run", fresh=False).finished() is None
+    fresh = Store.open(tmp_path, "run", fresh=True)
+    assert fresh.load() is None and fresh.finished() is None
 
 
 def test_log_keeps_one_line_per_step_and_passes_over_a_cut_one(tmp_path: Path) -> None:
@@ -61,7 +67,14 @@ def test_log_keeps_one_line_per_step_and_passes_over_a_cut_one(tmp_path: Path) -
     store.append_log({"step": 3, "AP": 0.1})
     with (store.folder / "train.log").open("a") as file:
         file.write('{"step": 4, "lo')
-    assert [(line["step"], "AP" in line) for line in store.read_log()] == [(1, False), (2, False), (3, False), (3, True)]
+    store.append_log({"step": 5, "loss": 0.2})
+    assert [(line["step"], "AP" in line) for line in read_log(store.folder)] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (3, True),
+        (5, False),
+    ]
 
 
 def test_fingerprint_changes_with_any_part_and_with_nothing_else() -> None:
