@@ -34,12 +34,9 @@ def reference_updater(size: str, batch: int, divisor: int) -> Updater:
     return updater
 
 
-@pytest.mark.parametrize("size", ["t", "m"])
-@pytest.mark.parametrize("divisor", [1, 4])
+@pytest.mark.parametrize(("size", "divisor"), [("t", 1), ("t", 4), ("m", 1)])
 def test_five_float64_updates_equal_reference(size: str, divisor: int) -> None:
     """With divisor 4 the loss is a mean over the batch, as in training: with ε scaled alike the updates are the same."""
-    if size == "m" and divisor != 1:
-        pytest.skip("one size is enough for the equivalence of the two conventions")
     file = np.load(golden(f"train_step_rtmpose-{size}_coco_256x192.npz"))
     updater = reference_updater(size, 4, divisor)
     images = torch.from_numpy(det_input((4, 3, 256, 192), "train_input")).double()
