@@ -62,13 +62,6 @@ def compose(second: ArrayLike, first: ArrayLike) -> Floats:
     return np.concatenate([a[:, :2] @ b[:, :2], a[:, :2] @ b[:, 2:] + a[:, 2:]], axis=1)
 
 
-def invert_affine(matrix: ArrayLike) -> Floats:
-    """The (2, 3) matrix that undoes `matrix`."""
-    matrix = np.asarray(matrix, np.float64)
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
-
-
 def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     """Points (..., 2) through a (2, 3) matrix."""
     matrix = np.asarray(matrix, np.float64)

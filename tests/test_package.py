@@ -24,9 +24,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def run(site: Path, code: str) -> subprocess.CompletedProcess[str]:
+def output(site: Path, code: str) -> str:
+    """What `code` prints when the wheel's packages come first."""
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {[str(site), *sys.path]!r}; {code}"]
-    return subprocess.run(command, cwd=site.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=site.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_descriptors_come_from_the_wheel(installed: Path) -> None:
@@ -34,9 +37,7 @@ def test_descriptors_come_from_the_wheel(installed: Path) -> None:
         "import rtmpose.descriptors as d; from rtmpose.deploy.benchmark import load_target;"
         "print(d.__file__, len(d.load_skeleton('coco_wholebody').names), load_target('cpu-x86').name)"
     )
-    done = run(installed, code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(installed / "rtmpose/descriptors.py"), "133", "cpu-x86"]
+    assert output(installed, code).split() == [str(installed / "rtmpose/descriptors.py"), "133", "cpu-x86"]
 
 
 def test_help_imports_nothing_slow(installed: Path) -> None:
@@ -44,9 +45,8 @@ def test_help_imports_nothing_slow(installed: Path) -> None:
         "import rtmpose.cli; slow = {'torch', 'ray', 'mlflow', 'cv2', 'albumentations', 'onnx'} & set(sys.modules);"
         "print(sorted(slow)); sys.argv = ['rtmpose', '--help']; rtmpose.cli.main()"
     )
-    done = run(installed, code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("[]\n") and "export" in done.stdout and "benchmark" in done.stdout
+    printed = output(installed, code)
+    assert printed.startswith("[]\n") and "export" in printed and "benchmark" in printed
 
 
 @pytest.mark.parametrize(
