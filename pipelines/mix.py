@@ -13,7 +13,7 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import UserError, load_params, write_atomic
-    from rtmpose.data.stream import MANIFEST, read_manifest
+    from rtmpose.data.manifest import MANIFEST, read_manifest
     from rtmpose.registry import sha256_of
 
     params = load_params()

@@ -54,17 +54,24 @@ def used_splits(chosen: DatasetParams) -> list[str]:
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params, write_atomic
     from rtmpose.data.annotations import index_raw
-    from rtmpose.descriptors import load_dataset
+    from rtmpose.descriptors import SIGMA_RULE, load_dataset
 
     params, start = load_params(), time.perf_counter()
     key = only_key(argv, "raw", params)
     chosen = params.dataset(key)
-    index = index_raw(load_dataset(chosen.descriptor), prepare(key, chosen), used_splits(chosen))
+    dataset = load_dataset(chosen.descriptor)
+    index = index_raw(dataset, prepare(key, chosen), used_splits(chosen))
     out = write_atomic(INDEX / f"{key}.json", json.dumps(index, indent=1, sort_keys=True) + "\n")
     found = "; ".join(
         f"{split}: {held['persons']} persons in {held['images']} images" for split, held in index["splits"].items()
     )
     print(f"raw       {key}: {found}; {time.perf_counter() - start:.1f} s → {out}")
+    for split, held in index["splits"].items():
+        if held["skipped"]:
+            counts = ", ".join(f"{reason} {count}" for reason, count in held["skipped"].items())
+            print(f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names them)")
+    if dataset.sigmas_estimated:
+        print(f"raw       {key}: its OKS sigmas are estimated, none are published: {SIGMA_RULE}")
 
 
 if __name__ == "__main__":

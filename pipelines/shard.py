@@ -10,10 +10,20 @@ from pipelines.progress import progress_line
 from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 
+def anew(work: Path, url: str | None) -> bool:
+    """Whether nothing of an earlier run is to be kept; not asked where there is nothing (the import takes a second)."""
+    if url is None and not work.exists():
+        return False
+    from rtmpose.training.checkpoint import forced_by_dvc
+
+    return forced_by_dvc()
+
+
 def main(argv: list[str]) -> None:
-    from rtmpose.config import load_params, read_json
+    from rtmpose.config import home, load_params, read_json
     from rtmpose.data.annotations import RawImage, check_unchanged, read_images
-    from rtmpose.data.shards import complete_folder, in_tune, write_eval_shards, write_train_shards
+    from rtmpose.data.folders import resumable_folder
+    from rtmpose.data.shards import in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
 
     params, start = load_params(), time.perf_counter()
@@ -25,32 +35,38 @@ def main(argv: list[str]) -> None:
     check_unchanged(dataset, root, index, used_splits(chosen), again)
     # Only a set that is evaluated gives up a part of its training images for choices.
     share = shard.tune_share if chosen.evaluate else 0.0
-    size = int(shard.shard_mb * 1e6)
+    size, url = int(shard.shard_mb * 1e6), f"{shard.url.rstrip('/')}/{key}/train" if shard.url else None
+    # Outside data/shards, which later stages depend on as a whole, and where every worker of a cluster sees it.
+    work = home(params.hardware.storage) / "sharding" / key
+    fresh = anew(work, url)
     done: list[str] = []
 
     def label(part: str) -> str:
         return f"shard     {key}/{part}:"
 
-    with complete_folder(out) as folder:
+    parts = {"train": chosen.train, "tune": chosen.train and share > 0, "val": chosen.evaluate}
+    with resumable_folder(out, work, [part for part, wanted in parts.items() if wanted]) as (folder, receipts):
 
         def evaluation(part: str, images: list[RawImage]) -> None:
             manifest = write_eval_shards(
                 images, folder / part, dataset=dataset, split=part, shard_bytes=size, workers=shard.workers,
-                progress=progress_line(label(part), "images"),
+                progress=progress_line(label(part), "images"), resume=receipts / part, fresh=fresh,
             )  # fmt: skip
             done.append(f"{part} {manifest['samples']} images")
 
-        if chosen.train:
+        if parts["train"]:
             images = list(read_images(dataset, root, "train"))
             manifest = write_train_shards(
                 [raw for raw in images if not in_tune(raw.image_id, share)], folder / "train", dataset=dataset,
                 input_size=shard.input_size, shard_bytes=size, quality=shard.quality, workers=shard.workers,
-                progress=progress_line(label("train"), "persons"),
+                progress=progress_line(label("train"), "persons"), max_skipped=shard.max_skipped, url=url,
+                resume=receipts / "train", fresh=fresh,
             )  # fmt: skip
-            done.append(f"train {manifest['samples']} persons in {manifest['bytes'] / 1e6:.0f} MB")
-            if share > 0:
+            skipped = f" ({sum(manifest['skipped'].values())} skipped)" if manifest["skipped"] else ""
+            done.append(f"train {manifest['samples']} persons{skipped} in {manifest['bytes'] / 1e6:.0f} MB")
+            if parts["tune"]:
                 evaluation("tune", [raw for raw in images if in_tune(raw.image_id, share)])
-        if chosen.evaluate:
+        if parts["val"]:
             evaluation("val", list(read_images(dataset, root, "val")))
     print(f"shard     {key}: {', '.join(done)}; {time.perf_counter() - start:.1f} s → {out}")
 

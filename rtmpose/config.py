@@ -59,7 +59,6 @@ def setup_environment() -> None:
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        "NO_ALBUMENTATIONS_UPDATE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_WAIT_POLICY": "PASSIVE",
     }.items():
@@ -117,8 +116,25 @@ class ShardParams(Strict):
     input_size: tuple[int, int]
     tune_share: float = Field(..., gt=0, lt=0.5)
     shard_mb: float = Field(200.0, gt=0)
-    quality: int = Field(95, ge=50, le=100)
-    workers: int | None = Field(None, ge=1)
+    quality: int = Field(88, ge=50, le=100)
+    workers: int | None = Field(None, ge=1, description="tasks at a time; null: one per core")
+    url: str | None = Field(None, description="where training shards go instead of the disk, such as s3://bucket/prefix")
+    max_skipped: float = Field(0.01, ge=0, lt=1, description="share of persons that damaged images and annotations may cost")
+
+    @model_validator(mode="after")
+    def _url_has_no_secret(self) -> ShardParams:
+        if self.url is not None and ("://" not in self.url or "@" in self.url):
+            raise ValueError(f"url {self.url} must be like s3://bucket/prefix; credentials come from the environment")
+        return self
+
+
+class StreamParams(Strict):
+    """How shards are read in training. `window` shards of a set are shuffled together; a damaged sample ends the run, or
+    is skipped and counted.
+    """
+
+    window: int = Field(32, ge=1)
+    on_corrupt: Literal["error", "skip"] = "error"
 
 
 class ModelParams(Strict):
@@ -219,6 +235,8 @@ class HardwareParams(Strict):
     precision: Precision = "bf16"
     storage: str = Field("runs", description="where checkpoints go: a folder that every worker sees")
     max_failures: int = Field(2, ge=0)
+    cache: str = Field("data/cache", description="where each machine keeps copies of remote shards")
+    cache_gb: float = Field(50.0, gt=0)
 
 
 class EvaluateParams(Strict):
@@ -250,6 +268,7 @@ class Params(Strict):
     datasets: dict[str, DatasetParams]
     targets: list[str]
     shard: ShardParams
+    stream: StreamParams
     model: ModelParams
     pretrain: PretrainParams
     search: SearchParams

@@ -12,6 +12,8 @@ For one angle the two rotate in opposite directions; the trained reference weigh
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +34,7 @@ def fix_aspect(scale: ArrayLike, aspect: float) -> Floats:
     """Lengthen the shorter side of scale (..., 2) until w / h = `aspect`."""
     scale = np.asarray(scale, np.float64)
     width = np.maximum(scale[..., 0], scale[..., 1] * aspect)
-    return np.stack([width, width / aspect], axis=-1)
+    return width[..., None] / (1.0, aspect)
 
 
 def box_to_center_scale(box: ArrayLike, aspect: float, padding: float = PADDING) -> tuple[Floats, Floats]:
@@ -47,19 +49,21 @@ def crop_matrix(center: ArrayLike, scale: ArrayLike, rotation_deg: float, size: 
     plain: W/w * R^T about the centre -> (W/2, H/2); udp: diag((W-1)/w, (H-1)/h) * R -> ((W-1)/2, (H-1)/2), with
     R = [[cos, -sin], [sin, cos]].
     """
-    width, height = np.asarray(scale, np.float64)
-    last = np.asarray(size, np.float64) - (1 if udp else 0)
-    angle = np.deg2rad(rotation_deg if udp else -rotation_deg)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    zoom = last / (width, height) if udp else np.full(2, last[0] / width)
-    linear = zoom[:, None] * rotation
-    return np.concatenate([linear, (last / 2 - linear @ np.asarray(center, np.float64))[:, None]], axis=1)
+    (width, height), (x, y) = (map(float, pair) for pair in (np.asarray(scale), np.asarray(center)))
+    right, bottom = (side - (1 if udp else 0) for side in size)
+    across, down = right / width, (bottom / height if udp else right / width)
+    angle = math.radians(rotation_deg if udp else -rotation_deg)
+    cos, sin = math.cos(angle), math.sin(angle)
+    a, b, c, d = across * cos, -across * sin, down * sin, down * cos
+    return np.array([[a, b, right / 2 - a * x - b * y], [c, d, bottom / 2 - c * x - d * y]])
 
 
 def compose(second: ArrayLike, first: ArrayLike) -> Floats:
     """The (2, 3) matrix that applies `first`, then `second`."""
     a, b = np.asarray(second, np.float64), np.asarray(first, np.float64)
-    return np.concatenate([a[:, :2] @ b[:, :2], a[:, :2] @ b[:, 2:] + a[:, 2:]], axis=1)
+    both = a[:, :2] @ b
+    both[:, 2] += a[:, 2]
+    return both
 
 
 def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
@@ -68,7 +72,7 @@ def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def decode(content: bytes | memoryview) -> NDArray[np.uint8] | None:
+def decode(content: bytes | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Image bytes -> uint8 (H, W, 3) RGB, None where they are no image. A turn noted in EXIF is ignored: annotations
     are.
     """

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+MEAN_OF = " + "  # "a + b" in a map stands for the point halfway between the points a and b
+
 
 @dataclass(frozen=True)
 class Skeleton:
     """The points of a pose and how they belong together; every index is a position in `names`.
 
     `flip[k]` is the point that takes k's place in a mirrored image; `sigmas` are the per-point spreads of OKS (COCO's
-    convention); `upper` and `lower` are the halves of the half-body augmentation; `maps[other][own point]` names the
-    point of skeleton `other` that an own point stands for, where the names alone do not say it.
+    convention), `sigmas_estimated` where nobody published them; `upper` and `lower` are the halves of the half-body
+    augmentation; `maps[other][own point]` names the point of skeleton `other` that an own point, or the mean of two
+    ("a + b"), stands for, where the names alone do not say it.
     """
 
     name: str
@@ -24,19 +27,24 @@ class Skeleton:
     upper: tuple[int, ...]
     lower: tuple[int, ...]
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    sigmas_estimated: bool = False
 
     @property
     def num_keypoints(self) -> int:
         return len(self.names)
 
-    def map_to(self, other: Skeleton) -> tuple[int, ...]:
-        """For each point of `other` the index of its counterpart here, -1 where there is none (weight 0).
+    def map_to(self, other: Skeleton) -> tuple[tuple[int, int], ...]:
+        """For each point of `other` the pair of own indices whose mean it is: (k, k) for a plain counterpart k, (-1, -1)
+        where there is none (weight 0). A mean is visible where both its points are.
 
-        Goes by `maps[other.name]` when the descriptor has one, else by equal point names.
+        Goes by `maps[other.name]`, else by `other.maps[self.name]` backwards (but not by its means), else by equal names.
         """
-        mapping = self.maps.get(other.name, {name: name for name in self.names})
-        counterpart = {theirs: self.names.index(own) for own, theirs in mapping.items()}
-        return tuple(counterpart.get(name, -1) for name in other.names)
+        back = {theirs: own for own, theirs in other.maps.get(self.name, {}).items()}
+        mapping = self.maps.get(other.name) or back or {name: name for name in self.names}
+        own_points = {theirs: own.split(MEAN_OF) for own, theirs in mapping.items()}
+        index = {name: k for k, name in enumerate(self.names)}
+        pairs = {theirs: (index.get(own[0], -1), index.get(own[-1], -1)) for theirs, own in own_points.items()}
+        return tuple(pairs.get(name, (-1, -1)) for name in other.names)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back, so that a shard set carries its own skeleton."""
@@ -46,4 +54,5 @@ class Skeleton:
     def from_dict(cls, values: Mapping[str, Any]) -> Skeleton:
         lists = {key: tuple(values[key]) for key in ("names", "flip", "sigmas", "upper", "lower")}
         limbs = tuple((int(a), int(b)) for a, b in values["limbs"])
-        return cls(name=values["name"], limbs=limbs, maps=values["maps"], **lists)
+        estimated = bool(values.get("sigmas_estimated", False))
+        return cls(name=values["name"], limbs=limbs, maps=values["maps"], sigmas_estimated=estimated, **lists)

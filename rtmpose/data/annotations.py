@@ -1,8 +1,7 @@
 """Raw data sets as iterators of images and persons: what comes after knows no raw format.
 
-Two readers: COCO's own JSON (and COCO-WholeBody, whose points are spread over several fields) and AI Challenger's raw
-JSON. Raw folders are only read. What cannot be trained on is left out with a reason and its id; what cannot be read
-is a UserError.
+The formats themselves are in `raw_formats`. Raw folders are only read. What cannot be trained on is named with a reason and its
+id; an annotation file that cannot be read is a UserError.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import UserError, read_json
+from rtmpose.data.raw_formats import ListedImage, Points, read_aic, read_coco, read_mpii
 from rtmpose.descriptors import Dataset, Split
 from rtmpose.registry import sha256_of
-
-# AI Challenger has no segmentation; this share of the box is what COCO's `area` is to its box on average over persons.
-AREA_PER_BOX = 0.53
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +43,8 @@ class Person:
 @dataclass(frozen=True, eq=False)
 class RawImage:
     """One image: the persons to train on, the COCO-form annotations to evaluate against, and (reason, annotation id)
-    of what was left out of `persons`. `width` and `height` are None where the raw format does not say.
+    of what is not among `persons`: `left_out` by the format's own rules, `skipped` for a defect. `width` and `height`
+    are None where the raw format does not say.
     """
 
     image_id: int | str
@@ -55,23 +54,39 @@ class RawImage:
     persons: list[Person]
     annotations: list[dict[str, Any]]
     left_out: list[tuple[str, int]] = field(default_factory=list)
+    skipped: list[tuple[str, int]] = field(default_factory=list)
 
 
 def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
     """Every image of `split` in the file's order, those without persons too.
 
-    Raises UserError for a missing folder, file or image, malformed JSON, and keypoints of the wrong length.
+    Left out by the format's own rules: "crowd", "no keypoints". Skipped for a defect: "duplicate id", "empty box" (nothing of
+    it inside the image), "points outside the image" (all that are labelled), "points that are not finite", "missing image",
+    "duplicate image id" (one id for two files), "image not listed" (by the annotation file). Images are not opened.
+
+    Raises UserError for a missing folder or annotation file, malformed JSON, and keypoints of the wrong length.
     """
     layout = split_layout(dataset, root, split)
-    content = read_json(root / layout.annotations, "the file is cut or damaged: download it again")
-    read = _read_aic if dataset.reader == "aic" else _read_coco
+    path = root / layout.annotations
+    content = read_json(path, "the file is cut or damaged: download it again")
+    seen: set[int] = set()
     try:
-        for raw in read(dataset, root, layout, content):
-            if not raw.path.exists():
-                raise UserError(f"{raw.path}: named in {root / layout.annotations} but missing; unpack the images again")
-            yield raw
+        for listed in _read_format(dataset, content, path):
+            yield _sort_out(dataset, root / layout.images, listed, seen)
     except KeyError as error:
-        raise UserError(f"{root / layout.annotations}: an entry lacks {error}; download the file again") from error
+        raise UserError(f"{path}: an entry lacks {error}; download the file again, or add it") from error
+
+
+def _read_format(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+    match dataset.reader:
+        case "coco":
+            return read_coco(dataset, content, path)
+        case "aic":
+            return read_aic(dataset, content, path)
+        case "mpii":
+            return read_mpii(dataset, content, path)
+        case None:
+            raise UserError(f"{dataset.name}: its descriptor has no reader: it is a skeleton without data of its own")
 
 
 def split_layout(dataset: Dataset, root: Path, split: str) -> Split:
@@ -83,10 +98,9 @@ def split_layout(dataset: Dataset, root: Path, split: str) -> Split:
     layout = dataset.splits[split]
     for part in (layout.annotations, layout.images):
         if not (root / part).exists():
-            raise UserError(
-                f"{root / part} is missing: download {dataset.download} from {dataset.source} into {root} "
-                f"(licence: {dataset.licence})"
-            )
+            get = f"download {dataset.download} from {dataset.source} into {root} (licence: {dataset.licence})"
+            fix = get if dataset.download else f"put it there, or correct splits.{split} of the descriptor"
+            raise UserError(f"{root / part} is missing: {fix}")
     return layout
 
 
@@ -102,19 +116,20 @@ def index_raw(dataset: Dataset, root: Path, splits: Sequence[str] = ("train", "v
 def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
     layout = split_layout(dataset, root, split)
     counts: dict[str, int] = {"images": 0, "annotations": 0, "persons": 0}
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for raw in read_images(dataset, root, split):
         counts["images"] += 1
         counts["annotations"] += len(raw.annotations)
         counts["persons"] += len(raw.persons)
-        for reason, _ in raw.left_out:
-            left_out[reason] = left_out.get(reason, 0) + 1
-    with os.scandir(root / layout.images) as entries:
-        files = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file())
+        left_out.update(reason for reason, _ in raw.left_out)
+        skipped.update(reason for reason, _ in raw.skipped)
+    files = _files(root / layout.images)
     found = layout.detections is not None and (root / layout.detections).exists()
     return {
         **counts,
-        "left_out": left_out,
+        "left_out": dict(left_out),
+        "skipped": dict(skipped),
         "annotation_file": _hashed(root, layout.annotations),
         **({"detection_file": _hashed(root, str(layout.detections))} if found else {}),
         "image_files": {
@@ -124,6 +139,12 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
             "sha256_of_names_and_sizes": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
         },
     }
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """Name, relative to the folder, and size of every file in it and below, sorted."""
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return sorted((Path(path).relative_to(folder).as_posix(), os.stat(path).st_size) for path in paths if os.path.isfile(path))
 
 
 def _hashed(root: Path, name: str) -> dict[str, Any]:
@@ -139,122 +160,53 @@ def check_unchanged(dataset: Dataset, root: Path, index: dict[str, Any], splits:
             raise UserError(f"{path}: changed since it was indexed; {fix}")
 
 
-def _read_coco(dataset: Dataset, root: Path, layout: Split, content: Any) -> Iterator[RawImage]:
-    path = root / layout.annotations
-    if not isinstance(content, dict) or "images" not in content or "annotations" not in content:
-        raise UserError(f"{path}: not a COCO annotation file (no lists 'images' and 'annotations')")
-    of_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        of_image.setdefault(annotation["image_id"], []).append(annotation)
-    seen: set[int] = set()
-    for image in content["images"]:
-        annotations = of_image.get(image["id"], [])
-        raw = RawImage(
-            image_id=image["id"],
-            path=root / layout.images / image["file_name"],
-            width=image.get("width"),
-            height=image.get("height"),
-            persons=[],
-            annotations=annotations,
-        )
-        for annotation in annotations:
-            points = _gather_points(dataset, annotation, path)
-            _sort_out(dataset, raw, annotation, points, seen)
-        yield raw
+def _sort_out(dataset: Dataset, images: Path, listed: ListedImage, seen: set[int]) -> RawImage:
+    """The image with its persons, and what is none of them with the reason why."""
+    raw = RawImage(listed.image_id, images / listed.file_name, listed.width, listed.height, [], [])
+    defect = listed.defect or (None if raw.path.is_file() else "missing image")
+    for annotation, points in listed.poses:
+        number = annotation["id"]
+        raw.annotations.append(annotation)
+        rule = _left_out_by(annotation, points)
+        problem = "duplicate id" if number in seen else None if rule else defect or _defect(annotation["bbox"], points, raw)
+        seen.add(number)
+        if problem is not None:
+            raw.skipped.append((problem, number))
+        elif rule is not None:
+            raw.left_out.append((rule, number))
+        else:
+            raw.persons.append(_person(dataset, raw.image_id, annotation, points))
+    return raw
 
 
-def _gather_points(dataset: Dataset, annotation: dict[str, Any], path: Path) -> NDArray[np.float64]:
-    """The skeleton's (K, 3) x, y, v from the annotation's fields; a part flagged as not valid counts as not
-    labelled.
-    """
-    parts = []
-    for part in dataset.parts:
-        values = annotation.get(part.field, [])
-        if len(values) != 3 * part.points:
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')}: {part.field} has {len(values)} numbers, expected "
-                f"{3 * part.points} ({part.points} points)"
-            )
-        points = np.array(values, np.float64).reshape(-1, 3)
-        if part.valid is not None and not annotation.get(part.valid, False):
-            points[:] = 0
-        parts.append(points)
-    return np.concatenate(parts)
+def _left_out_by(annotation: dict[str, Any], points: Points) -> str | None:
+    """The rule of the format by which this is nobody to train on."""
+    if annotation["iscrowd"]:
+        return "crowd"
+    return "no keypoints" if annotation["num_keypoints"] == 0 or not (points[:, 2] > 0).any() else None
 
 
-def _read_aic(dataset: Dataset, root: Path, layout: Split, content: Any) -> Iterator[RawImage]:
-    """AI Challenger's list of images; annotation ids are running numbers, since its COCO form has none of its own."""
-    path = root / layout.annotations
-    if not isinstance(content, list):
-        raise UserError(f"{path}: not an AI Challenger annotation file (a list of images)")
-    seen: set[int] = set()
-    running = 0
-    for image in content:
-        raw = RawImage(image["image_id"], root / layout.images / f"{image['image_id']}.jpg", None, None, [], [])
-        for human in sorted(image["human_annotations"]):
-            running += 1
-            annotation = _aic_to_coco(dataset, image, human, running, path)
-            raw.annotations.append(annotation)
-            _sort_out(dataset, raw, annotation, np.array(annotation["keypoints"], np.float64).reshape(-1, 3), seen)
-        yield raw
-
-
-def _aic_to_coco(dataset: Dataset, image: dict[str, Any], human: str, number: int, path: Path) -> dict[str, Any]:
-    """One human in COCO's fields: corner box to xywh; visible 1 seen, 2 hidden, 3 not labelled become 2, 1, 0."""
-    left, top, right, bottom = image["human_annotations"][human]
-    values = image["keypoint_annotations"].get(human, [])
-    expected = 3 * dataset.skeleton.num_keypoints
-    if len(values) != expected:
-        raise UserError(f"{path}: image {image['image_id']} {human}: {len(values)} numbers, expected {expected}")
-    points = np.array(values, np.float64).reshape(-1, 3)
-    points[:, 2] = np.clip(3 - points[:, 2], 0, 2)
-    points[points[:, 2] == 0] = 0
-    return {
-        "id": number,
-        "image_id": image["image_id"],
-        "category_id": 1,
-        "bbox": [left, top, right - left, bottom - top],
-        "area": (right - left) * (bottom - top) * AREA_PER_BOX,
-        "iscrowd": 0,
-        "keypoints": points.ravel().tolist(),
-        "num_keypoints": int((points[:, 2] > 0).sum()),
-    }
-
-
-def _sort_out(dataset: Dataset, raw: RawImage, annotation: dict[str, Any], points: NDArray[np.float64], seen: set[int]) -> None:
-    """Append the person to `raw.persons`, or to `raw.left_out` with the reason why it cannot be trained on."""
-    number, box = annotation["id"], annotation.get("bbox", (0, 0, 0, 0))
-    reason = None
-    if number in seen:
-        reason = "duplicate id"
-    elif annotation.get("iscrowd", 0):
-        reason = "crowd"
-    elif annotation.get("num_keypoints", 1) == 0 or not (points[:, 2] > 0).any():
-        reason = "no keypoints"
-    elif len(box) != 4 or not np.isfinite(box).all() or _clipped_empty(box, raw):
-        reason = "empty box"
-    elif not np.isfinite(points).all() or points[:, :2].max() <= 0:
-        reason = "points outside the image"
-    seen.add(number)
-    if reason is not None:
-        raw.left_out.append((reason, number))
-        return
-    raw.persons.append(
-        Person(
-            image_id=raw.image_id,
-            annotation_id=number,
-            box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            keypoints=points[:, :2].astype(np.float32),
-            visible=np.ceil(np.clip(points[:, 2], 0, 2)).astype(np.uint8),
-            area=float(annotation.get("area", box[2] * box[3] * AREA_PER_BOX)),
-            iscrowd=False,
-            dataset=dataset.name,
-        )
-    )
-
-
-def _clipped_empty(box: Any, raw: RawImage) -> bool:
-    """Nothing of the box is left inside the image."""
+def _defect(box: list[float], points: Points, raw: RawImage) -> str | None:
     x, y, w, h = box
     width, height = raw.width or np.inf, raw.height or np.inf
-    return w <= 0 or h <= 0 or min(x + w, width - 1) <= max(x, 0) or min(y + h, height - 1) <= max(y, 0)
+    if w <= 0 or h <= 0 or min(x + w, width - 1) <= max(x, 0) or min(y + h, height - 1) <= max(y, 0):
+        return "empty box"
+    labelled = points[points[:, 2] > 0, :2]
+    if not np.isfinite(labelled).all():
+        return "points that are not finite"
+    inside = (labelled >= 0).all(axis=1) & (labelled <= (width, height)).all(axis=1)
+    return None if inside.any() else "points outside the image"
+
+
+def _person(dataset: Dataset, image_id: int | str, annotation: dict[str, Any], points: Points) -> Person:
+    x, y, w, h = (float(value) for value in annotation["bbox"])
+    return Person(
+        image_id=image_id,
+        annotation_id=annotation["id"],
+        box=(x, y, w, h),
+        keypoints=np.nan_to_num(points[:, :2], posinf=0, neginf=0).astype(np.float32),
+        visible=np.ceil(np.clip(points[:, 2], 0, 2)).astype(np.uint8),
+        area=float(annotation["area"]),
+        iscrowd=False,
+        dataset=dataset.name,
+    )

@@ -7,6 +7,8 @@ computed in image px as if the whole photograph were there, and only the pixels 
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from rtmpose.config import UserError
 from rtmpose.data.annotations import Person, RawImage
+from rtmpose.data.index import MCU, TILES
 from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, decode, fix_aspect, half_body, pad_box
 from rtmpose.skeleton import Skeleton
+
+QUALITY = 88  # chosen with FINER by `benchmarks/crop_quality.py`
+FINER = 1.5  # crop px per input px in the closest look at a full box
+TILE_COLUMNS = (7, 6, 8, 5, 9)  # widths of a tile in MCUs, the best first
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ def crop_region(
     """The (left, top, right, bottom) px that any allowed augmentation of the person can reach, and the reduction (<=
     1).
 
-    The region is the union over the full box and both half bodies. The reduction keeps one crop px per input px where
-    the full box is shown smallest, at scale 1 - `cut_for.scale`; a half body is a closer look at the same pixels and
-    gets no finer ones.
+    The region is the union over the full box and both half bodies. The reduction keeps FINER crop px per input px where
+    the full box is shown largest, at scale 1 - `cut_for.scale`; a half body is a closer look at the same pixels and
+    gets no finer ones. The region begins at multiples of 8 px, where the photograph's own JPEG blocks begin.
     """
     aspect = cut_for.input_size[0] / cut_for.input_size[1]
     center, scale = pad_box(clip_box(person.box, width, height), cut_for.padding)
@@ -77,10 +84,13 @@ def crop_region(
         if (person.visible[list(half)] > 0).sum() >= 2:
             views.append(half_body(person.keypoints, person.visible, half))
     reach = np.array([[c - _reach(s, aspect, cut_for), c + _reach(s, aspect, cut_for)] for c, s in views])
-    left, top = np.floor(reach[:, 0].min(axis=0)).clip(0).astype(int)
+    left, top = np.floor(reach[:, 0].min(axis=0)).clip(0).astype(int) // MCU * MCU
     right, bottom = np.ceil(reach[:, 1].max(axis=0) + 1).clip(1, (width, height)).astype(int)
     smallest = fix_aspect(scale, aspect)[0] * (1 - cut_for.scale)
-    return (int(left), int(top), int(right), int(bottom)), min(1.0, cut_for.input_size[0] / smallest)
+    reduction = min(1.0, FINER * cut_for.input_size[0] / smallest)
+    if reduction == 1:
+        right = min(left + tileable(right - left), width)
+    return (int(left), int(top), int(right), int(bottom)), reduction
 
 
 def _reach(scale: Floats, aspect: float, cut_for: CutFor) -> Floats:
@@ -94,22 +104,28 @@ def _reach(scale: Floats, aspect: float, cut_for: CutFor) -> Floats:
 
 
 def cut_crop(image: NDArray[np.uint8], region: tuple[int, int, int, int], reduction: float) -> Crop:
-    """Cut `region` out of an image (H, W, 3) and reduce it by area resampling; never enlarges."""
+    """Cut `region` out of an image (H, W, 3) and reduce it; never enlarges.
+
+    Cubic, without a low-pass before: augmentation warps the photograph by bilinear sampling alone, and this comes closest.
+    """
     left, top, right, bottom = region
     pixels = image[top:bottom, left:right]
     height, width = pixels.shape[:2]
     if reduction < 1:
         # Rounded up: the crop must not become coarser than the input needs.
-        size = (int(np.ceil(width * reduction)), int(np.ceil(height * reduction)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        size = (min(tileable(math.ceil(width * reduction)), width), math.ceil(height * reduction))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
     return Crop(pixels, (left, top), (pixels.shape[1] / width, pixels.shape[0] / height))
 
 
 def read_photograph(raw: RawImage) -> tuple[bytes, NDArray[np.uint8]]:
-    """The file's bytes and its pixels (H, W, 3) RGB; UserError naming the file where it is cut, damaged or of another
-    size.
+    """The file's bytes and its pixels (H, W, 3) RGB; UserError naming the file where it is missing, cut, damaged or of
+    another size.
     """
-    content = raw.path.read_bytes()
+    try:
+        content = raw.path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{raw.path}: cannot be read ({error.strerror}): unpack the images again") from error
     if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
         raise UserError(f"{raw.path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again")
     pixels = decode(content)
@@ -131,14 +147,53 @@ def is_whole_jpeg(content: bytes) -> bool:
     return scan >= 0 and content.find(b"\xff\xd9", scan) > scan
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """RGB (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves once it is
-    warped.
+def tileable(width: int) -> int:
+    """The next width from `width` px on that divides into tiles of a few MCUs."""
+    columns = math.ceil(width / MCU)
+    even = next(n for n in itertools.count(columns) if _tile_columns(n))
+    return width if even == columns else even * MCU
+
+
+def _tile_columns(columns: int) -> int:
+    """How many of an image's MCU columns make a tile: a divisor, so that each row of MCUs is a row of whole tiles; 0 where
+    there is none.
     """
+    return columns if columns <= max(TILE_COLUMNS) else next((n for n in TILE_COLUMNS if columns % n == 0), 0)
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """RGB (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves once it is warped.
+
+    A plain JPEG to any reader, of which `decode_part` decodes a part: the scan restarts at every tile of some MCUs, and an
+    application segment says how long each tile is.
+    """
+    columns = math.ceil(pixels.shape[1] / MCU)
+    tile = _tile_columns(columns) or columns
     parameters = [
-        cv2.IMWRITE_JPEG_QUALITY, quality,
+        cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, tile,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]  # fmt: skip
-    done, content = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
     assert done
-    return content.tobytes()
+    content = encoded.tobytes()
+    frame, scan = _segments(content)
+    marks = np.flatnonzero(encoded[scan:-1] == 0xFF) + scan
+    kinds = encoded[marks + 1]
+    ends = marks[((kinds >= 0xD0) & (kinds <= 0xD7)) | (kinds == 0xD9)] + 2  # a restart, or the image's end
+    lengths = np.diff(ends, prepend=scan)
+    segment = TILES + np.array([tile, frame, scan], "<u2").tobytes() + lengths.astype("<u2").tobytes()
+    if lengths.max() >= 1 << 16 or len(segment) + 2 >= 1 << 16:
+        return content  # decoded whole
+    return content[:2] + b"\xff\xe9" + (len(segment) + 2).to_bytes(2, "big") + segment + content[2:]
+
+
+def _segments(content: bytes) -> tuple[int, int]:
+    """Where a JPEG's frame header begins, and where its scan's data do."""
+    at = frame = 2
+    while True:
+        kind, end = content[at + 1], at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        if kind == 0xC0:
+            frame = at
+        if kind == 0xDA:
+            return frame, end
+        at = end

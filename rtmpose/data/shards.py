@@ -1,50 +1,105 @@
 """Shards: tars that any WebDataset reader streams, with an index beside each and one manifest over all.
 
-A folder of shards holds `<split>-000000.tar`, `<split>-000000.idx`, ... and `manifest.json`. Training shards hold one
-crop per person, evaluation shards whole photographs with all their annotations. The same input gives the same bytes,
-whatever the number of processes: what goes into which shard is planned before the first one is written.
+A folder of shards holds `<split>-000000.tar`, `<split>-000000.idx`, ... and `manifest.json`; tars and indices may lie under a
+URL instead. Training shards hold one crop per person, evaluation shards whole photographs with all their annotations. The
+same input gives the same bytes, whatever the number of processes: what goes into which shard is planned before the first
+one is written.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-import os
-import re
-import shutil
-import tarfile
+import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from webdataset import TarWriter
-
+from rtmpose.cluster import spread
 from rtmpose.config import UserError, write_atomic
 from rtmpose.data.annotations import RawImage
-from rtmpose.data.crops import Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
-from rtmpose.data.stream import INDEX, MANIFEST, worker_context
+from rtmpose.data.crops import FINER, QUALITY, CutFor
+from rtmpose.data.cutting import Plan, Recipe, Skip, photographs_digest, sample_key, skip, write_shard
+from rtmpose.data.folders import complete_folder
+from rtmpose.data.manifest import FORMAT, MANIFEST
+from rtmpose.data.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
-from rtmpose.registry import sha256_of
-from rtmpose.skeleton import Skeleton
 
-Progress = Callable[[int, int], None]  # (samples written, samples in all)
+Progress = Callable[[int, int], None]  # (samples done, samples in all)
 
-BYTES_PER_PIXEL = 0.8  # of a crop at quality 95 and full chroma, measured on photographs: only for planning shard sizes
+SKIPPED = "skipped.csv"
+SHARD_BYTES = 200_000_000
+# Only for planning shard sizes, measured on photographs: of the region that `_crop_bytes` estimates; headers and JSON.
+BYTES_PER_PIXEL, BYTES_PER_SAMPLE = 0.45, 2500
+CODE = ("data/cutting.py", "data/crops.py", "data/index.py", "data/shards.py", "geometry.py")  # what the bytes depend on
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Where and how a set is cut; nothing of it changes the bytes."""
+
+    workers: int | None
+    progress: Progress | None
+    resume: Path | None
+    fresh: bool
+    max_skipped: float = 0.0
+    url: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
-    """The images that go into one shard."""
+class _Set:
+    """One set of shards as planned. `images` are all that count for the manifest, `plans` hold what is cut."""
 
-    path: Path
+    dataset: Dataset
+    split: str
+    recipe: Recipe
     images: list[RawImage]
-    samples: int
+    plans: list[Plan]
+    shard_bytes: int
+
+    @property
+    def samples(self) -> int:
+        return sum(plan.samples for plan in self.plans)
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of a set's kind."""
+        recipe = self.recipe
+        if recipe.cut_for is None:
+            return {"kind": "eval", "split": self.split}
+        return {"kind": "train", "split": self.split, "cut_for": recipe.cut_for.to_dict(), "quality": recipe.quality}
+
+    def defects(self) -> list[Skip]:
+        """Who was no person to train on before any image was opened. Evaluation shards keep every annotation as it is."""
+        if self.recipe.cut_for is None:
+            return []
+        return [skip(raw, reason, number) for raw in self.images for reason, number in raw.skipped]
+
+    def fingerprint(self) -> str:
+        """Names the set by all that its bytes depend on but the photographs' own."""
+        package = Path(__file__).resolve().parent.parent
+        code = [hashlib.sha256((package / name).read_bytes()).hexdigest() for name in CODE]
+        settings = [FORMAT, self.about(), self.dataset.name, self.dataset.skeleton.to_dict(), self.shard_bytes, code]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for plan in self.plans:
+            digest.update(f"{plan.name}\n".encode())
+            for raw in plan.images:
+                digest.update(repr((raw.image_id, raw.path.name, raw.width, raw.height, raw.annotations)).encode())
+                for person in raw.persons:
+                    digest.update(repr((person.annotation_id, person.box, person.area, person.dataset)).encode())
+                    digest.update(person.keypoints.tobytes() + person.visible.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _dealt(raw: RawImage) -> bytes:
+    """Deals images to the shards at random: neighbours in raw files are alike, and a window of alike shards mixes badly."""
+    return hashlib.sha256(f"shard {raw.image_id}".encode()).digest()
 
 
 def in_tune(image_id: int | str, share: float) -> bool:
@@ -62,21 +117,32 @@ def write_train_shards(
     dataset: Dataset,
     input_size: tuple[int, int],
     split: str = "train",
-    shard_bytes: int = 200_000_000,
-    quality: int = 95,
+    shard_bytes: int = SHARD_BYTES,
+    quality: int = QUALITY,
     workers: int | None = None,
     progress: Progress | None = None,
+    max_skipped: float = 0.01,
+    url: str | None = None,
+    resume: Path | None = None,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """One crop per person, for inputs up to `input_size` (w, h) px -> the manifest, which also lies in `out_dir`.
 
-    `out_dir` appears complete or not at all. Raises UserError for damaged images.
+    workers: tasks at a time, on the cores of a Ray cluster (None: all its cores). One worker, or one shard, needs no Ray.
+    max_skipped: the share of persons that defects may keep out; `skipped.csv` beside the manifest names them.
+    url: where tars and indices go instead, below a folder named by the plan; credentials come from the environment.
+    resume: a folder for receipts, by which a call after a killed one knows the finished shards; `out_dir` then fills in
+        place (see `resumable_folder`). Without it, `out_dir` appears complete or not at all. `fresh` trusts no receipt.
+
+    Raises UserError when too many are skipped, image ids are not unique, or disk or store cannot be written to.
     """
-    cut_for = CutFor(input_size)
-    chosen = [replace(raw, annotations=[]) for raw in images if raw.persons or raw.left_out]
-    plans = _plan([raw for raw in chosen if raw.persons], split, shard_bytes, partial(_crop_bytes, dataset, cut_for), True)
-    work = partial(_write_train_shard, dataset.skeleton, cut_for, quality)
-    about = {"kind": "train", "split": split, "cut_for": cut_for.to_dict(), "quality": quality}
-    return _write_folder(plans, work, out_dir, dataset, about, chosen, workers, progress)
+    recipe = Recipe(dataset.skeleton, CutFor(input_size), quality)
+    used = [raw for raw in images if raw.persons or raw.left_out or raw.skipped]
+    cut = [replace(raw, annotations=[], left_out=[], skipped=[]) for raw in used if raw.persons]
+    cut.sort(key=_dealt)
+    plans = _plan(cut, split, shard_bytes, partial(_crop_bytes, CutFor(input_size)), lambda raw: len(raw.persons))
+    whole = _Set(dataset, split, recipe, used, plans, shard_bytes)
+    return _write(whole, out_dir, _Options(workers, progress, resume, fresh, max_skipped, url))
 
 
 def write_eval_shards(
@@ -85,206 +151,175 @@ def write_eval_shards(
     *,
     dataset: Dataset,
     split: str = "val",
-    shard_bytes: int = 200_000_000,
+    shard_bytes: int = SHARD_BYTES,
     workers: int | None = None,
     progress: Progress | None = None,
+    resume: Path | None = None,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Every image as its file's own bytes, with all annotations (COCO fields kept) -> the manifest, as
-    `write_train_shards`.
+    `write_train_shards`. An AP over fewer images is none: a damaged or missing image is a UserError.
     """
-    chosen = list(images)
-    plans = _plan(chosen, split, shard_bytes, lambda raw: raw.path.stat().st_size, False)
-    about = {"kind": "eval", "split": split}
-    return _write_folder(plans, _write_eval_shard, out_dir, dataset, about, chosen, workers, progress)
-
-
-@contextmanager
-def complete_folder(path: Path) -> Iterator[Path]:
-    """A folder under a temporary name beside `path` that takes its place, and an older one's, when the block
-    succeeds.
-    """
-    for left_behind in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
-        shutil.rmtree(left_behind, ignore_errors=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if path.exists():
-            path.rename(temporary / ".replaced")
-        temporary.rename(path)
-        shutil.rmtree(path / ".replaced", ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    listed = [raw for raw in images if all(reason != "image not listed" for reason, _ in raw.skipped)]
+    for raw in listed:
+        if any(reason == "duplicate image id" for reason, _ in raw.skipped):
+            raise UserError(f"{raw.path}: its image id {raw.image_id} is another file's too; correct the annotation file")
+        if not raw.path.is_file():
+            raise UserError(f"{raw.path}: named in the annotations but missing; unpack the images again")
+    cut = [replace(raw, persons=[], left_out=[], skipped=[]) for raw in listed]
+    plans = _plan(cut, split, shard_bytes, lambda raw: raw.path.stat().st_size, lambda raw: 1)
+    whole = _Set(dataset, split, Recipe(dataset.skeleton), listed, plans, shard_bytes)
+    return _write(whole, out_dir, _Options(workers, progress, resume, fresh))
 
 
 def _plan(
-    images: Sequence[RawImage], split: str, shard_bytes: int, size: Callable[[RawImage], float], persons: bool
-) -> list[_Plan]:
+    images: Sequence[RawImage],
+    split: str,
+    shard_bytes: int,
+    size: Callable[[RawImage], float],
+    samples: Callable[[RawImage], int],
+) -> list[Plan]:
     """Runs of images of about `shard_bytes` each, by estimated size."""
+    keys = Counter(sample_key(raw.image_id) for raw in images)
+    if len(keys) < len(images):
+        raise UserError(f"{images[0].path.parent}: image ids are not unique: two images would be {keys.most_common(1)[0][0]}")
     groups: list[list[RawImage]] = []
     filled = float("inf")
     for raw in images:
         if filled >= shard_bytes:
             groups.append([])
             filled = 0.0
-        groups[-1].append(raw)
+        groups[-1].append(replace(raw, path=raw.path.absolute()))  # workers may be in another folder
         filled += size(raw)
-    return [
-        _Plan(Path(f"{split}-{i:06d}.tar"), group, sum(len(raw.persons) if persons else 1 for raw in group))
-        for i, group in enumerate(groups)
-    ]
+    return [Plan(f"{split}-{i:06d}.tar", group, sum(map(samples, group))) for i, group in enumerate(groups)]
 
 
-def _crop_bytes(dataset: Dataset, cut_for: CutFor, raw: RawImage) -> float:
-    size = (raw.width or 10**6, raw.height or 10**6)
-    total = 0.0
-    for person in raw.persons:
-        (left, top, right, bottom), reduction = crop_region(person, dataset.skeleton, cut_for, *size)
-        total += (right - left) * (bottom - top) * reduction**2 * BYTES_PER_PIXEL
+def _crop_bytes(cut_for: CutFor, raw: RawImage) -> float:
+    """About what the crops of an image take: a full box, turned anyhow. Exact regions would take a tenth of the whole time."""
+    width, height = raw.width or 10**6, raw.height or 10**6
+    aspect = cut_for.input_size[0] / cut_for.input_size[1]
+    total = float(BYTES_PER_SAMPLE * len(raw.persons))
+    for x, y, w, h in (person.box for person in raw.persons):
+        across = max(w, h * aspect) * cut_for.padding
+        reach = math.hypot(across, across / aspect) / 2 * (1 + cut_for.scale)
+        wide = min(x + w / 2 + reach, width) - max(x + w / 2 - reach, 0)
+        high = min(y + h / 2 + reach, height) - max(y + h / 2 - reach, 0)
+        reduction = min(1.0, FINER * cut_for.input_size[0] / (across * (1 - cut_for.scale)))
+        total += wide * high * reduction**2 * BYTES_PER_PIXEL
     return total
 
 
-def _write_folder(
-    plans: list[_Plan],
-    work: Callable[[_Plan], dict[str, Any]],
-    out_dir: Path,
-    dataset: Dataset,
-    about: dict[str, Any],
-    images: Sequence[RawImage],
-    workers: int | None,
-    progress: Progress | None,
-) -> dict[str, Any]:
-    total = sum(plan.samples for plan in plans)
+def _write(whole: _Set, out_dir: Path, options: _Options) -> dict[str, Any]:
+    if options.resume is not None:
+        return _fill(whole, out_dir, options, report=options.resume / SKIPPED)
+    report = out_dir.with_name(f"{out_dir.name}.{SKIPPED}")
     with complete_folder(out_dir) as folder:
-        tasks = [replace(plan, path=folder / plan.path) for plan in plans]
-        entries = []
-        for entry in _map(work, tasks, workers or os.cpu_count() or 1):
-            entries.append(entry)
-            if progress is not None:
-                progress(sum(done["samples"] for done in entries), total)
-        manifest = {
-            "format": 1,
-            **about,
-            "dataset": dataset.name,
-            "skeleton": dataset.skeleton.to_dict(),
-            "samples": total,
-            "images": len(images),
-            "bytes": sum(entry["bytes"] for entry in entries),
-            "left_out": _left_out(images),
-            "shards": sorted(entries, key=lambda entry: entry["name"]),
-        }
-        write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        manifest = _fill(whole, folder, options, report)
+    report.unlink(missing_ok=True)
     return manifest
 
 
-def _map(work: Callable[[_Plan], dict[str, Any]], tasks: list[_Plan], workers: int) -> Iterator[dict[str, Any]]:
-    if min(workers, len(tasks)) <= 1:
-        yield from map(work, tasks)
-        return
-    with worker_context("rtmpose.data.shards").Pool(
-        min(workers, len(tasks)), initializer=cv2.setNumThreads, initargs=(0,)
-    ) as pool:
-        yield from pool.imap_unordered(work, tasks)
+def _fill(whole: _Set, folder: Path, options: _Options, report: Path) -> dict[str, Any]:
+    """Cut what is not there yet, then write manifest and list of skipped persons; `report` gets the latter on failure."""
+    _refuse_many(whole, whole.defects(), options.max_skipped, report)  # no need to cut anything to know that
+    fingerprint = whole.fingerprint()
+    url = None if options.url is None else f"{options.url.rstrip('/')}/{fingerprint}"
+    place: Place = LocalPlace(folder, options.resume, fingerprint) if url is None else RemotePlace(url)
+    if url is not None:
+        LocalPlace(folder).open([], fresh=True)  # what killed uploads left
+    receipts = _cut(whole, place, folder, options)
+    skipped = whole.defects() + [Skip(*values) for receipt in receipts for values in receipt["skipped"]]
+    _refuse_many(whole, skipped, options.max_skipped, report)
+    manifest = _manifest(whole, receipts, skipped, url)
+    texts = {SKIPPED: _table(skipped), MANIFEST: json.dumps(manifest, indent=1, sort_keys=True) + "\n"}
+    for name, text in texts.items():
+        if isinstance(place, RemotePlace):
+            place.write(name, text)
+        write_atomic(folder / name, text)
+    return manifest
 
 
-def _left_out(images: Iterable[RawImage]) -> dict[str, dict[str, Any]]:
-    reasons: dict[str, list[int]] = {}
-    for raw in images:
-        for reason, number in raw.left_out:
-            reasons.setdefault(reason, []).append(number)
-    return {reason: {"count": len(ids), "ids": ids} for reason, ids in reasons.items()}
+def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Receipt]:
+    """The receipts of all shards, in order: kept ones where `options` say so, the others cut now."""
+    wanted = {plan.name: plan for plan in whole.plans}
+    found = place.open(list(wanted), fresh=options.fresh or options.resume is None)
+    receipts = {r["name"]: r for r in found if r["photographs"] == photographs_digest(wanted[r["name"]].images)}
+    if receipts:
+        kept = f"{len(receipts)} of {len(wanted)} shards of an earlier run are whole and kept"
+        print(f"{whole.dataset.name}/{whole.split}: {kept}", flush=True)
+    done = sum(wanted[name].samples for name in receipts)
+    tasks = [plan for name, plan in wanted.items() if name not in receipts]
+    work = partial(_cut_one, whole.recipe, place, scratch.absolute())
+    with closing(spread(work, tasks, options.workers)) as results:
+        for receipt in results:
+            receipts[receipt["name"]] = receipt
+            done += wanted[receipt["name"]].samples
+            if options.progress is not None:
+                options.progress(done, whole.samples)
+    return [receipts[name] for name in wanted]
 
 
-def _write_train_shard(skeleton: Skeleton, cut_for: CutFor, quality: int, plan: _Plan) -> dict[str, Any]:
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for raw in plan.images:
-            _, pixels = read_photograph(raw)
-            height, width = pixels.shape[:2]
-            for person in raw.persons:
-                crop = cut_crop(pixels, *crop_region(person, skeleton, cut_for, width, height))
-                key = f"{_plain(raw.image_id)}_{person.annotation_id}"
-                fields = _train_fields(crop, person, key, width, height)
-                yield key, {"jpg": encode_jpeg(crop.pixels, quality), "json": _json_bytes(fields)}
-
-    return _write_tar(plan.path, samples())
-
-
-def _write_eval_shard(plan: _Plan) -> dict[str, Any]:
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for raw in plan.images:
-            content, pixels = read_photograph(raw)
-            fields = {
-                "key": _plain(raw.image_id),
-                "image_id": raw.image_id,
-                "file_name": raw.path.name,
-                "width": pixels.shape[1],
-                "height": pixels.shape[0],
-                "annotations": raw.annotations,
-            }
-            suffix = raw.path.suffix.lstrip(".").lower()
-            yield _plain(raw.image_id), {"jpg" if suffix == "jpeg" else suffix: content, "json": _json_bytes(fields)}
-
-    return _write_tar(plan.path, samples())
+def _cut_one(recipe: Recipe, place: Place, scratch: Path, plan: Plan) -> Receipt:
+    """Cut one shard and put it in its place -> its receipt. This is what a worker does."""
+    photographs = photographs_digest(plan.images)
+    temporary = scratch / f".{plan.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        written = write_shard(plan, recipe, temporary)
+        index = written.rows.tobytes()
+        receipt = {
+            "name": plan.name,
+            "samples": len(written.rows),
+            "bytes": written.bytes,
+            "sha256": written.sha256,
+            "idx_sha256": hashlib.sha256(index).hexdigest(),
+            "photographs": photographs,
+            "skipped": written.skipped,
+        }
+        place.put(temporary, index, receipt)
+    except OSError as error:
+        raise UserError(f"{scratch / plan.name}: cannot be written ({error.strerror}); see whether the disk is full") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return receipt
 
 
-def _train_fields(crop: Crop, person: Any, key: str, width: int, height: int) -> dict[str, Any]:
-    """What lies beside a crop: box (clipped to the image) and keypoints in crop px, and the way back to the image."""
-    x, y, w, h = clip_box(person.box, width, height)
-    left, top = crop.to_crop((x, y))
+def _manifest(whole: _Set, receipts: list[Receipt], skipped: list[Skip], url: str | None) -> dict[str, Any]:
+    listed = ("name", "samples", "bytes", "sha256", "idx_sha256")
     return {
-        "key": f"{person.dataset}/{key}",
-        "dataset": person.dataset,
-        "image_id": person.image_id,
-        "annotation_id": person.annotation_id,
-        "box": _rounded((left, top, w * crop.scale[0], h * crop.scale[1])),
-        "keypoints": _rounded(crop.to_crop(person.keypoints)),
-        "visible": person.visible.tolist(),
-        "origin": list(crop.origin),
-        "scale": list(crop.scale),
-        "area": person.area,
+        "format": FORMAT,
+        **whole.about(),
+        "dataset": whole.dataset.name,
+        "skeleton": whole.dataset.skeleton.to_dict(),
+        "samples": sum(receipt["samples"] for receipt in receipts),
+        "images": len(whole.images),
+        "bytes": sum(receipt["bytes"] for receipt in receipts),
+        "url": url,
+        "left_out": dict(Counter(reason for raw in whole.images for reason, _ in raw.left_out)),
+        "skipped": dict(Counter(entry.reason for entry in skipped)),
+        "shards": [{name: receipt[name] for name in listed} for receipt in receipts],
     }
 
 
-def _rounded(values: Any) -> list[Any]:
-    return np.round(np.asarray(values, np.float64), 4).tolist()
+def _table(skipped: list[Skip]) -> str:
+    rows = sorted(skipped, key=lambda entry: (entry.reason, entry.file, entry.annotation_id))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Skip._fields, *rows])
+    return text.getvalue()
 
 
-def _json_bytes(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _plain(image_id: int | str) -> str:
-    """An image id as a WebDataset key: no dots and no slashes, which readers give a meaning."""
-    return f"{image_id:012d}" if isinstance(image_id, int) else re.sub(r"[^A-Za-z0-9_-]", "_", image_id)
-
-
-def _write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> dict[str, Any]:
-    """One tar with its index -> its entry in the manifest. Times and owners are fixed, so equal content is equal
-    bytes.
-    """
-    with path.open("wb") as file:
-        # mtime as an integer: a float would add an extended header of 1 kB to every member
-        writer = TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False)
-        for key, members in samples:
-            writer.write({"__key__": key, **members})
-        writer.close()
-    index = _index(path)
-    path.with_suffix(".idx").write_bytes(index.tobytes())
-    return {"name": path.name, "samples": len(index), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
-def _index(path: Path) -> np.ndarray:
-    """Where the image and the JSON of every sample lie in a tar."""
-    spans: dict[str, dict[str, tuple[int, int]]] = {}
-    with tarfile.open(path) as tar:
-        for member in tar:
-            key, _, suffix = member.name.rpartition(".")
-            kind = "json" if suffix == "json" else "image"
-            if kind in spans.setdefault(key, {}):
-                raise UserError(f"{path.name}: two samples with the key {key}: image ids are not unique")
-            spans[key][kind] = (member.offset_data, member.size)
-    rows = [
-        (*span["image"], *span["json"], int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
-        for key, span in spans.items()
-    ]
-    return np.array(rows, INDEX)
+def _refuse_many(whole: _Set, skipped: list[Skip], allowed: float, report: Path) -> None:
+    """UserError when defects keep out more than `allowed`, a share of all who should have become samples."""
+    expected = whole.samples + sum(len(raw.skipped) for raw in whole.images)
+    if len(skipped) <= allowed * expected:
+        return
+    write_atomic(report, _table(skipped))
+    counts = ", ".join(f"{reason} {count}" for reason, count in Counter(entry.reason for entry in skipped).most_common())
+    first = min(skipped, key=lambda entry: (entry.file, entry.annotation_id))
+    why = f"{first.reason}, {first.detail}" if first.detail else first.reason
+    raise UserError(
+        f"{whole.dataset.name}/{whole.split}: {len(skipped)} of {expected} persons are skipped ({counts}), more than "
+        f"shard.max_skipped allows ({allowed:.1%}); first {first.file} ({why}); all are in {report}; mend these files or raise "
+        "shard.max_skipped"
+    )

@@ -3,36 +3,41 @@ position).
 
 Step b of an epoch is rows [bB, (b+1)B) of that order; rank r of R takes the rows [rB/R, (r+1)B/R) of it; the last
 batch is filled up by beginning the order again. Workers hold no state: the main process plans, they read, decode and
-augment.
+augment. Any position is reached without computing what lies before it.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from rtmpose.config import AugmentConfig, UserError, read_json
-from rtmpose.geometry import decode
+from rtmpose.config import AugmentConfig, UserError
+from rtmpose.data.augment import Augmenter
+from rtmpose.data.cache import RemoteShard, ShardCache
+from rtmpose.data.index import DamagedSample, decode_part, locate, read_row, read_sample
+from rtmpose.data.loader import open_loader
+from rtmpose.data.manifest import read_manifest, refuse_larger, refuse_small_cache, refuse_stronger
 from rtmpose.skeleton import Skeleton
 
-MANIFEST = "manifest.json"
-# One row of an `.idx` file: where the image and the JSON of a sample lie in the tar, and its key's hash.
-INDEX = np.dtype([("image", "<u8"), ("image_bytes", "<u4"), ("json", "<u8"), ("json_bytes", "<u4"), ("key", "<u8")])
+Ints = NDArray[np.int64]
 
-_ORDER, _SAMPLE = 0, 1  # what a generator is for: the first word of its seed
+CHUNK = 4096  # samples of all sets that are interleaved at a time
+LANES = 1 << 20
+FETCHERS = 4  # downloads at a time
+_TURN, _SAMPLE, _WINDOW, _CHUNK = range(4)  # what a generator is for: the first word of its seed
 
 
 @dataclass(frozen=True)
@@ -44,77 +49,126 @@ class MixEntry:
 
 
 class Batch(NamedTuple):
-    """uint8 RGB images (B, H, W, 3), keypoints (B, K, 2) float32 in input px, weights (B, K) float32, and the
-    samples' keys.
+    """uint8 RGB images (B, H, W, 3), keypoints (B, K, 2) float32 in input px, weights (B, K) float32, the samples' keys,
+    and what was wrong with the damaged ones, which are black and weigh nothing.
     """
 
     images: torch.Tensor
     keypoints: torch.Tensor
     weights: torch.Tensor
     keys: list[str]
+    damaged: list[str]
 
 
 @dataclass(frozen=True, eq=False)
-class EvalImage:
-    """One whole photograph (H, W, 3) uint8 RGB with its annotations in COCO's fields."""
-
-    image_id: int | str
-    image: NDArray[np.uint8]
-    width: int
-    height: int
-    annotations: list[dict[str, Any]]
-    file_name: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """All that a worker needs to know of a batch: the rows of the index, their shards, and their positions in the
-    epoch.
-    """
+class Request:
+    """All that a worker needs to know of a batch: positions in the epoch, and for each its set, shard and row."""
 
     epoch: int
     augment: AugmentConfig
-    positions: NDArray[np.int64]
-    shards: NDArray[np.int32]
-    rows: NDArray[Any]
+    positions: Ints
+    sets: Ints
+    shards: list[Path | RemoteShard]
+    rows: Ints
 
 
-def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
-    """The manifest of a shard folder of `kind` "train" or "eval"; UserError where there is none or a shard is not
-    whole.
+class SetSize(NamedTuple):
+    """The number of samples in each shard (S,) of a set, and how often an epoch shows it."""
+
+    shards: Ints
+    repeat: int
+
+
+class _Turn:
+    """One showing of a set: its shards in an order of its own, a window of them at a time, shuffled within the window."""
+
+    def __init__(self, shards: Ints, window: int, seed: tuple[int, ...]) -> None:
+        self.seed = seed
+        self.order = np.random.default_rng((_TURN, *seed)).permutation(len(shards))
+        self.ends = np.cumsum(shards[self.order])
+        # Windows of equal numbers of shards: a short last one would mix badly.
+        self.cuts = np.linspace(0, len(shards), max(1, round(len(shards) / window)) + 1).astype(int)
+        self.window_ends = self.ends[self.cuts[1:] - 1]
+        self.window, self.places = -1, np.empty(0, np.int64)
+
+    def shards_of(self, window: int) -> Ints:
+        """The shards of a window in the turn's order; none beyond the last."""
+        return self.order[self.cuts[window] : self.cuts[window + 1]] if window < len(self.cuts) - 1 else self.order[:0]
+
+    def samples(self, items: Ints, entered: Callable[[int], None]) -> NDArray[Any]:
+        """(shard, row, lane) of the showings number `items`, ascending; `entered` hears of a window that begins. The lane
+        says how far in its window's row of shards a shard is, in LANES steps.
+        """
+        found = np.empty_like(items)
+        windows = np.searchsorted(self.window_ends, items, side="right")
+        for window in np.unique(windows).tolist():
+            first = self.window_ends[window - 1] if window else 0
+            if window != self.window:
+                rng = np.random.default_rng((_WINDOW, *self.seed, window))
+                self.window, self.places = window, first + rng.permutation(self.window_ends[window] - first)
+                entered(window)
+            found[windows == window] = self.places[items[windows == window] - first]
+        at = np.searchsorted(self.ends, found, side="right")
+        lanes = (at - self.cuts[windows]) * LANES // np.diff(self.cuts)[windows]
+        return np.stack([self.order[at], found - np.where(at > 0, self.ends[at - 1], 0), lanes], axis=1)
+
+
+class EpochOrder:
+    """The samples of one epoch in order, at any position; opening takes time that grows with shards, not samples.
+
+    A set is shown `repeat` times, each time in another permutation; showings of all sets are interleaved evenly, so any
+    stretch of the epoch holds every set in its proportion. `entered(set, turn, window)` is told what is read from now on.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(f"{path} is missing: cut the shards first (stage shard)")
-    manifest = read_json(path, "cut the shards again (stage shard)")
-    if manifest["kind"] != kind:
-        raise UserError(f"{path}: these are {manifest['kind']} shards, {kind} shards are needed")
-    for shard in manifest["shards"]:
-        file = folder / shard["name"]
-        if not file.is_file() or file.stat().st_size != shard["bytes"]:
-            raise UserError(f"{file}: missing or not {shard['bytes']} bytes long; cut the shards again (stage shard)")
-    return manifest
 
+    def __init__(
+        self,
+        sets: Sequence[SetSize],
+        seed: int,
+        epoch: int,
+        window: int,
+        entered: Callable[[int, _Turn, int], None] = lambda which, turn, window: None,
+    ) -> None:
+        self.sets, self.seed, self.window, self.entered = sets, (seed, epoch), window, entered
+        self.once = [int(size.shards.sum()) for size in sets]
+        self.shown = [samples * size.repeat for samples, size in zip(self.once, sets, strict=True)]
+        self.chunks = max(1, sum(self.shown) // CHUNK)
+        self._turns: dict[int, tuple[int, _Turn]] = {}
+        self._chunk: tuple[int, Ints] = (-1, np.empty((0, 4), np.int64))
 
-def read_index(folder: Path, manifest: dict[str, Any]) -> list[NDArray[Any]]:
-    """The index rows of every shard of a folder."""
-    return [np.fromfile((folder / shard["name"]).with_suffix(".idx"), INDEX) for shard in manifest["shards"]]
+    def rows(self, start: int, stop: int) -> Ints:
+        """(set, shard, row in the shard, lane) of the positions from `start` to before `stop`, (n, 4)."""
+        parts = [np.empty((0, 4), np.int64)]
+        chunk = bisect_right(range(self.chunks), start, key=self._chunk_start) - 1
+        while start < stop:
+            first = self._chunk_start(chunk)
+            parts.append(self._interleaved(chunk)[start - first : stop - first])
+            start, chunk = start + len(parts[-1]), chunk + 1
+        return np.concatenate(parts)
 
+    def _chunk_start(self, chunk: int) -> int:
+        return sum(chunk * shown // self.chunks for shown in self.shown)
 
-def epoch_order(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Sample numbers, running over all sets of (samples, repeat), in the order of one epoch.
+    def _interleaved(self, chunk: int) -> Ints:
+        if self._chunk[0] != chunk:
+            rng = np.random.default_rng((_CHUNK, *self.seed, chunk))
+            rows, times = [], []
+            for which, shown in enumerate(self.shown):
+                items = np.arange(chunk * shown // self.chunks, (chunk + 1) * shown // self.chunks)
+                rows.append(self._samples(which, items))
+                times.append((items + rng.random(len(items))) / max(shown, 1))
+            self._chunk = (chunk, np.concatenate(rows)[np.argsort(np.concatenate(times), kind="stable")])
+        return self._chunk[1]
 
-    Each repeat of a set is a permutation of its own, laid evenly over its share of the epoch with a little chance in
-    it: any stretch of the epoch holds every set in its proportion, and two showings of a sample are a repeat apart.
-    """
-    numbers, places, first = [], [], 0
-    for which, (count, repeat) in enumerate(sets):
-        for turn in range(repeat):
-            rng = np.random.default_rng((_ORDER, seed, epoch, which, turn))
-            numbers.append(first + rng.permutation(count))
-            places.append((turn + (np.arange(count) + rng.random(count)) / max(count, 1)) / repeat)
-        first += count
-    return np.concatenate(numbers)[np.argsort(np.concatenate(places), kind="stable")]
+    def _samples(self, which: int, items: Ints) -> Ints:
+        found = np.full((len(items), 4), which)
+        turns = items // max(self.once[which], 1)
+        for number in np.unique(turns).tolist():
+            if self._turns.get(which, (-1, None))[0] != number:
+                self._turns[which] = (number, _Turn(self.sets[which].shards, self.window, (*self.seed, which, number)))
+            turn, mine = self._turns[which][1], turns == number
+            entered = partial(self.entered, which, turn)
+            found[mine, 1:] = turn.samples(items[mine] - number * self.once[which], entered)
+        return found
 
 
 class SampleReader(Dataset["Batch | UserError"]):
@@ -124,76 +178,86 @@ class SampleReader(Dataset["Batch | UserError"]):
 
     def __init__(
         self,
-        shards: list[Path],
-        maps: list[NDArray[np.int64]],
+        maps: list[Ints],
         skeleton: Skeleton,
         size: tuple[int, int],
         seed: int,
         udp: bool,
+        skip: bool,
+        cache: ShardCache | None,
     ) -> None:
-        self.shards, self.maps, self.skeleton = shards, maps, skeleton
-        self.size, self.seed, self.udp = size, seed, udp
+        self.maps, self.skeleton, self.size, self.seed = maps, skeleton, size, seed
+        self.udp, self.skip, self.cache = udp, skip, cache
 
-    def __getitem__(self, request: _Request) -> Batch | UserError:
+    def __getitem__(self, request: Request) -> Batch | UserError:
         try:
             return self._read(request)
         except UserError as error:
             return error
 
-    def _read(self, request: _Request) -> Batch:
-        # Late: albumentations takes a second to import, and only the processes that augment need it.
-        from rtmpose.data.augment import Augmenter
-
+    def _read(self, request: Request) -> Batch:
         augmenter = Augmenter(request.augment, self.skeleton, self.size, self.udp)
-        count, points = len(request.rows), self.skeleton.num_keypoints
-        images = np.empty((count, self.size[1], self.size[0], 3), np.uint8)  # (B, H, W, 3)
-        keypoints = np.empty((count, points, 2), np.float32)
-        weights = np.empty((count, points), np.float32)
-        keys = []
+        count, points = len(request.rows), len(self.skeleton.names)
+        images = np.zeros((count, self.size[1], self.size[0], 3), np.uint8)  # (B, H, W, 3)
+        keypoints = np.zeros((count, points, 2), np.float32)
+        weights = np.zeros((count, points), np.float32)
+        keys, damaged = [""] * count, []
         for i, (position, shard, row) in enumerate(zip(request.positions, request.shards, request.rows, strict=True)):
-            fields, crop = read_sample(self.shards[shard], row)
-            mapping = self.maps[shard]
-            visible = np.where(mapping >= 0, np.asarray(fields["visible"])[mapping], 0)
+            try:
+                fields, content = self._sample(shard, int(row))
+            except DamagedSample as error:
+                if not self.skip:
+                    raise
+                damaged.append(str(error))
+                continue
             rng = np.random.default_rng((_SAMPLE, self.seed, request.epoch, int(position)))
-            images[i], keypoints[i], shown = augmenter(crop, fields, np.asarray(fields["keypoints"])[mapping], visible, rng)
-            weights[i] = shown > 0
-            keys.append(fields["key"])
-        return Batch(torch.from_numpy(images), torch.from_numpy(keypoints), torch.from_numpy(weights), keys)
+            drawn, visible = mapped(fields, self.maps[request.sets[i]])
+            images[i], keypoints[i], shown = augmenter(partial(decode_part, content), fields, drawn, visible, rng)
+            weights[i], keys[i] = shown > 0, fields["key"]
+        return Batch(torch.from_numpy(images), torch.from_numpy(keypoints), torch.from_numpy(weights), keys, damaged)
+
+    def _sample(self, shard: Path | RemoteShard, row: int) -> tuple[dict[str, Any], memoryview]:
+        if isinstance(shard, Path):
+            return read_sample(shard, read_row(shard, row))
+        assert self.cache is not None  # refused at opening
+        try:
+            copy = self.cache.fetch(shard)
+            return read_sample(copy, read_row(copy, row), shard.tar.url)
+        except FileNotFoundError:  # evicted between the two
+            copy = self.cache.fetch(shard)
+            return read_sample(copy, read_row(copy, row), shard.tar.url)
 
 
-def read_sample(shard: Path, row: NDArray[Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """One sample's JSON fields and decoded image (H, W, 3) RGB; UserError naming shard and offset where it is
-    damaged.
+def mapped(fields: dict[str, Any], mapping: Ints) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A sample's keypoints (K, 2) crop px and visible (K,) in the target skeleton, whose points are the means of the pairs of
+    own points in `mapping` (K, 2), visible when both are; -1 where there is none, and (K,) where every pair is one point.
     """
-    at, size, json_at, json_size = (int(row[name]) for name in ("image", "image_bytes", "json", "json_bytes"))
-    first = min(at, json_at)
-    with shard.open("rb", buffering=0) as file:
-        content = memoryview(os.pread(file.fileno(), max(at + size, json_at + json_size) - first, first))
-    try:
-        fields = json.loads(bytes(content[json_at - first : json_at - first + json_size]))
-    except ValueError as error:
-        raise UserError(f"{shard} at byte {json_at}: damaged sample; cut the shards again (stage shard)") from error
-    image = decode(content[at - first : at - first + size])
-    if image is None:
-        raise UserError(f"{shard} at byte {at}: damaged image; cut the shards again (stage shard)")
-    return fields, image
+    points, visible = np.asarray(fields["keypoints"])[mapping], np.array([*fields["visible"], 0])[mapping]
+    return (points, visible) if mapping.ndim == 1 else (points.mean(axis=1), visible.min(axis=1))
 
 
-class _Plan(Sampler[_Request]):
+def _mapping(own: Skeleton, target: Skeleton) -> Ints:
+    pairs = np.array(own.map_to(target))
+    return pairs[:, 0] if (pairs[:, 0] == pairs[:, 1]).all() else pairs
+
+
+class _Planned(Sampler[Request]):
     """Hands the epoch that is planned to the loader, whose workers live over all epochs."""
 
     def __init__(self) -> None:
-        self.requests: Iterator[_Request] = iter(())
+        self.requests: Iterator[Request] = iter(())
 
-    def __iter__(self) -> Iterator[_Request]:
+    def __iter__(self) -> Iterator[Request]:
         return self.requests
 
 
 class TrainStream:
     """The training batches of a mix of shard sets, for one rank.
 
-    `batch_size` is the global batch; `udp` chooses the crop of heatmap targets. Raises UserError for missing shards
-    and for an input larger, or of another shape, than they were cut for.
+    `batch_size` is the global batch; `udp` chooses the crop of heatmap targets; `window` is the number of shards that are
+    shuffled together; `cache` keeps copies of remote shards; `on_corrupt` says whether a damaged sample ends the run or is
+    skipped and named in its batch. Raises UserError for missing shards and for an input larger, or of another shape,
+    than they were cut for.
     """
 
     def __init__(
@@ -208,112 +272,96 @@ class TrainStream:
         world: int = 1,
         udp: bool = False,
         workers: int = 0,
+        window: int = 32,
+        cache: ShardCache | None = None,
+        on_corrupt: Literal["error", "skip"] = "error",
     ) -> None:
-        self.manifests = {entry.dir: read_manifest(entry.dir, "train") for entry in entries}
-        self.seed, self.batch_size, self.rank, self.world = seed, batch_size, rank, world
-        self.sets = [(int(self.manifests[entry.dir]["samples"]), entry.repeat) for entry in entries]
-        self.samples_per_epoch = sum(count * repeat for count, repeat in self.sets)
+        self.folders = [entry.dir for entry in entries]
+        self.manifests = [read_manifest(folder, "train") for folder in self.folders]
+        self.seed, self.batch_size, self.window = seed, batch_size, window
+        self.slice = batch_size * rank // world, batch_size * (rank + 1) // world
+        self.sets = [
+            SetSize(np.array([shard["samples"] for shard in manifest["shards"]], np.int64), entry.repeat)
+            for entry, manifest in zip(entries, self.manifests, strict=True)
+        ]
+        self.samples_per_epoch = sum(int(size.shards.sum()) * size.repeat for size in self.sets)
         if self.samples_per_epoch == 0:
             raise UserError(f"no training samples in {[str(entry.dir) for entry in entries]}")
         self.steps_per_epoch = -(-self.samples_per_epoch // batch_size)
-        shards: list[Path] = []
-        maps, rows, numbers = [], [], []
-        for folder, manifest in self.manifests.items():
-            _refuse_larger(folder, manifest, input_size)
-            mapping = np.array(Skeleton.from_dict(manifest["skeleton"]).map_to(skeleton))
-            for shard, index in zip(manifest["shards"], read_index(folder, manifest), strict=True):
-                numbers.append(np.full(len(index), len(shards), np.int32))
-                rows.append(index)
-                shards.append(folder / shard["name"])
-                maps.append(mapping)
-        self.rows, self.shard_of = np.concatenate(rows), np.concatenate(numbers)
-        self.plan = _Plan()
-        reader = SampleReader(shards, maps, skeleton, input_size, seed, udp)
-        self.loader = _loader(reader, self.plan, workers)
+        for folder, manifest in zip(self.folders, self.manifests, strict=True):
+            refuse_larger(folder, manifest, input_size)
+        self.cache = cache
+        refuse_small_cache(cache, self.manifests, [self._held(len(size.shards)) for size in self.sets])
+        maps = [_mapping(Skeleton.from_dict(manifest["skeleton"]), skeleton) for manifest in self.manifests]
+        reader = SampleReader(maps, skeleton, input_size, seed, udp, on_corrupt == "skip", self.cache)
+        self.planned = _Planned()
+        self.loader = open_loader(reader, self.planned, _unchanged, workers, "rtmpose.data.stream")
 
     def epoch(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from `start_step` on; UserError where `augment` is stronger than the shards allow.
 
         One epoch is read at a time: asking for the next one ends the one before.
         """
-        for folder, manifest in self.manifests.items():
-            _refuse_stronger(folder, manifest, augment)
-        self.plan.requests = self._requests(epoch, augment, start_step)
-        return _raising(iter(self.loader))
+        for folder, manifest in zip(self.folders, self.manifests, strict=True):
+            refuse_stronger(folder, manifest, augment)
+        self.planned.requests = requests = self.requests(epoch, augment, start_step)
+        return _batches(iter(self.loader), requests)
 
-    def _requests(self, epoch: int, augment: AugmentConfig, start_step: int) -> Iterator[_Request]:
-        order = epoch_order(self.sets, self.seed, epoch)
-        begin, end = (self.batch_size * rank // self.world for rank in (self.rank, self.rank + 1))
+    def requests(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Generator[Request, None, None]:
+        """What this rank reads at each step of an epoch, from `start_step` on."""
+        order = EpochOrder(self.sets, self.seed, epoch, self.window, self._fetch_ahead)
+        begin, end = self.slice
         for step in range(start_step, self.steps_per_epoch):
-            positions = np.arange(step * self.batch_size + begin, step * self.batch_size + end)
-            samples = order[positions % len(order)]
-            yield _Request(epoch, augment, positions, self.shard_of[samples], self.rows[samples])
+            first, stop = step * self.batch_size, min((step + 1) * self.batch_size, self.samples_per_epoch)
+            found = order.rows(first, stop)
+            # By lane: each rank's rows come from its own part of every window's shards, and it needs no others.
+            found = found[np.argsort(found[:, 3], kind="stable")]
+            while len(found) < self.batch_size:  # filled up by beginning again
+                found = np.concatenate([found, order.rows(0, min(self.batch_size - len(found), self.samples_per_epoch))])
+            mine = found[begin:end]
+            shards = [self._locate(int(which), int(shard)) for which, shard in mine[:, :2]]
+            yield Request(epoch, augment, np.arange(first + begin, first + end), mine[:, 0], shards, mine[:, 2])
+
+    def _locate(self, which: int, shard: int) -> Path | RemoteShard:
+        return locate(self.folders[which], self.manifests[which], shard)
+
+    def _fetch_ahead(self, which: int, turn: _Turn, window: int) -> None:
+        """Start to copy this rank's part of a window's remote shards, and of the next one's."""
+        windows = [turn.shards_of(number) for number in (window, window + 1)] if self.manifests[which]["url"] else []
+        remote = [self._locate(which, int(shard)) for shards in windows for shard in shards[self._part(len(shards))]]
+        for part in range(min(FETCHERS, len(remote))):
+            Thread(target=self._fetch, args=(remote[part::FETCHERS],), daemon=True).start()
+
+    def _held(self, count: int) -> int:
+        """How many of a set's `count` shards the ranks of this machine want at a time: their parts of two windows."""
+        window, ranks = count / max(1, round(count / self.window)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        part = self._part(math.ceil(window))
+        return min(count, 2 * min(math.ceil(window), ranks * (part.stop - part.start)))
+
+    def _part(self, count: int) -> slice:
+        """Which of a window's `count` shards this rank reads: its share of the lanes, and three standard deviations of where
+        a batch's rows divide.
+        """
+        low, high = (rows / self.batch_size for rows in self.slice)
+        spread = 1.5 / self.batch_size**0.5
+        return slice(max(0, int(count * (low - spread))), int(count * (high + spread)) + 1)
+
+    def _fetch(self, shards: list[RemoteShard]) -> None:
+        assert self.cache is not None  # refused at opening
+        for shard in shards:
+            with suppress(UserError):  # the reader that needs this shard meets the same failure, and reports it
+                self.cache.fetch(shard)
 
 
-def worker_context(*preload: str) -> ForkServerContext:
-    """Processes that start clean: forked from a server that never ran a thread, since a fork of a process whose
-    torch, OpenCV or Ray threads hold locks can hang. The server imports `preload` once, while this process goes
-    on.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    forkserver.ensure_running()
-    return context
-
-
-def _loader(reader: SampleReader, plan: _Plan, workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        reader,
-        batch_size=None,  # a request is a batch already
-        sampler=plan,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_one_thread,
-        persistent_workers=workers > 0,
-        multiprocessing_context=worker_context("rtmpose.data.stream", "rtmpose.data.augment") if workers else None,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # of its own, so that opening a loader does not move the global one
-    )
-
-
-def _raising(batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+def _batches(loaded: Iterator[Batch | UserError], requests: Generator[Request, None, None]) -> Iterator[Batch]:
+    try:
+        for batch in loaded:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    finally:
+        requests.close()  # it holds the stream, and the stream the loader: such a ring delays the workers' end by seconds
 
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)
-
-
-def _refuse_larger(folder: Path, manifest: dict[str, Any], size: tuple[int, int]) -> None:
-    cut = manifest["cut_for"]["input_size"]
-    if size[0] > cut[0] or size[1] > cut[1] or size[0] * cut[1] != size[1] * cut[0]:
-        raise UserError(
-            f"{folder / MANIFEST}: cut for inputs of the shape of {cut[0]}x{cut[1]} and up to it, input_size is "
-            f"{size[0]}x{size[1]}; set shard.input_size and cut the shards again"
-        )
-
-
-def _refuse_stronger(folder: Path, manifest: dict[str, Any], augment: AugmentConfig) -> None:
-    for name in ("shift", "scale", "rotate"):
-        allowed, asked = manifest["cut_for"][name], getattr(augment, name)
-        if asked > allowed:
-            raise UserError(f"{folder / MANIFEST}: cut for augmentation with {name} up to {allowed:g}, not {asked:g}")
-
-
-def read_eval(folder: Path, ids: Collection[int | str] | None = None) -> Iterator[EvalImage]:
-    """The photographs of a folder of evaluation shards, in the raw set's order; with `ids` only these."""
-    manifest = read_manifest(folder, "eval")
-    wanted = None if ids is None else set(ids)
-    for shard, index in zip(manifest["shards"], read_index(folder, manifest), strict=True):
-        for row in index:
-            fields, image = read_sample(folder / shard["name"], row)
-            image_id, width, height = fields["image_id"], fields["width"], fields["height"]
-            if wanted is None or image_id in wanted:
-                yield EvalImage(image_id, image, width, height, fields["annotations"], fields["file_name"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtmpose.data.stream import read_eval
+from rtmpose.data.manifest import read_eval
 from rtmpose.geometry import box_to_center_scale, crop_matrix, warp
 from rtmpose.models import normalise
 

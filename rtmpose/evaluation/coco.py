@@ -103,8 +103,10 @@ def _slice(item: dict[str, Any], points: slice) -> dict[str, Any]:
 
 
 def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any]]:
-    """Annotations with `count` points each, copied: pycocotools writes into what it is given."""
-    truth = []
+    """Annotations with `count` points each, copied, since pycocotools writes into what it is given, and numbered from 1, since
+    its matches say 0 for none.
+    """
+    truth: list[dict[str, Any]] = []
     for annotation in data["annotations"]:
         points = annotation_keypoints(annotation)
         if len(points) == 133 and count == 17:
@@ -114,7 +116,7 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
             problem = f"key {missing[0]!r} is missing" if missing else f"has {len(points)} keypoints, expected {count}"
             raise UserError(f"{name}: annotation {annotation.get('id')}: {problem}")
         truth.append({
-            "id": annotation["id"], "image_id": annotation["image_id"], "area": annotation["area"],
+            "id": len(truth) + 1, "image_id": annotation["image_id"], "area": annotation["area"],
             "bbox": annotation["bbox"], "iscrowd": annotation.get("iscrowd", 0),
             "category_id": annotation.get("category_id", 1), "keypoints": points.ravel().tolist(),
             "num_keypoints": int((points[:, 2] > 0).sum()),

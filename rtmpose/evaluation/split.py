@@ -16,7 +16,8 @@ from torch import nn
 from rtmpose.config import EvaluateParams, Precision, UserError, read_json
 from rtmpose.data.annotations import read_images
 from rtmpose.data.crops import read_photograph
-from rtmpose.data.stream import EvalImage, MixEntry, read_eval, read_manifest
+from rtmpose.data.manifest import EvalImage, read_eval, read_manifest
+from rtmpose.data.stream import MixEntry
 from rtmpose.descriptors import Dataset
 from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations
 from rtmpose.evaluation.predict import Boxes, mean_pose, mean_pose_predictions, predict

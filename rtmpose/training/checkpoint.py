@@ -4,6 +4,7 @@
                      latest.json        which files exist, newest first, with sha256: written after the file itself
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
+                     damaged.txt        the damaged samples that were skipped, if any
                      finished.json      the receipt, written last
 """
 
@@ -17,7 +18,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rtmpose.config import UserError, write_atomic
 from rtmpose.registry import sha256_of
 
 KEEP = 2
-TOKEN, LOG = "token", "train.log"
+TOKEN, LOG, DAMAGED = "token", "train.log", "damaged.txt"
 
 
 def fingerprint(**parts: object) -> str:
@@ -140,6 +141,17 @@ class Store:
                 if file.read(1) != b"\n":  # a kill cut the last line short; it must not swallow this one
                     file.write(b"\n")
             file.write(json.dumps(line).encode() + b"\n")
+
+    def note_damaged(self, samples: Sequence[str]) -> None:
+        """Remember damaged samples that this rank has skipped; every rank appends to the one list."""
+        if samples:
+            with (self.folder / DAMAGED).open("a") as file:
+                file.write("".join(f"{text}\n" for text in samples))
+
+    def damaged(self) -> int:
+        """How often a damaged sample was skipped in this run, by all ranks."""
+        path = self.folder / DAMAGED
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def finish(self, receipt: Mapping[str, Any]) -> None:
         write_atomic(self.folder / "finished.json", json.dumps(dict(receipt), indent=1))

@@ -11,8 +11,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from rtmpose import registry
+from rtmpose.cluster import ray_cluster
 from rtmpose.config import (
     Params,
     PretrainParams,
@@ -31,18 +31,30 @@ from rtmpose.config import (
     setup_environment,
     write_atomic,
 )
+from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, read_mix
 from rtmpose.models import build_pose_net, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import Store, code_version, fingerprint, forced_by_dvc, read_log
-from rtmpose.training.loop import Run, Task, heatmap_task, simcc_task
+from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
+from rtmpose.training.update import Task, heatmap_task, simcc_task
 
 TRAINING_CODE = (
-    *(f"training/{name}.py" for name in ("loop", "optim", "checkpoint", "launch")),
-    *("models", "targets", "losses.py", "oks.py", "geometry.py", "skeleton.py", "data/stream.py", "data/augment.py"),
+    *(f"training/{name}.py" for name in ("loop", "update", "optim", "checkpoint", "launch")),
+    *(
+        "models",
+        "targets",
+        "losses.py",
+        "oks.py",
+        "geometry.py",
+        "skeleton.py",
+        "data/stream.py",
+        "data/index.py",
+        "data/augment.py",
+    ),
     *(f"evaluation/{name}.py" for name in ("coco", "predict", "split")),
 )
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
@@ -98,6 +110,9 @@ def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank
         world=world,
         udp=udp,
         workers=params.hardware.loader_workers,
+        window=params.stream.window,
+        cache=ShardCache(home(params.hardware.cache), int(params.hardware.cache_gb * 1e9)),
+        on_corrupt=params.stream.on_corrupt,
     )
 
 
@@ -179,24 +194,6 @@ def run_rank(job: Job) -> None:
     ).train()
 
 
-@contextmanager
-def ray_cluster(cpus: float) -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names, else start a small local one; the one we started ends with us."""
-    setup_environment()
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    import ray
-
-    local = "RAY_ADDRESS" not in os.environ
-    options: dict[str, Any] = {}
-    if local:
-        options = {"num_cpus": max(int(cpus), 1), "include_dashboard": False, "object_store_memory": 200 << 20}
-    ray.init(logging_level="error", log_to_driver=False, **options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def launch(job: Job) -> None:
     """Run a job under Ray Train to its end, printing its progress; a worker's failure ends in its own traceback."""
     hardware = job.params.hardware
@@ -237,6 +234,7 @@ def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, ta
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,
+        stream=params.stream.model_dump(),
         skeletons=[load_skeleton(name).to_dict() for name in (train.skeleton, params.skeleton)],
         precision=params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),

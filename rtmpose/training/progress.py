@@ -22,9 +22,10 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
         return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
     best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
+    damaged = f"  {line['damaged_samples']} damaged samples skipped" if line["damaged_samples"] else ""
     return (
         f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  {best}  "
-        f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left"
+        f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left{damaged}"
     )
 
 

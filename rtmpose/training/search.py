@@ -20,16 +20,17 @@ from typing import Any
 import torch
 
 from rtmpose import registry
+from rtmpose.cluster import ray_cluster
 from rtmpose.config import AugmentConfig, Params, UserError, read_json, setup_environment, write_atomic
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.evaluation.split import read_mix
 from rtmpose.models import load_weights
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import fingerprint
-from rtmpose.training.launch import Job, build_task, open_stream, ray_cluster, tuning_ap
-from rtmpose.training.loop import Task, Updater
+from rtmpose.training.launch import Job, build_task, open_stream, tuning_ap
 from rtmpose.training.optim import learning_rate
 from rtmpose.training.progress import write_csv
+from rtmpose.training.update import Task, Updater
 
 # AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they agree by chance),
 # and the best of several trials, which is higher than their mean by luck alone, is compared with the best of few references.

@@ -111,6 +111,13 @@ def test_perfect_and_no_predictions(truth: dict[str, Any], capsys: pytest.Captur
     assert capsys.readouterr() == ("", "")
 
 
+def test_annotations_may_be_numbered_from_zero_or_twice_alike(truth: dict[str, Any]) -> None:
+    for numbers in ((0, 1), (5, 5)):
+        for annotation, number in zip(truth["annotations"], numbers, strict=True):
+            annotation["id"] = number
+        assert evaluate_keypoints(truth, perfect(truth))["AP"] == pytest.approx(1.0)
+
+
 def test_inputs_are_left_as_they_were(truth: dict[str, Any]) -> None:
     predictions = perfect(truth)
     before = json.dumps([truth, predictions])

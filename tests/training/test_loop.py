@@ -9,7 +9,7 @@ import torch
 from rtmpose.config import OptimParams
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
-from rtmpose.training.loop import Updater, simcc_task
+from rtmpose.training.update import Updater, simcc_task
 from tests.support import assert_golden, det_input, det_tensor, golden
 
 

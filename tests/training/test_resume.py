@@ -18,7 +18,8 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import Store, Superseded, read_log
-from rtmpose.training.loop import Run, Updater, simcc_task
+from rtmpose.training.loop import Run
+from rtmpose.training.update import Updater, simcc_task
 from tests.support import ROOT
 
 SIZE = (96, 128)
