@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rtmpose.config import AugmentConfig, setup_environment
 from rtmpose.data.annotations import Person, read_images
 from rtmpose.data.augment import MIRROR, Augmenter, choose_half, crop_to_photograph, draw
-from rtmpose.data.crops import Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
+from rtmpose.data.crops import FINER, QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import Floats, compose, decode, fix_aspect, pad_box, warp
@@ -39,7 +39,7 @@ from rtmpose.skeleton import Skeleton
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((192, 256), (288, 384))
 LIMIT_DB = 34.0
-QUALITY_NOW = 95  # what `write_train_shards` is called with
+
 STRONGEST = AugmentConfig(flip=0.5, half_body=0.0, shift_prob=1.0, rotate_prob=1.0)
 SAMPLING = {
     "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -132,7 +132,7 @@ def main() -> None:
 
 def plan(quick: bool) -> list[Setting]:
     """What the shards hold now, the reductions alone, JPEG at one reduction, then the candidates and encoder options."""
-    now = Setting(1.0, "now", QUALITY_NOW)
+    now = Setting(FINER, "now", QUALITY)
     if quick:
         return [now, Setting(1.0, "area"), Setting(0.0, "area"), Setting(1.25, "cubic", 88)]
     area = [Setting(factor, "area") for factor in (0.75, 1.0, 1.25, 1.5, 0.0)]

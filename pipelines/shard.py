@@ -10,21 +10,13 @@ from pipelines.progress import progress_line
 from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 
-def anew(work: Path, url: str | None) -> bool:
-    """Whether nothing of an earlier run is to be kept; not asked where there is nothing (the import takes a second)."""
-    if url is None and not work.exists():
-        return False
-    from rtmpose.training.checkpoint import forced_by_dvc
-
-    return forced_by_dvc()
-
-
 def main(argv: list[str]) -> None:
     from rtmpose.config import home, load_params, read_json
     from rtmpose.data.annotations import RawImage, check_unchanged, read_images
     from rtmpose.data.folders import resumable_folder
     from rtmpose.data.shards import in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
+    from rtmpose.fingerprint import forced_by_dvc
 
     params, start = load_params(), time.perf_counter()
     key = only_key(argv, "shard", params)
@@ -38,7 +30,7 @@ def main(argv: list[str]) -> None:
     size, url = int(shard.shard_mb * 1e6), f"{shard.url.rstrip('/')}/{key}/train" if shard.url else None
     # Outside data/shards, which later stages depend on as a whole, and where every worker of a cluster sees it.
     work = home(params.hardware.storage) / "sharding" / key
-    fresh = anew(work, url)
+    fresh = forced_by_dvc()
     done: list[str] = []
 
     def label(part: str) -> str:

@@ -80,27 +80,34 @@ def crop_region(
     aspect = cut_for.input_size[0] / cut_for.input_size[1]
     center, scale = pad_box(clip_box(person.box, width, height), cut_for.padding)
     views = [(center, scale)]
+    seen = (person.visible > 0).tolist()
     for half in (skeleton.upper, skeleton.lower):
-        if (person.visible[list(half)] > 0).sum() >= 2:
+        if sum([seen[k] for k in half]) >= 2:
             views.append(half_body(person.keypoints, person.visible, half))
-    reach = np.array([[c - _reach(s, aspect, cut_for), c + _reach(s, aspect, cut_for)] for c, s in views])
-    left, top = np.floor(reach[:, 0].min(axis=0)).clip(0).astype(int) // MCU * MCU
-    right, bottom = np.ceil(reach[:, 1].max(axis=0) + 1).clip(1, (width, height)).astype(int)
-    smallest = fix_aspect(scale, aspect)[0] * (1 - cut_for.scale)
-    reduction = min(1.0, FINER * cut_for.input_size[0] / smallest)
+    # Plain numbers from here on: for one person, array operations cost more than they compute.
+    scales = [s.tolist() for _, s in views]
+    sides = fix_aspect(scales, aspect).tolist()
+    edges = [_edges(c.tolist(), s, side, cut_for) for (c, _), s, side in zip(views, scales, sides, strict=True)]
+    left, top = (max(math.floor(min(edge[i] for edge in edges)), 0) // MCU * MCU for i in (0, 1))
+    right = min(max(math.ceil(max(edge[2] for edge in edges) + 1), 1), width)
+    bottom = min(max(math.ceil(max(edge[3] for edge in edges) + 1), 1), height)
+    reduction = min(1.0, FINER * cut_for.input_size[0] / (sides[0][0] * (1 - cut_for.scale)))
     if reduction == 1:
         right = min(left + tileable(right - left), width)
-    return (int(left), int(top), int(right), int(bottom)), reduction
+    return (left, top, right, bottom), reduction
 
 
-def _reach(scale: Floats, aspect: float, cut_for: CutFor) -> Floats:
-    """How far (x, y) px from its centre a crop of side lengths `scale` can show, at the worst shift, scale and
-    rotation.
+def _edges(center: list[float], scale: list[float], side: list[float], cut_for: CutFor) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) px of all that a crop of sides `scale`, lengthened to `side`, can show, at the worst shift,
+    scale and rotation.
     """
-    half = fix_aspect(scale, aspect) / 2 * (1 + cut_for.scale)
+    w, h = (length / 2 * (1 + cut_for.scale) for length in side)
     # Of the corner's turn by any angle up to `rotate`, the extent is largest where the half diagonal lies on the axis.
-    angle = np.minimum(np.deg2rad(cut_for.rotate), np.arctan2(half[::-1], half))
-    return half * np.cos(angle) + half[::-1] * np.sin(angle) + cut_for.shift * scale
+    most = math.radians(cut_for.rotate)
+    across, along = min(most, math.atan2(h, w)), min(most, math.atan2(w, h))
+    dx = w * math.cos(across) + h * math.sin(across) + cut_for.shift * scale[0]
+    dy = h * math.cos(along) + w * math.sin(along) + cut_for.shift * scale[1]
+    return center[0] - dx, center[1] - dy, center[0] + dx, center[1] + dy
 
 
 def cut_crop(image: NDArray[np.uint8], region: tuple[int, int, int, int], reduction: float) -> Crop:
@@ -143,8 +150,9 @@ def is_whole_jpeg(content: bytes) -> bool:
     Scan data stuff every 0xFF, so neither marker can occur inside it; a thumbnail in the header ends before the last
     scan starts, and padding after the end does no harm.
     """
-    scan = content.rfind(b"\xff\xda")
-    return scan >= 0 and content.find(b"\xff\xd9", scan) > scan
+    # The last end is sought first: in a whole file it is a few bytes away.
+    end = content.rfind(b"\xff\xd9")
+    return 0 <= content.find(b"\xff\xda") < end and content.find(b"\xff\xda", end) < 0
 
 
 def tileable(width: int) -> int:

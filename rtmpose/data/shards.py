@@ -31,6 +31,7 @@ from rtmpose.data.folders import complete_folder
 from rtmpose.data.manifest import FORMAT, MANIFEST
 from rtmpose.data.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
+from rtmpose.fingerprint import code_version
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
 
@@ -83,9 +84,14 @@ class _Set:
 
     def fingerprint(self) -> str:
         """Names the set by all that its bytes depend on but the photographs' own."""
-        package = Path(__file__).resolve().parent.parent
-        code = [hashlib.sha256((package / name).read_bytes()).hexdigest() for name in CODE]
-        settings = [FORMAT, self.about(), self.dataset.name, self.dataset.skeleton.to_dict(), self.shard_bytes, code]
+        settings = [
+            FORMAT,
+            self.about(),
+            self.dataset.name,
+            self.dataset.skeleton.to_dict(),
+            self.shard_bytes,
+            code_version(CODE),
+        ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for plan in self.plans:
             digest.update(f"{plan.name}\n".encode())

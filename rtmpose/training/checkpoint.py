@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import uuid
@@ -22,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from rtmpose.config import UserError, write_atomic
@@ -30,34 +28,6 @@ from rtmpose.registry import sha256_of
 
 KEEP = 2
 TOKEN, LOG, DAMAGED = "token", "train.log", "damaged.txt"
-
-
-def fingerprint(**parts: object) -> str:
-    """16 hex digits that name a run by everything its result depends on; `parts` must be JSON-serialisable."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def code_version(paths: tuple[str, ...]) -> str:
-    """sha256 over the source files (or folders of them) below the package that a result depends on."""
-    package = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for relative in paths:
-        target = package / relative
-        for file in sorted(target.rglob("*.py")) if target.is_dir() else [target]:
-            digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def forced_by_dvc() -> bool:
-    """Whether a `dvc … -f` is among our parent processes: DVC tells a stage nothing of it, and `-f` means anew."""
-    for process in psutil.Process().parents():
-        try:
-            words = process.cmdline()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if any(Path(word).name == "dvc" for word in words[:3]) and {"repro", "exp"} & set(words):
-            return any(word == "--force" or re.fullmatch(r"-[a-zA-Z]{0,3}f[a-zA-Z]{0,3}", word) for word in words)
-    return False
 
 
 class Superseded(RuntimeError):

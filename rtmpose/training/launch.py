@@ -35,9 +35,10 @@ from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, read_mix
+from rtmpose.fingerprint import code_version, fingerprint, forced_by_dvc
 from rtmpose.models import build_pose_net, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
-from rtmpose.training.checkpoint import Store, code_version, fingerprint, forced_by_dvc, read_log
+from rtmpose.training.checkpoint import Store, read_log
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
 from rtmpose.training.update import Task, heatmap_task, simcc_task

@@ -24,9 +24,9 @@ from rtmpose.cluster import ray_cluster
 from rtmpose.config import AugmentConfig, Params, UserError, read_json, setup_environment, write_atomic
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.evaluation.split import read_mix
+from rtmpose.fingerprint import fingerprint
 from rtmpose.models import load_weights
 from rtmpose.targets import SimCC
-from rtmpose.training.checkpoint import fingerprint
 from rtmpose.training.launch import Job, build_task, open_stream, tuning_ap
 from rtmpose.training.optim import learning_rate
 from rtmpose.training.progress import write_csv

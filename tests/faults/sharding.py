@@ -67,7 +67,7 @@ def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, object]:
     tried = survived = kept = 0
     while tried < kills:
         workers = 2 if tried % 5 == 4 else 1
-        moment = rng.uniform(0.1, 1.0) * longest[workers]
+        moment = rng.uniform(0.2, 1.0) * longest[workers]
         outcome = run(spoilt, workers, moment)
         kept += shards_kept(outcome.output)
         if not outcome.killed:  # it was done before its time had come: begin again, as DVC does

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from rtmpose.config import UserError
+from rtmpose.fingerprint import fingerprint
 from rtmpose.registry import sha256_of
-from rtmpose.training.checkpoint import Store, fingerprint, read_log
+from rtmpose.training.checkpoint import Store, read_log
 from tests.support import ROOT
 
 
@@ -101,7 +102,7 @@ def test_force_is_seen_in_the_parent_process(tmp_path: Path, words: list[str], f
     parent.write_text(
         textwrap.dedent(f"""
         import subprocess, sys
-        code = "from rtmpose.training.checkpoint import forced_by_dvc; print(bool(forced_by_dvc()))"
+        code = "from rtmpose.fingerprint import forced_by_dvc; print(bool(forced_by_dvc()))"
         print(subprocess.run([sys.executable, "-c", code], cwd={str(ROOT)!r}, capture_output=True, text=True).stdout)
         """)
     )
