@@ -36,7 +36,7 @@ from webdataset import TarWriter
 from rtmpose.config import setup_environment
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.crops import CutFor, crop_region, cut_crop, encode_jpeg, read_photograph
-from rtmpose.data.shards import write_train_shards
+from rtmpose.data.shards import SHARD_BYTES, write_train_shards
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import decode
@@ -88,7 +88,7 @@ def one_split(raws: list[RawImage], folder: Path, quick: bool) -> dict[str, Any]
     shard_bytes = sum(path.stat().st_size for path in (folder / "shards").glob("*.tar")) // SHARDS
     triples = []
     for _ in range(1 if quick else 5):
-        run = cut(raws, folder, 1, shard_bytes)
+        run = cut(raws, folder, 1, SHARD_BYTES)
         triples.append((run, sum(ceiling(raws, time.perf_counter)), sum(ceiling(raws, time.process_time))))
     ours, bare = persons / median(run.seconds for run, *_ in triples), persons / median(wall for _, wall, _ in triples)
     share = median(wall / run.seconds for run, wall, _ in triples)

@@ -13,6 +13,7 @@ For one angle the two rotate in opposite directions; the trained reference weigh
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -72,11 +73,11 @@ def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def decode(content: bytes | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Image bytes -> uint8 (H, W, 3) RGB, None where they are no image. A turn noted in EXIF is ignored: annotations
-    are.
+def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -> NDArray[np.uint8] | None:
+    """Image bytes -> uint8 (H, W, 3) RGB (or BGR, which OpenCV encodes from), None where they are no image. A turn noted in
+    EXIF is ignored: annotations are.
     """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
     return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
 
@@ -103,12 +104,14 @@ def flip_points(points: ArrayLike, width: float, flip: ArrayLike) -> Floats:
     return mirrored
 
 
-def half_body(keypoints: ArrayLike, visible: ArrayLike, half: ArrayLike) -> tuple[Floats, Floats]:
+def half_body(keypoints: ArrayLike, visible: ArrayLike, half: Sequence[int]) -> tuple[Floats, Floats]:
     """Centre (2,) and side lengths (2,) of the crop around the visible keypoints (K, 2) whose indices are in `half`.
 
     The centre is the mean of the points, the sides are their extent times 1.5 (the half-body augmentation of RTMPose's
     recipe); no further padding follows.
     """
-    half = np.asarray(half)
-    points = np.asarray(keypoints, np.float64)[half[np.asarray(visible)[half] > 0]]
-    return points.mean(axis=0), np.ptp(points, axis=0) * HALF_BODY_PADDING
+    # Plain numbers: for a few points, array operations cost more than they compute.
+    points, seen = np.asarray(keypoints).tolist(), np.asarray(visible).tolist()
+    x, y = zip(*(points[k] for k in half if seen[k] > 0), strict=True)
+    extent = (max(x) - min(x)) * HALF_BODY_PADDING, (max(y) - min(y)) * HALF_BODY_PADDING
+    return np.array((sum(x) / len(x), sum(y) / len(y))), np.array(extent)

@@ -45,6 +45,7 @@ class Sample:
     high: Floats
     matrix: Floats
     warped: Image  # RGBA
+    coloured: Image  # RGB
     drawn: Draws
 
 
@@ -76,7 +77,8 @@ def _prepared(augmenter: Augmenter, file: int, image: tuple[int, int], text: tup
     part, begin = decode_part(memoryview(picture), low, high)
     matrix[:, 2] += matrix[:, :2] @ begin
     warped = warp(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), matrix, augmenter.size)
-    return Sample(file, offset, content, picture, words, fields, part, low, high, matrix, warped, drawn)
+    coloured = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
+    return Sample(file, offset, content, picture, words, fields, part, low, high, matrix, warped, coloured, drawn)
 
 
 def matrices(augmenter: Augmenter, fields: dict[str, Any], drawn: Draws) -> Floats:
@@ -92,7 +94,6 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
     """Each step of a sample's way as a bare call."""
     augmenter = Augmenter(AugmentConfig(), skeleton, size, udp=False)
     images, points = np.empty((64, size[1], size[0], 3), np.uint8), np.empty((64, len(skeleton.names), 2), np.float32)
-    hidden = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
 
     def colours(sample: Sample) -> None:
         if any(sample.drawn.gains):
@@ -101,7 +102,7 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
             cv2.cvtColor(sample.warped, cv2.COLOR_RGBA2RGB)
 
     def assemble(sample: Sample) -> None:
-        images[sample.offset % 64] = hidden
+        images[sample.offset % 64] = sample.coloured
         points[sample.offset % 64] = sample.fields["keypoints"]
 
     return {
@@ -114,7 +115,7 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
         "JPEG decode of what is seen": lambda sample: decode_part(memoryview(sample.image), sample.low, sample.high),
         "warp, four channels": lambda sample: warp(cv2.cvtColor(sample.part, cv2.COLOR_RGB2RGBA), sample.matrix, size),
         "HSV": colours,
-        "blur, median blur, hole": lambda sample: blur_and_hide(hidden, sample.drawn),
+        "blur, median blur, hole": lambda sample: blur_and_hide(sample.coloured, sample.drawn),
         "copy into the batch": assemble,
         WHOLE: lambda sample: decode(sample.image),
     }

@@ -62,7 +62,7 @@ class Crop:
 
 def clip_box(box: ArrayLike, width: int, height: int) -> tuple[float, float, float, float]:
     """An xywh box px cut to [0, width-1] x [0, height-1]; a side of a box outside the image comes out negative or 0."""
-    x, y, w, h = np.asarray(box, np.float64)
+    x, y, w, h = map(float, np.asarray(box))
     left, top = max(x, 0.0), max(y, 0.0)
     return left, top, min(x + w, width - 1.0) - left, min(y + h, height - 1.0) - top
 
@@ -125,8 +125,8 @@ def cut_crop(image: NDArray[np.uint8], region: tuple[int, int, int, int], reduct
     return Crop(pixels, (left, top), (pixels.shape[1] / width, pixels.shape[0] / height))
 
 
-def read_photograph(raw: RawImage) -> tuple[bytes, NDArray[np.uint8]]:
-    """The file's bytes and its pixels (H, W, 3) RGB; UserError naming the file where it is missing, cut, damaged or of
+def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, NDArray[np.uint8]]:
+    """The file's bytes and its pixels (H, W, 3), RGB or BGR; UserError naming the file where it is missing, cut, damaged or of
     another size.
     """
     try:
@@ -135,7 +135,7 @@ def read_photograph(raw: RawImage) -> tuple[bytes, NDArray[np.uint8]]:
         raise UserError(f"{raw.path}: cannot be read ({error.strerror}): unpack the images again") from error
     if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
         raise UserError(f"{raw.path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again")
-    pixels = decode(content)
+    pixels = decode(content, bgr)
     if pixels is None:
         raise UserError(f"{raw.path}: not an image that can be decoded: download it again")
     height, width = pixels.shape[:2]
@@ -169,8 +169,8 @@ def _tile_columns(columns: int) -> int:
     return columns if columns <= max(TILE_COLUMNS) else next((n for n in TILE_COLUMNS if columns % n == 0), 0)
 
 
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """RGB (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves once it is warped.
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int, bgr: bool = False) -> bytes:
+    """RGB or BGR (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves once it is warped.
 
     A plain JPEG to any reader, of which `decode_part` decodes a part: the scan restarts at every tile of some MCUs, and an
     application segment says how long each tile is.
@@ -181,21 +181,22 @@ def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
         cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, tile,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]  # fmt: skip
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+    done, encoded = cv2.imencode(".jpg", pixels if bgr else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
     assert done
-    content = encoded.tobytes()
+    content = encoded.data.cast("B")
     frame, scan = _segments(content)
     marks = np.flatnonzero(encoded[scan:-1] == 0xFF) + scan
-    kinds = encoded[marks + 1]
-    ends = marks[((kinds >= 0xD0) & (kinds <= 0xD7)) | (kinds == 0xD9)] + 2  # a restart, or the image's end
-    lengths = np.diff(ends, prepend=scan)
+    ends = marks[encoded[marks + 1] != 0] + 2  # of a restart, or of the image; a zero is stuffing
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    lengths[0] -= scan
     segment = TILES + np.array([tile, frame, scan], "<u2").tobytes() + lengths.astype("<u2").tobytes()
     if lengths.max() >= 1 << 16 or len(segment) + 2 >= 1 << 16:
-        return content  # decoded whole
-    return content[:2] + b"\xff\xe9" + (len(segment) + 2).to_bytes(2, "big") + segment + content[2:]
+        return bytes(content)  # decoded whole
+    return b"".join((content[:2], b"\xff\xe9", (len(segment) + 2).to_bytes(2, "big"), segment, content[2:]))
 
 
-def _segments(content: bytes) -> tuple[int, int]:
+def _segments(content: memoryview) -> tuple[int, int]:
     """Where a JPEG's frame header begins, and where its scan's data do."""
     at = frame = 2
     while True:

@@ -146,7 +146,7 @@ def photographs_digest(images: Sequence[RawImage]) -> str:
 def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> Iterator[Sample]:
     for raw in plan.images:
         try:
-            _, pixels = read_photograph(raw)
+            _, pixels = read_photograph(raw, bgr=True)
         except UserError as error:
             reason = "corrupt image" if raw.path.is_file() else "missing image"
             detail = str(error).removeprefix(f"{raw.path}: ")
@@ -157,7 +157,10 @@ def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> 
             crop = cut_crop(pixels, *crop_region(person, recipe.skeleton, cut_for, width, height))
             key = sample_key(raw.image_id, person.annotation_id)
             yield Sample(
-                key, "jpg", encode_jpeg(crop.pixels, recipe.quality), _json(_crop_fields(crop, person, key, width, height))
+                key,
+                "jpg",
+                encode_jpeg(crop.pixels, recipe.quality, bgr=True),
+                _json(_crop_fields(crop, person, key, width, height)),
             )
 
 
