@@ -49,7 +49,7 @@ def spread(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int |
     pickled. A task whose worker dies is tried again; a UserError of `work` is raised here as it is.
     """
     if workers is None and "RAY_ADDRESS" not in os.environ:
-        workers = os.cpu_count() or 1
+        workers = len(os.sched_getaffinity(0))
     if len(tasks) <= 1 or workers == 1:
         yield from map(work, tasks)
         return

@@ -78,7 +78,10 @@ def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -
     EXIF is ignored: annotations are.
     """
     flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if len(content) else None
+    except cv2.error:  # more pixels than it takes for an image
+        return None
 
 
 def warp(image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:

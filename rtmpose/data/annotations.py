@@ -23,6 +23,8 @@ from rtmpose.data.raw_formats import ListedImage, Points, read_aic, read_coco, r
 from rtmpose.descriptors import Dataset, Split
 from rtmpose.registry import sha256_of
 
+FARTHEST = 1e6  # px from the image's corner; what lies farther is no point
+
 
 @dataclass(frozen=True, eq=False)
 class Person:
@@ -75,6 +77,8 @@ def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
             yield _sort_out(dataset, root / layout.images, listed, seen)
     except KeyError as error:
         raise UserError(f"{path}: an entry lacks {error}; download the file again, or add it") from error
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: an entry is of another kind than the format's ({error}); correct it") from error
 
 
 def _read_format(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
@@ -164,11 +168,12 @@ def _sort_out(dataset: Dataset, images: Path, listed: ListedImage, seen: set[int
     """The image with its persons, and what is none of them with the reason why."""
     raw = RawImage(listed.image_id, images / listed.file_name, listed.width, listed.height, [], [])
     defect = listed.defect or (None if raw.path.is_file() else "missing image")
+    size = raw.width or np.inf, raw.height or np.inf
     for annotation, points in listed.poses:
         number = annotation["id"]
         raw.annotations.append(annotation)
         rule = _left_out_by(annotation, points)
-        problem = "duplicate id" if number in seen else None if rule else defect or _defect(annotation["bbox"], points, raw)
+        problem = "duplicate id" if number in seen else None if rule else defect or _defect(annotation["bbox"], points, *size)
         seen.add(number)
         if problem is not None:
             raw.skipped.append((problem, number))
@@ -186,13 +191,24 @@ def _left_out_by(annotation: dict[str, Any], points: Points) -> str | None:
     return "no keypoints" if annotation["num_keypoints"] == 0 or not (points[:, 2] > 0).any() else None
 
 
-def _defect(box: list[float], points: Points, raw: RawImage) -> str | None:
+def defect_within(person: Person, width: int, height: int) -> str | None:
+    """What is wrong with a person in an image of this size px, where the raw format did not know the size."""
+    points = np.concatenate([person.keypoints, person.visible[:, None]], axis=1).astype(np.float64)
+    return _defect(list(person.box), points, width, height)
+
+
+def _defect(box: list[float], points: Points, width: float, height: float) -> str | None:
     x, y, w, h = box
-    width, height = raw.width or np.inf, raw.height or np.inf
-    if w <= 0 or h <= 0 or min(x + w, width - 1) <= max(x, 0) or min(y + h, height - 1) <= max(y, 0):
+    if (
+        not np.isfinite(box).all()
+        or w <= 0
+        or h <= 0
+        or min(x + w, width - 1) <= max(x, 0)
+        or min(y + h, height - 1) <= max(y, 0)
+    ):
         return "empty box"
     labelled = points[points[:, 2] > 0, :2]
-    if not np.isfinite(labelled).all():
+    if not (np.abs(labelled) < FARTHEST).all():  # NaN is not either
         return "points that are not finite"
     inside = (labelled >= 0).all(axis=1) & (labelled <= (width, height)).all(axis=1)
     return None if inside.any() else "points outside the image"
@@ -204,8 +220,8 @@ def _person(dataset: Dataset, image_id: int | str, annotation: dict[str, Any], p
         image_id=image_id,
         annotation_id=annotation["id"],
         box=(x, y, w, h),
-        keypoints=np.nan_to_num(points[:, :2], posinf=0, neginf=0).astype(np.float32),
-        visible=np.ceil(np.clip(points[:, 2], 0, 2)).astype(np.uint8),
+        keypoints=np.nan_to_num(points[:, :2]).clip(-FARTHEST, FARTHEST).astype(np.float32),
+        visible=np.ceil(np.nan_to_num(points[:, 2]).clip(0, 2)).astype(np.uint8),
         area=float(annotation["area"]),
         iscrowd=False,
         dataset=dataset.name,

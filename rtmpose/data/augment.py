@@ -181,7 +181,9 @@ class Augmenter:
             points, visible, center = flip_points(points, 1, flip), visible[flip], center * (-1, 1)
         half = choose_half(visible, self.skeleton, drawn.prefer_upper) if drawn.half_body else None
         if half is not None:
-            center, scale = half_body(points, visible, half)
+            closer, sides = half_body(points, visible, half)
+            if sides.max() > 0:  # points that lie on one pixel show nothing
+                center, scale = closer, sides
         center = center + np.multiply(drawn.shift, scale)
         scale = fix_aspect(scale * drawn.scale, self.size[0] / self.size[1])
         return crop_matrix(center, scale, drawn.rotation, self.size, self.udp), points, visible

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import UserError
-from rtmpose.data.annotations import Person, RawImage
+from rtmpose.data.annotations import Person, RawImage, defect_within
 from rtmpose.data.crops import QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
 from rtmpose.data.index import INDEX
 from rtmpose.skeleton import Skeleton
@@ -122,7 +122,9 @@ def write_tar(file: BinaryIO, samples: Iterable[Sample]) -> tuple[NDArray[Any], 
 
 def sample_key(image_id: int | str, annotation_id: int | None = None) -> str:
     """A sample's name: no dots and no slashes, which WebDataset gives a meaning."""
-    plain = f"{image_id:012d}" if isinstance(image_id, int) else re.sub(r"[^A-Za-z0-9_-]", "_", image_id)
+    plain = f"{image_id:012d}" if isinstance(image_id, int) else re.sub(r"[^A-Za-z0-9_-]", "_", str(image_id))
+    if not isinstance(image_id, int) and plain != image_id:  # two ids may differ in those characters alone
+        plain += f"-{hashlib.sha256(str(image_id).encode()).hexdigest()[:8]}"
     return plain if annotation_id is None else f"{plain}_{annotation_id}"
 
 
@@ -154,6 +156,10 @@ def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> 
             continue
         height, width = pixels.shape[:2]
         for person in raw.persons:
+            defect = None if raw.width and raw.height else defect_within(person, width, height)
+            if defect is not None:
+                skipped.append(skip(raw, defect, person.annotation_id))
+                continue
             crop = cut_crop(pixels, *crop_region(person, recipe.skeleton, cut_for, width, height))
             key = sample_key(raw.image_id, person.annotation_id)
             yield Sample(

@@ -26,6 +26,8 @@ INDEX = np.dtype(
 )
 
 
+AGAIN = "cut or fetch this shard again (stage shard)"
+MOST = 1 << 30  # bytes of a sample; a damaged index may ask for exabytes
 MCU = 8  # px, the side of a JPEG's smallest unit at full chroma resolution
 TILES = b"TILES\0"  # begins the segment that follows a stored crop's first two bytes
 
@@ -51,8 +53,11 @@ def span(row: Any) -> tuple[int, int]:
 
 
 def read_row(shard: Path, number: int) -> Any:
-    """Row `number` of a tar's `.idx`."""
-    return np.frombuffer(_read(shard.with_suffix(".idx"), number * INDEX.itemsize, INDEX.itemsize), INDEX)[0]
+    """Row `number` of a tar's `.idx`; DamagedSample where it ends before."""
+    content = _read(shard.with_suffix(".idx"), number * INDEX.itemsize, INDEX.itemsize)
+    if len(content) < INDEX.itemsize:
+        raise DamagedSample(f"{shard.with_suffix('.idx')} at byte {number * INDEX.itemsize}: cut off; {AGAIN}")
+    return np.frombuffer(content, INDEX)[0]
 
 
 def read_sample(shard: Path, row: Any, name: str | None = None) -> tuple[dict[str, Any], memoryview]:
@@ -62,10 +67,10 @@ def read_sample(shard: Path, row: Any, name: str | None = None) -> tuple[dict[st
     """
     first, end = span(row)
     image, size, text, length, _, crc = row.item()
-    content = _read(shard, first, end - first)
+    content = _read(shard, first, end - first) if end - first <= MOST else b""
     if zlib.crc32(content) != crc:
         what = "cut off" if len(content) < end - first else "damaged"
-        raise DamagedSample(f"{name or shard} at byte {first}: sample {what}; cut or fetch this shard again (stage shard)")
+        raise DamagedSample(f"{name or shard} at byte {first}: sample {what}; {AGAIN}")
     fields = json.loads(content[text - first : text - first + length])
     return fields, memoryview(content)[image - first : image - first + size]
 
@@ -109,8 +114,11 @@ def _decoded(content: memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _read(path: Path, offset: int, count: int) -> bytes:
-    file = os.open(path, os.O_RDONLY)
     try:
-        return os.pread(file, count, offset)
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise DamagedSample(f"{path} at byte {offset}: cannot be read ({error.strerror}); {AGAIN}") from error
+    try:
+        return os.pread(file, count, offset) if offset < 1 << 62 else b""
     finally:
         os.close(file)

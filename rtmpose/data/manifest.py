@@ -57,7 +57,10 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
             raise UserError(f"{file}: missing or not {shard['bytes']} bytes long; cut the shards again (stage shard)")
         index = file.with_suffix(".idx")
         if not index.is_file() or index.stat().st_size != shard["samples"] * INDEX.itemsize:
-            write_atomic(index, index_tar(file).tobytes())
+            rows = index_tar(file).tobytes()
+            if hashlib.sha256(rows).hexdigest() != shard["idx_sha256"]:
+                raise UserError(f"{file}: not the shard that was cut; cut or fetch it again (stage shard)")
+            write_atomic(index, rows)
     return manifest
 
 
@@ -82,11 +85,11 @@ def refuse_stronger(folder: Path, manifest: dict[str, Any], augment: AugmentConf
 def refuse_small_cache(cache: ShardCache | None, manifests: list[dict[str, Any]], held: list[int]) -> None:
     """UserError where `held` shards of each remote set do not fit together: they would be fetched again and again."""
     remote = [(manifest, count) for manifest, count in zip(manifests, held, strict=True) if manifest["url"]]
-    needed = sum(count * max(shard["bytes"] for shard in manifest["shards"]) for manifest, count in remote)
+    needed = sum(count * max((shard["bytes"] for shard in manifest["shards"]), default=0) for manifest, count in remote)
     if remote and (cache is None or cache.max_bytes < needed):
         raise UserError(
             f"params.yaml: hardware.cache_gb: the shards at {remote[0][0]['url']} need a cache of {needed / 1e9:.2f} GB for "
-            "two windows; raise it or lower stream.window"
+            "three windows; raise it or lower stream.window"
         )
 
 
@@ -101,12 +104,13 @@ def read_eval(folder: Path, ids: Collection[int | str] | None = None) -> Iterato
         shard = folder / entry["name"]
         for row in np.fromfile(shard.with_suffix(".idx"), INDEX):
             fields, content = read_sample(shard, row)
+            image_id = fields["image_id"]
+            if wanted is not None and image_id not in wanted:
+                continue
             image = decode(content)
             if image is None:
-                raise UserError(f"{shard}: image {fields['image_id']} cannot be decoded; cut the shards again (stage shard)")
-            image_id, width, height = fields["image_id"], fields["width"], fields["height"]
-            if wanted is None or image_id in wanted:
-                yield EvalImage(image_id, image, width, height, fields["annotations"], fields["file_name"])
+                raise UserError(f"{shard}: image {image_id} cannot be decoded; cut the shards again (stage shard)")
+            yield EvalImage(image_id, image, fields["width"], fields["height"], fields["annotations"], fields["file_name"])
 
 
 def index_tar(path: Path) -> NDArray[Any]:

@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from rtmpose.cluster import spread
 from rtmpose.config import UserError, write_atomic
 from rtmpose.data.annotations import RawImage
@@ -91,6 +93,7 @@ class _Set:
             self.dataset.skeleton.to_dict(),
             self.shard_bytes,
             code_version(CODE),
+            cv2.__version__,
         ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for plan in self.plans:
@@ -237,6 +240,8 @@ def _fill(whole: _Set, folder: Path, options: _Options, report: Path) -> dict[st
     skipped = whole.defects() + [Skip(*values) for receipt in receipts for values in receipt["skipped"]]
     _refuse_many(whole, skipped, options.max_skipped, report)
     manifest = _manifest(whole, receipts, skipped, url)
+    for left in folder.glob(".*.tmp"):  # of a worker that died over a shard, which another has cut since
+        left.unlink()
     texts = {SKIPPED: _table(skipped), MANIFEST: json.dumps(manifest, indent=1, sort_keys=True) + "\n"}
     for name, text in texts.items():
         if isinstance(place, RemotePlace):

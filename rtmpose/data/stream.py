@@ -1,5 +1,5 @@
-"""From shards to batches: an epoch's order is a function of (seed, epoch), a sample's chance of (seed, epoch,
-position).
+"""From shards to batches: an epoch's order is a function of (seed, epoch), of the shards, their window and the global batch;
+a sample's chance is one of (seed, epoch, position). Ranks, workers and resuming change neither.
 
 Step b of an epoch is rows [bB, (b+1)B) of that order; rank r of R takes the rows [rB/R, (r+1)B/R) of it; the last
 batch is filled up by beginning the order again. Workers hold no state: the main process plans, they read, decode and
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -95,49 +95,42 @@ class _Turn:
         """The shards of a window in the turn's order; none beyond the last."""
         return self.order[self.cuts[window] : self.cuts[window + 1]] if window < len(self.cuts) - 1 else self.order[:0]
 
-    def samples(self, items: Ints, entered: Callable[[int], None]) -> NDArray[Any]:
-        """(shard, row, lane) of the showings number `items`, ascending; `entered` hears of a window that begins. The lane
-        says how far in its window's row of shards a shard is, in LANES steps.
+    def samples(self, items: Ints) -> Ints:
+        """(shard, row, lane, window) of the showings number `items`, ascending, (n, 4). The lane says how far in its window's
+        row of samples a sample lies, in LANES steps.
         """
         found = np.empty_like(items)
         windows = np.searchsorted(self.window_ends, items, side="right")
+        begins = np.concatenate([[0], self.window_ends])
         for window in np.unique(windows).tolist():
-            first = self.window_ends[window - 1] if window else 0
+            first, end = begins[window], begins[window + 1]
             if window != self.window:
                 rng = np.random.default_rng((_WINDOW, *self.seed, window))
-                self.window, self.places = window, first + rng.permutation(self.window_ends[window] - first)
-                entered(window)
+                self.window, self.places = window, first + rng.permutation(end - first)
             found[windows == window] = self.places[items[windows == window] - first]
         at = np.searchsorted(self.ends, found, side="right")
-        lanes = (at - self.cuts[windows]) * LANES // np.diff(self.cuts)[windows]
-        return np.stack([self.order[at], found - np.where(at > 0, self.ends[at - 1], 0), lanes], axis=1)
+        lanes = (found - begins[windows]) * LANES // np.diff(begins)[windows]
+        return np.stack([self.order[at], found - np.where(at > 0, self.ends[at - 1], 0), lanes, windows], axis=1)
 
 
 class EpochOrder:
     """The samples of one epoch in order, at any position; opening takes time that grows with shards, not samples.
 
     A set is shown `repeat` times, each time in another permutation; showings of all sets are interleaved evenly, so any
-    stretch of the epoch holds every set in its proportion. `entered(set, turn, window)` is told what is read from now on.
+    stretch of the epoch holds every set in its proportion.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[SetSize],
-        seed: int,
-        epoch: int,
-        window: int,
-        entered: Callable[[int, _Turn, int], None] = lambda which, turn, window: None,
-    ) -> None:
-        self.sets, self.seed, self.window, self.entered = sets, (seed, epoch), window, entered
+    def __init__(self, sets: Sequence[SetSize], seed: int, epoch: int, window: int) -> None:
+        self.sets, self.seed, self.window = sets, (seed, epoch), window
         self.once = [int(size.shards.sum()) for size in sets]
         self.shown = [samples * size.repeat for samples, size in zip(self.once, sets, strict=True)]
         self.chunks = max(1, sum(self.shown) // CHUNK)
         self._turns: dict[int, tuple[int, _Turn]] = {}
-        self._chunk: tuple[int, Ints] = (-1, np.empty((0, 4), np.int64))
+        self._chunk: tuple[int, Ints] = (-1, np.empty((0, 6), np.int64))
 
     def rows(self, start: int, stop: int) -> Ints:
-        """(set, shard, row in the shard, lane) of the positions from `start` to before `stop`, (n, 4)."""
-        parts = [np.empty((0, 4), np.int64)]
+        """(set, shard, row in the shard, lane, window, turn) of the positions from `start` to before `stop`, (n, 6)."""
+        parts = [np.empty((0, 6), np.int64)]
         chunk = bisect_right(range(self.chunks), start, key=self._chunk_start) - 1
         while start < stop:
             first = self._chunk_start(chunk)
@@ -160,15 +153,19 @@ class EpochOrder:
         return self._chunk[1]
 
     def _samples(self, which: int, items: Ints) -> Ints:
-        found = np.full((len(items), 4), which)
+        found = np.full((len(items), 6), which)
         turns = items // max(self.once[which], 1)
         for number in np.unique(turns).tolist():
-            if self._turns.get(which, (-1, None))[0] != number:
-                self._turns[which] = (number, _Turn(self.sets[which].shards, self.window, (*self.seed, which, number)))
-            turn, mine = self._turns[which][1], turns == number
-            entered = partial(self.entered, which, turn)
-            found[mine, 1:] = turn.samples(items[mine] - number * self.once[which], entered)
+            mine = turns == number
+            found[mine, 1:5] = self.turn(which, number).samples(items[mine] - number * self.once[which])
+        found[:, 5] = turns
         return found
+
+    def turn(self, which: int, number: int) -> _Turn:
+        """Showing `number` of a set; the last one that was asked for is kept."""
+        if self._turns.get(which, (-1, None))[0] != number:
+            self._turns[which] = (number, _Turn(self.sets[which].shards, self.window, (*self.seed, which, number)))
+        return self._turns[which][1]
 
 
 class SampleReader(Dataset["Batch | UserError"]):
@@ -220,10 +217,11 @@ class SampleReader(Dataset["Batch | UserError"]):
         if isinstance(shard, Path):
             return read_sample(shard, read_row(shard, row))
         assert self.cache is not None  # refused at opening
+        copy = self.cache.fetch(shard)
         try:
-            copy = self.cache.fetch(shard)
             return read_sample(copy, read_row(copy, row), shard.tar.url)
-        except FileNotFoundError:  # evicted between the two
+        except DamagedSample:  # the copy is damaged, or was evicted meanwhile: once more from the store
+            self.cache.drop(shard)
             copy = self.cache.fetch(shard)
             return read_sample(copy, read_row(copy, row), shard.tar.url)
 
@@ -236,8 +234,13 @@ def mapped(fields: dict[str, Any], mapping: Ints) -> tuple[NDArray[np.float64], 
     return (points, visible) if mapping.ndim == 1 else (points.mean(axis=1), visible.min(axis=1))
 
 
-def _mapping(own: Skeleton, target: Skeleton) -> Ints:
+def _mapping(folder: Path, manifest: dict[str, Any], target: Skeleton) -> Ints:
+    own = Skeleton.from_dict(manifest["skeleton"])
     pairs = np.array(own.map_to(target))
+    if (pairs < 0).all():
+        raise UserError(
+            f"{folder}: no point of {own.name} is one of {target.name}; give it maps.{target.name} in its descriptor"
+        )
     return pairs[:, 0] if (pairs[:, 0] == pairs[:, 1]).all() else pairs
 
 
@@ -292,7 +295,7 @@ class TrainStream:
             refuse_larger(folder, manifest, input_size)
         self.cache = cache
         refuse_small_cache(cache, self.manifests, [self._held(len(size.shards)) for size in self.sets])
-        maps = [_mapping(Skeleton.from_dict(manifest["skeleton"]), skeleton) for manifest in self.manifests]
+        maps = [_mapping(folder, manifest, skeleton) for folder, manifest in zip(self.folders, self.manifests, strict=True)]
         reader = SampleReader(maps, skeleton, input_size, seed, udp, on_corrupt == "skip", self.cache)
         self.planned = _Planned()
         self.loader = open_loader(reader, self.planned, _unchanged, workers, "rtmpose.data.stream")
@@ -309,11 +312,13 @@ class TrainStream:
 
     def requests(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Generator[Request, None, None]:
         """What this rank reads at each step of an epoch, from `start_step` on."""
-        order = EpochOrder(self.sets, self.seed, epoch, self.window, self._fetch_ahead)
+        order = EpochOrder(self.sets, self.seed, epoch, self.window)
         begin, end = self.slice
+        reached: dict[int, tuple[int, int]] = {}
         for step in range(start_step, self.steps_per_epoch):
             first, stop = step * self.batch_size, min((step + 1) * self.batch_size, self.samples_per_epoch)
             found = order.rows(first, stop)
+            self._fetch_ahead(order, found, reached)
             # By lane: each rank's rows come from its own part of every window's shards, and it needs no others.
             found = found[np.argsort(found[:, 3], kind="stable")]
             while len(found) < self.batch_size:  # filled up by beginning again
@@ -325,18 +330,34 @@ class TrainStream:
     def _locate(self, which: int, shard: int) -> Path | RemoteShard:
         return locate(self.folders[which], self.manifests[which], shard)
 
-    def _fetch_ahead(self, which: int, turn: _Turn, window: int) -> None:
-        """Start to copy this rank's part of a window's remote shards, and of the next one's."""
-        windows = [turn.shards_of(number) for number in (window, window + 1)] if self.manifests[which]["url"] else []
-        remote = [self._locate(which, int(shard)) for shards in windows for shard in shards[self._part(len(shards))]]
-        for part in range(min(FETCHERS, len(remote))):
-            Thread(target=self._fetch, args=(remote[part::FETCHERS],), daemon=True).start()
+    def _fetch_ahead(self, order: EpochOrder, rows: Ints, reached: dict[int, tuple[int, int]]) -> None:
+        """When a step begins a window of a remote set, start to copy this rank's part of it and of the next one."""
+        for which in (which for which, manifest in enumerate(self.manifests) if manifest["url"]):
+            mine = rows[rows[:, 0] == which]
+            if not len(mine) or reached.get(which, (-1, -1)) >= (newest := (int(mine[-1, 5]), int(mine[-1, 4]))):
+                continue
+            reached[which] = newest
+            windows = [order.turn(which, newest[0]).shards_of(newest[1] + step) for step in (0, 1)]
+            wanted = [self._locate(which, int(shard)) for shards in windows for shard in shards[self._part(len(shards))]]
+            remote = [shard for shard in wanted if isinstance(shard, RemoteShard)]
+            # First all that are there count as used, so that no download evicts them.
+            missing = [shard for shard in remote if self.cache is not None and not self.cache.touch(shard)]
+            for part in range(min(FETCHERS, len(missing))):
+                Thread(target=self._fetch, args=(missing[part::FETCHERS],), daemon=True).start()
+
+    def _fetch(self, shards: list[RemoteShard]) -> None:
+        assert self.cache is not None  # refused at opening
+        for shard in shards:
+            with suppress(UserError):  # the reader that needs this shard meets the same failure, and reports it
+                self.cache.fetch(shard)
 
     def _held(self, count: int) -> int:
-        """How many of a set's `count` shards the ranks of this machine want at a time: their parts of two windows."""
+        """How many of a set's `count` shards the ranks of this machine want at a time: their parts of three windows, the one
+        that is being left, the one that is read, and the next.
+        """
         window, ranks = count / max(1, round(count / self.window)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         part = self._part(math.ceil(window))
-        return min(count, 2 * min(math.ceil(window), ranks * (part.stop - part.start)))
+        return min(count, 3 * min(math.ceil(window), ranks * (part.stop - part.start)))
 
     def _part(self, count: int) -> slice:
         """Which of a window's `count` shards this rank reads: its share of the lanes, and three standard deviations of where
@@ -345,12 +366,6 @@ class TrainStream:
         low, high = (rows / self.batch_size for rows in self.slice)
         spread = 1.5 / self.batch_size**0.5
         return slice(max(0, int(count * (low - spread))), int(count * (high + spread)) + 1)
-
-    def _fetch(self, shards: list[RemoteShard]) -> None:
-        assert self.cache is not None  # refused at opening
-        for shard in shards:
-            with suppress(UserError):  # the reader that needs this shard meets the same failure, and reports it
-                self.cache.fetch(shard)
 
 
 def _batches(loaded: Iterator[Batch | UserError], requests: Generator[Request, None, None]) -> Iterator[Batch]:

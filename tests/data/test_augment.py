@@ -252,3 +252,12 @@ def test_a_part_of_the_crop_is_enough() -> None:
         other, _, _ = augmenter(part, fields, points, visible, np.random.default_rng(seed))
         assert np.percentile(np.abs(first.astype(int) - other), 99.9) <= 12  # a level of the warp, more of the hue
     assert smaller > 5
+
+
+def test_a_half_body_on_one_pixel_keeps_the_whole() -> None:
+    image, fields, points, visible = scene()
+    points[:] = points[0]
+    augmenter = Augmenter(STRONG.model_copy(update={"half_body": 1.0}), COCO, (96, 128), False)
+    for seed in range(20):
+        shown, moved, _ = augmenter(whole(image), fields, points, visible, np.random.default_rng(seed))
+        assert np.isfinite(moved).all() and shown.shape == (128, 96, 3)

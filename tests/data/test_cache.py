@@ -7,10 +7,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fsspec
 import pytest
@@ -130,7 +132,7 @@ def test_processes_share_it(tmp_path: Path) -> None:
         other.join()
     assert [other.exitcode for other in others] == [0, 0, 0]
     copies = list((tmp_path / "cache").glob("*.tar"))
-    assert 3 <= len(copies) <= 5 and all(path.stat().st_size == 1000 for path in copies)
+    assert 1 <= len(copies) <= 3 and all(path.stat().st_size == 1000 for path in copies)
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
@@ -165,12 +167,12 @@ def test_training_from_s3_is_training_from_disk(endpoint: str, cut: Path, tmp_pa
     remote = moved(cut, tmp_path / "remote", f"s3://{BUCKET}/coco")
     sizes = [shard["bytes"] for shard in read_json(cut / MANIFEST)["shards"]]
     assert len(sizes) > 4
-    bounded = cache(tmp_path, 2 * max(sizes) + 10_000)  # two windows of one shard: everything is evicted and fetched again
+    bounded = cache(tmp_path, 3 * max(sizes) + 10_000)  # three windows of one shard
     assert_same_run(stream(cut, None), stream(remote, bounded))
-    held = sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar"))
-    assert held <= 5 * max(sizes)
+    held = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+    assert held <= bounded.max_bytes
     with pytest.raises(UserError, match=r"hardware\.cache_gb: .* need a cache of"):
-        stream(remote, cache(tmp_path, 2 * max(sizes) - 1))
+        stream(remote, cache(tmp_path, 3 * max(sizes) - 1))
 
 
 def test_loader_workers_fetch_too(cut: Path, tmp_path: Path) -> None:
@@ -189,3 +191,42 @@ def test_a_shard_missing_from_the_store_ends_training_in_one_line(cut: Path, tmp
     with pytest.raises(UserError, match=f"{lost.name}: .*check the URL") as error:
         list(stream(remote, cache(tmp_path), workers=1).epoch(0, AugmentConfig()))
     assert "\n" not in str(error.value)
+
+
+def test_each_shard_is_copied_once_an_epoch(cut: Path, tmp_path: Path) -> None:
+    """A window ahead, into a cache of three windows: what is copied is not evicted before it is read."""
+    remote = moved(cut, tmp_path / "remote", f"file://{tmp_path}/store")
+    sizes = [
+        shard["bytes"] + 100_000 // len(read_json(cut / MANIFEST)["shards"]) for shard in read_json(cut / MANIFEST)["shards"]
+    ]
+    bounded, copied = cache(tmp_path, 3 * max(sizes)), []
+    original = ShardCache._download
+
+    def counted(self: ShardCache, file: RemoteFile, path: Path) -> None:
+        copied.append(file.url)
+        original(self, file, path)
+
+    with mock.patch.object(ShardCache, "_download", counted):
+        one = TrainStream([MixEntry(remote, 1)], COCO.skeleton, SIZE, batch_size=2, seed=1, window=1, cache=bounded)
+        for _ in one.epoch(0, AugmentConfig()):
+            time.sleep(0.02)  # as long as an update takes: time to copy ahead
+    tars = [url for url in copied if url.endswith(".tar")]
+    assert len(sizes) <= len(tars) <= len(sizes) + 2
+
+
+def test_a_damaged_copy_is_fetched_again(cut: Path, tmp_path: Path) -> None:
+    remote = moved(cut, tmp_path / "remote", f"file://{tmp_path}/store")
+    assert_same_run(stream(cut, None), stream(remote, cache(tmp_path)))
+    copies = sorted((tmp_path / "cache").glob("*.tar"))
+    content = bytearray(copies[0].read_bytes())
+    content[1500] ^= 1
+    copies[0].write_bytes(content)
+    copies[1].write_bytes(b"")
+    assert_same_run(stream(cut, None), stream(remote, cache(tmp_path)))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    shard = store(f"file://{tmp_path}/a")
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match=r"cache: .*name another hardware\.cache"):
+        cache(tmp_path).fetch(shard)

@@ -187,6 +187,12 @@ def test_a_jpeg_cut_anywhere_is_noticed(progressive: int, tmp_path: Path) -> Non
         read_photograph(RawImage(1, path, None, None, [], []))
 
 
+def test_an_empty_file_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.jpg: not an image"):
+        read_photograph(RawImage(1, tmp_path / "empty.jpg", None, None, [], []))
+
+
 def test_other_damage_is_named(tmp_path: Path) -> None:
     path = tmp_path / "odd.jpg"
     path.write_bytes(b"no image at all")

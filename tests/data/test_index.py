@@ -84,3 +84,26 @@ def test_every_damage_is_found(tmp_path: Path) -> None:
         path.write_bytes(content[:at])
         with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: sample cut off"):
             read_sample(path, row)
+
+
+def test_a_damaged_or_missing_index_is_a_damaged_sample(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", ("a.jpg", encode_jpeg(photograph(60, 40), 95)), ("a.json", b"{}"))
+    index = path.with_suffix(".idx")
+    rows = index_tar(path).tobytes()
+    for at in range(8 * len(rows)):
+        broken = bytearray(rows)
+        broken[at // 8] ^= 1 << at % 8
+        index.write_bytes(broken)
+        if 28 <= at // 8 < 32 or not 24 <= at // 8 < 32:  # the key's hash is of no use to a reader
+            try:
+                read_sample(path, read_row(path, 0))
+            except DamagedSample as error:
+                assert "s.tar" in str(error)
+    index.write_bytes(rows[:-1])
+    with pytest.raises(DamagedSample, match=r"s\.idx at byte 0: cut off"):
+        read_row(path, 0)
+    index.write_bytes(rows)
+    row = read_row(path, 0)
+    path.unlink()
+    with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: cannot be read"):
+        read_sample(path, row)

@@ -193,7 +193,7 @@ def test_one_process_needs_no_ray(images: list[RawImage], tmp_path: Path, monkey
     cut(images, tmp_path / "a", workers=1)
     cut(images, tmp_path / "b", workers=None, shard_bytes=10**9)
     monkeypatch.delenv("RAY_ADDRESS")
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     cut(images, tmp_path / "c", workers=None)
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import webdataset as wds
 
+from rtmpose.cluster import spread
 from rtmpose.config import UserError
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.cutting import Sample, write_tar
@@ -239,8 +241,39 @@ def test_the_tuning_share_is_fixed_by_ids() -> None:
 
 
 def test_ids_that_cannot_be_keys(images: list[RawImage], tmp_path: Path) -> None:
-    same = [replace(images[0], image_id="a.b"), replace(images[1], image_id="a/b")]
-    with pytest.raises(UserError, match="image ids are not unique: two images would be a_b"):
+    alike = [replace(images[0], image_id="人物"), replace(images[1], image_id="照片")]
+    assert write_eval_shards(alike, tmp_path / "val", dataset=COCO, workers=1)["samples"] == 2
+    assert [shown.image_id for shown in read_eval(tmp_path / "val")] == ["人物", "照片"]
+    same = [replace(images[0], image_id="a/b"), replace(images[1], image_id="a/b")]
+    with pytest.raises(UserError, match="image ids are not unique: two images would be a_b-"):
         write_eval_shards(same, tmp_path / "val", dataset=COCO, workers=1)
     with pytest.raises(UserError, match="bytes are too many for a name in a tar"):
         write_eval_shards([replace(images[0], image_id="x" * 99)], tmp_path / "val", dataset=COCO, workers=1)
+
+
+def test_what_only_the_photograph_tells_is_a_defect_too(images: list[RawImage], tmp_path: Path) -> None:
+    """Formats without the image's size: a box or points outside it are noticed when it is opened."""
+    whole = images[0]
+    assert len(whole.persons) >= 1 and whole.width == 160
+    person = whole.persons[0]
+    outside = replace(person, annotation_id=901, box=(500.0, 10.0, 40.0, 40.0))
+    far = replace(person, annotation_id=902, keypoints=person.keypoints + 1000)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    unknown = replace(whole, width=None, height=None, persons=[person, outside, far])
+    empty = RawImage("empty", tmp_path / "empty.jpg", None, None, [replace(person, annotation_id=903)], [])
+    manifest = cut([unknown, empty], tmp_path / "train", max_skipped=0.9)
+    assert manifest["samples"] == 1
+    assert manifest["skipped"] == {"empty box": 1, "points outside the image": 1, "corrupt image": 1}
+
+
+def test_a_dead_worker_leaves_nothing_in_the_folder(images: list[RawImage], tmp_path: Path) -> None:
+    """A worker killed over a shard leaves its temporary behind; the shards that are published hold none."""
+    out, receipts = tmp_path / "train", tmp_path / "receipts"
+
+    def dying(work: Any, tasks: Any, workers: Any) -> Any:
+        (out / ".train-000000.tar.1234abcd.tmp").write_bytes(b"half")
+        yield from spread(work, tasks, workers)
+
+    with mock.patch("rtmpose.data.shards.spread", dying):
+        cut(images, out, resume=receipts)
+    assert not list(out.glob(".*"))

@@ -181,18 +181,6 @@ def test_reads_stay_within_windows_of_shards() -> None:
         assert all(len(np.unique(window[:40])) == 4 for window in shards)  # and are mixed inside one
 
 
-def test_a_window_is_announced_with_the_next_one() -> None:
-    heard: list[tuple[set[int], set[int]]] = []
-
-    def entered(which: int, turn: Any, window: int) -> None:
-        heard.append((set(turn.shards_of(window).tolist()), set(turn.shards_of(window + 1).tolist())))
-
-    rows = EpochOrder([SetSize(sizes(*[50] * 12), 1)], 0, 0, 4, entered).rows(0, 600)
-    assert [(len(now), len(soon)) for now, soon in heard] == [(4, 4), (4, 4), (4, 0)]
-    assert heard[0][1] == heard[1][0] and heard[1][1] == heard[2][0]
-    assert set(rows[:200, 1].tolist()) == heard[0][0]
-
-
 def test_each_rank_reads_its_part_of_a_window(tmp_path: Path) -> None:
     """Eight ranks over windows of 64 shards: none needs all of them, and none more than it copied ahead."""
     fetched: list[list[str]] = [[] for _ in range(8)]
@@ -373,6 +361,27 @@ def test_a_tar_without_its_index_gets_one(folder: Path, tmp_path: Path) -> None:
         path.unlink()
     TrainStream([MixEntry(tmp_path / "train", 1)], COCO, SIZE, batch_size=4, seed=0)
     assert len(indices) > 1 and all(path.read_bytes() == content for path, content in indices.items())
+    index = next(iter(indices))
+    index.unlink()
+    shard = bytearray(index.with_suffix(".tar").read_bytes())
+    shard[700] ^= 1
+    index.with_suffix(".tar").write_bytes(shard)
+    with pytest.raises(UserError, match="not the shard that was cut"):
+        TrainStream([MixEntry(tmp_path / "train", 1)], COCO, SIZE, batch_size=4, seed=0)
+
+
+def test_a_set_without_a_point_of_the_target_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"coco17: no point of coco17 is one of cephalometric38; give it maps\."):
+        TrainStream([MixEntry(folder / "coco17", 1)], load_skeleton("cephalometric38"), SIZE, batch_size=4, seed=0)
+
+
+def test_a_set_of_one_shard_is_spread_over_the_ranks(tmp_path: Path) -> None:
+    counts = []
+    for rank in range(4):
+        one = planned(tmp_path, [([400], 1), ([200] * 8, 1)], batch_size=80, seed=1, rank=rank, world=4)
+        with no_fetching():
+            counts.append(sum(int((request.sets == 0).sum()) for request in one.requests(0, AUGMENT)))
+    assert min(counts) > 70
 
 
 def test_an_empty_mix_is_refused(folder: Path) -> None:
