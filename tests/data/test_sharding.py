@@ -49,7 +49,7 @@ def cut(images: list[RawImage], out: Path, **options: Any) -> dict[str, Any]:
 
 
 def resumed(images: list[RawImage], root: Path, stop: int | None = None, **options: Any) -> dict[str, Any]:
-    """Cut into `root`/out by way of `root`/work, killed after `stop` shards; what was there goes on."""
+    """Cut into `root`/out by way of `root`/halfway, killed after `stop` shards; what was there goes on."""
     ended = 0
 
     def progress(done: int, total: int) -> None:
@@ -58,7 +58,7 @@ def resumed(images: list[RawImage], root: Path, stop: int | None = None, **optio
         if ended == stop:
             raise Killed
 
-    with resumable_folder(root / "out", root / "work", ["train"]) as (folder, receipts):
+    with resumable_folder(root / "out", root / "halfway", ["train"]) as (folder, receipts):
         return cut(images, folder / "train", resume=receipts / "train", progress=progress, **options)
 
 
@@ -85,7 +85,7 @@ def undisturbed(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 def test_a_killed_run_goes_on(
     killed: Path, images: list[RawImage], undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (killed / "work/shards/train/.train-000003.tar.1234.tmp").write_bytes(b"half")
+    (killed / "halfway/shards/train/.train-000003.tar.1234.tmp").write_bytes(b"half")
     resumed(images, killed)
     assert kept(capsys.readouterr().out) == 3
     assert contents(killed / "out/train") == undisturbed
@@ -110,7 +110,7 @@ def test_a_shard_that_is_not_whole_is_cut_again(
     killed: Path, images: list[RawImage], undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], None], name: str,
 ) -> None:  # fmt: skip
-    damage(killed / "work" / name)
+    damage(killed / "halfway" / name)
     resumed(images, killed)
     assert kept(capsys.readouterr().out) == 2 and contents(killed / "out/train") == undisturbed
 
@@ -118,7 +118,7 @@ def test_a_shard_that_is_not_whole_is_cut_again(
 def test_what_does_not_match_is_cut_again(killed: Path, images: list[RawImage], capsys: pytest.CaptureFixture[str]) -> None:
     """Other parameters, other persons and `fresh` keep nothing; a replaced photograph costs its own shard alone."""
     work = killed / "before"
-    shutil.move(killed / "work", work)
+    shutil.move(killed / "halfway", work)
     photographs = killed / "photographs"
     shutil.copytree(images[0].path.parent, photographs)
     for options, wanted, expected in (
@@ -129,10 +129,10 @@ def test_what_does_not_match_is_cut_again(killed: Path, images: list[RawImage], 
         ({}, images[:-1], 0),
         ({}, [replace(raw, path=photographs / raw.path.name) for raw in images], 3),
     ):
-        shutil.copytree(work, killed / "work")
+        shutil.copytree(work, killed / "halfway")
         resumed(wanted, killed, **options)
         assert kept(capsys.readouterr().out) == expected, options
-    shutil.copytree(work, killed / "work")
+    shutil.copytree(work, killed / "halfway")
     path = photographs / images[1].path.name
     os.utime(path, (1, 1))
     resumed([replace(raw, path=photographs / raw.path.name) for raw in images], killed)
@@ -142,23 +142,23 @@ def test_what_does_not_match_is_cut_again(killed: Path, images: list[RawImage], 
 def test_mended_photographs_are_seen(images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     """Too many are skipped, the user fetches the file again: the finished shards stay, the one with the damaged file goes."""
     spoilt = [half(images[0], tmp_path), *images[1:]]
-    with pytest.raises(UserError, match=rf"all are in {tmp_path}/work/receipts/train/skipped\.csv"):
+    with pytest.raises(UserError, match=rf"all are in {tmp_path}/halfway/receipts/train/skipped\.csv"):
         resumed(spoilt, tmp_path)
-    assert not (tmp_path / "out").exists() and (tmp_path / "work/receipts/train/skipped.csv").exists()
+    assert not (tmp_path / "out").exists() and (tmp_path / "halfway/receipts/train/skipped.csv").exists()
     shutil.copy(images[0].path, spoilt[0].path)
     manifest = resumed(spoilt, tmp_path)
     assert manifest["skipped"] == {} and contents(tmp_path / "out/train") == undisturbed
 
 
 def test_parts_of_another_run_are_not_published(killed: Path, images: list[RawImage]) -> None:
-    with resumable_folder(killed / "out", killed / "work", ["val"]) as (folder, receipts):
+    with resumable_folder(killed / "out", killed / "halfway", ["val"]) as (folder, receipts):
         write_eval_shards(images, folder / "val", dataset=COCO, workers=1, resume=receipts / "val")
     assert [path.name for path in (killed / "out").iterdir()] == ["val"]
 
 
 def test_one_at_a_time(images: list[RawImage], tmp_path: Path) -> None:
     with (
-        resumable_folder(tmp_path / "out", tmp_path / "work", []),
+        resumable_folder(tmp_path / "out", tmp_path / "halfway", []),
         pytest.raises(UserError, match="another process is writing the same shards"),
     ):
         resumed(images, tmp_path)
@@ -166,7 +166,7 @@ def test_one_at_a_time(images: list[RawImage], tmp_path: Path) -> None:
 
 def test_an_older_folder_stays_until_then(images: list[RawImage], tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with resumable_folder(tmp_path / "out", tmp_path / "work", []) as (folder, _):
+        with resumable_folder(tmp_path / "out", tmp_path / "halfway", []) as (folder, _):
             (folder / text).write_text(text)
             assert not (tmp_path / "out" / text).exists()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
