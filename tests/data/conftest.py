@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.mannequins import render_dataset
+from rtmpose.descriptors import load_dataset
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,9 @@ def mannequins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, layout in enumerate(("coco17", "aic", "coco_wholebody")):
         render_dataset(root / layout, layout, images={"train": 8}, size=(160, 120), seed=seed, workers=1)
     return root
+
+
+@pytest.fixture
+def images(mannequins: Path) -> list[RawImage]:
+    """The training images of the rendered COCO, as its reader gives them."""
+    return list(read_images(load_dataset("coco17"), mannequins / "coco17", "train"))

@@ -38,11 +38,6 @@ class Killed(BaseException):
     """Stands for a kill in the middle of a run."""
 
 
-@pytest.fixture
-def images(mannequins: Path) -> list[RawImage]:
-    return list(read_images(COCO, mannequins / "coco17", "train"))
-
-
 def cut(images: list[RawImage], out: Path, **options: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 20_000, "workers": 1, **options}
     return write_train_shards(images, out, dataset=COCO, **settings)

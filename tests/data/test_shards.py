@@ -33,11 +33,6 @@ from tests.support import realdata
 COCO = load_dataset("coco17")
 
 
-@pytest.fixture
-def images(mannequins: Path) -> list[RawImage]:
-    return list(read_images(COCO, mannequins / "coco17", "train"))
-
-
 def cut(images: list[RawImage], folder: Path, **options: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 50_000, "workers": 1, **options}
     return write_train_shards(images, folder, dataset=COCO, **settings)
