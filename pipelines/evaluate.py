@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rtmpose.evaluation.predict import Boxes
     from rtmpose.evaluation.split import Evaluator, Figures, Results
 
-MIX, WEIGHTS, RECEIPT = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/receipt.json")
+MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/search.json")
 METRICS, TABLE, PICTURE = Path("metrics/evaluate.json"), Path("metrics/per_keypoint.csv"), Path("reports/predictions.png")
 SHOWN = 12
 
@@ -128,6 +128,7 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
+    from rtmpose.training.search_space import chosen_params
 
     parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
     parser.add_argument("--raw", type=Path, help="a raw folder whose validation split to evaluate (default: the stage's sets)")
@@ -136,6 +137,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--boxes", choices=["ground_truth", "detections"], default="ground_truth")
     options = parser.parse_args(argv)
     params = load_params()
+    if options.weights == WEIGHTS:
+        params = chosen_params(params, SEARCH)
     evaluate_raw(params, options) if options.raw else evaluate_sets(params)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIX = Path("data/mix.json")
 WEIGHTS = Path("models/rtmpose.pt")
+SEARCH = Path("models/search.json")
 ONNX = Path("models/rtmpose.onnx")
 METRICS = Path("metrics/export.json")
 CROPS = 8
@@ -24,8 +25,9 @@ CROPS = 8
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.runtimes.pytorch import build
+    from rtmpose.training.search_space import chosen_params
 
-    params = load_params()
+    params = chosen_params(load_params(), SEARCH)
     card = model_card(params)
     model = build(card, WEIGHTS)
     export_onnx(model, card.input_size, ONNX, card=card)

@@ -1,4 +1,7 @@
-"""SimCC finetuning with the search's τ and σ: `python -m pipelines.finetune`; a killed run resumes when run again."""
+"""SimCC finetuning with the values that the search has chosen: `python -m pipelines.finetune`.
+
+A killed run resumes when run again.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,18 @@ def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.training.launch import run_stage
     from rtmpose.training.progress import write_curves
-    from rtmpose.training.search import read_choice
+    from rtmpose.training.search_space import chosen_params
 
-    params = load_params()
-    choice = read_choice(SEARCH)
+    params = chosen_params(load_params(), SEARCH)
     receipt = run_stage(
-        "finetune", params, mix=MIX, init=INIT, weights=WEIGHTS, receipt=RECEIPT, tau=choice.tau, sigma=choice.sigma
+        "finetune",
+        params,
+        mix=MIX,
+        init=INIT,
+        weights=WEIGHTS,
+        receipt=RECEIPT,
+        tau=params.finetune.tau,
+        sigma=params.finetune.sigma,
     )
     write_curves(receipt, CURVE, AP_CURVE)
     print(f"finetune  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}")

@@ -1,4 +1,7 @@
-"""Ray Tune over τ and σ: `python -m pipelines.search`; with `search.enabled: false` the recipe's values are handed on."""
+"""Ray Tune over parameters of finetuning: `python -m pipelines.search`; a killed search goes on when run again.
+
+With `search.enabled: false` the recipe's values are kept.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ from pathlib import Path
 from pipelines import stage
 
 MIX, INIT = Path("data/mix.json"), Path("models/pretrain.pt")
-OUT, TABLE = Path("models/search.json"), Path("metrics/search.csv")
+OUT, TABLE, PICTURE = Path("models/search.json"), Path("metrics/search.csv"), Path("reports/search.png")
 
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.training.search import run_search
 
-    choice = run_search(load_params(), mix=MIX, init=INIT, out=OUT, table=TABLE)
-    print(f"search    {choice.note}: τ = {choice.tau:g}, σ = ({choice.sigma[0]:.2f}, {choice.sigma[1]:.2f}) bins → {OUT}")
+    choice = run_search(load_params(), mix=MIX, init=INIT, out=OUT, table=TABLE, picture=PICTURE)
+    chosen = "".join(f"  {path} = {value}" for path, value in choice.values.items())
+    print(f"search    {choice.note}{chosen} → {OUT}")
 
 
 if __name__ == "__main__":

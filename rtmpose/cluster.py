@@ -16,6 +16,16 @@ Result = TypeVar("Result")
 RETRIES = 3  # of a task whose worker process died
 
 
+def in_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job (or was started by it): Ray then hands it the job's settings."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def joins_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster to join; a job server's URL takes jobs, and other work then stays here."""
+    return not os.environ.get("RAY_ADDRESS", "http://").startswith(("http://", "https://"))
+
+
 @contextmanager
 def ray_cluster(cpus: float) -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names, else start a small local one; the one we started ends with us.
@@ -24,13 +34,15 @@ def ray_cluster(cpus: float) -> Iterator[None]:
     """
     setup_environment()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if not joins_cluster():  # Ray's own minute is for the head of a cluster that somebody starts again
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     import ray
 
     if ray.is_initialized():
         yield
         return
     options: dict[str, Any] = {}
-    if "RAY_ADDRESS" not in os.environ:
+    if not joins_cluster():
         # "local": without it Ray joins whatever cluster somebody has started on this machine.
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": False}
         options["object_store_memory"] = 200 << 20
@@ -48,7 +60,7 @@ def spread(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int |
     In this process where there is one task, one worker or one core: starting Ray takes seconds. Tasks and results are
     pickled. A task whose worker dies is tried again; a UserError of `work` is raised here as it is.
     """
-    if workers is None and "RAY_ADDRESS" not in os.environ:
+    if workers is None and not joins_cluster():
         workers = len(os.sched_getaffinity(0))
     if len(tasks) <= 1 or workers == 1:
         yield from map(work, tasks)

@@ -150,7 +150,11 @@ class ModelParams(Strict):
 
 
 class OptimParams(Strict):
-    """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3)."""
+    """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3).
+
+    `clip_grad` is the largest norm of the gradient of the loss per sample. The reference's values hold for a sum over the 256
+    samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`).
+    """
 
     lr: float = Field(4e-3, gt=0)
     warmup_steps: int = Field(1000, ge=0)
@@ -161,7 +165,12 @@ class OptimParams(Strict):
 
 
 class TrainParams(Strict):
-    """One training run. `batch_size` is global; the last `weak_epochs` use the weak augmentation."""
+    """One training run. `batch_size` is global; the last `weak_epochs` use the weak augmentation.
+
+    `accumulate` splits each worker's part of a batch into that many forward and backward passes with one update: less memory,
+    and the same update but for batch norm, whose statistics are then those of each pass. `freeze` holds beginnings of
+    state-dict keys (`backbone.stem`): such weights are not trained, and frozen batch norm keeps its statistics.
+    """
 
     epochs: int = Field(..., ge=1)
     weak_epochs: int = Field(0, ge=0)
@@ -173,11 +182,20 @@ class TrainParams(Strict):
     strong: AugmentConfig
     weak: AugmentConfig
     skeleton: str = Field("coco17", description="the points the head predicts; evaluation uses the first of params.skeleton")
+    accumulate: int = Field(1, ge=1, description="forward and backward passes an update, on each worker")
+    freeze: list[str] = Field([], description="beginnings of the state-dict keys of weights that are not trained")
+    patience: int | None = Field(None, ge=1, description="epochs without a better AP on the tuning split that end the run")
+    max_bad_updates: int = Field(
+        20, ge=1, description="skipped updates in a row (loss or gradient not finite) that end the run"
+    )
+    compile: bool = Field(False, description="compile the network (torch.compile): minutes at the start, faster on GPUs")
 
     @model_validator(mode="after")
     def _stages_fit(self) -> TrainParams:
         if self.weak_epochs > self.epochs:
             raise ValueError(f"weak_epochs {self.weak_epochs} is more than epochs {self.epochs}")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate {self.accumulate} is more than batch_size {self.batch_size}")
         return self
 
 
@@ -203,26 +221,42 @@ class FinetuneParams(TrainParams):
         return self
 
 
+class SearchRange(Strict):
+    """What one parameter may take: a number from `low` to `high` (`log`: uniform in its logarithm), or one of `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: list[Any] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SearchRange:
+        if (self.low is None) != (self.high is None) or (self.low is None) == (self.choices is None):
+            raise ValueError("write {low, high} or {low, high, log: true} or {choices: [...]}")
+        if self.choices is not None and self.log:
+            raise ValueError("log is for a range from low to high; remove it beside choices")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"log needs low above 0, not {self.low:g}")
+        return self
+
+
 class SearchParams(Strict):
-    """Ray Tune over τ and σ. Ranges are (low, high); `sigma_factor` multiplies √(bins / 16)."""
+    """Ray Tune over `space`, by AP on the tuning split: paths into `params.yaml`, such as `finetune.tau`, and what each may
+    take. Every parameter that a trial depends on can be searched; `sigma_factor` stands for the recipe's σ on both axes
+    times a factor (1: √(bins / 16) where `finetune.sigma` is null).
+    """
 
     enabled: bool = True
-    warmup_steps: int = Field(100, ge=0)
-    trial_steps: int = Field(100, ge=1)
+    warmup_steps: int = Field(100, ge=0, description="updates before the point where all trials of one network start")
+    trial_steps: int = Field(100, ge=1, description="updates of the recipe's batch size; another one sees as many samples")
     reports: int = Field(2, ge=1, description="evaluations a trial, at which the scheduler may stop it")
     trials: int = Field(4, ge=0, description="besides the reference point")
     reference_seeds: int = Field(2, ge=2, description="runs of the reference point: their spread is the noise")
-    tau: tuple[float, float] = (0.05, 0.2)
-    sigma_factor: tuple[float, float] = (0.7, 1.4)
+    space: dict[str, SearchRange] = Field(..., min_length=1)
     concurrent: int = Field(2, ge=1)
-
-    @model_validator(mode="after")
-    def _ranges(self) -> SearchParams:
-        for name in ("tau", "sigma_factor"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be (low, high) with 0 < low <= high, not {[low, high]}")
-        return self
 
 
 class HardwareParams(Strict):
@@ -237,6 +271,13 @@ class HardwareParams(Strict):
     max_failures: int = Field(2, ge=0)
     cache: str = Field("data/cache", description="where each machine keeps copies of remote shards")
     cache_gb: float = Field(50.0, gt=0)
+    jobs: str | None = Field(None, description="the Ray job server that training is submitted to; null: RAY_ADDRESS, else here")
+
+    @model_validator(mode="after")
+    def _jobs_is_a_url(self) -> HardwareParams:
+        if self.jobs is not None and not self.jobs.startswith(("http://", "https://")):
+            raise ValueError(f"jobs {self.jobs} must be a job server's URL, such as http://127.0.0.1:8265")
+        return self
 
 
 class EvaluateParams(Strict):

@@ -22,7 +22,7 @@ MMPOSE_STEPS = (
     (
         *("numpy==1.26.4", "opencv-python-headless==4.11.0.86", "scipy==1.14.1", "cython", "setuptools", "wheel"),
         *("addict", "matplotlib", "munkres", "packaging", "pillow", "platformdirs", "pycocotools", "pyyaml", "rich"),
-        *("scikit-image", "scikit-learn", "shapely", "termcolor", "tqdm", "yapf"),
+        *("scikit-image", "scikit-learn", "shapely", "six", "termcolor", "terminaltables", "tqdm", "yapf"),
     ),
     ("--no-deps", "mmengine==0.10.7", "mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2"),
     ("--no-deps", "albumentations==1.3.1", "qudida==0.0.4"),

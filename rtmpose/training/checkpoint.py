@@ -1,6 +1,6 @@
 """The one store of a training run: checkpoints that are complete or absent, and a pointer that moves last.
 
-<root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG (loads with weights_only=True)
+<root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG, run id (loads with weights_only=True)
                      latest.json        which files exist, newest first, with sha256: written after the file itself
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
@@ -38,11 +38,11 @@ class Store:
     """A run's folder. The driver opens it and hands its `token` to the workers, who save, load and log.
 
     Opening it again writes another token: a worker that outlived its killed driver then stops at its next write instead
-    of writing into the new run.
+    of writing into the new run. What `stamp` holds goes into every checkpoint, such as the id of the MLflow run.
     """
 
-    def __init__(self, folder: Path, token: str) -> None:
-        self.folder, self.token = folder, token
+    def __init__(self, folder: Path, token: str, stamp: Mapping[str, str] | None = None) -> None:
+        self.folder, self.token, self.stamp = folder, token, dict(stamp or {})
 
     @classmethod
     def open(cls, root: Path, name: str, *, fresh: bool) -> Store:
@@ -55,7 +55,8 @@ class Store:
             left.unlink(missing_ok=True)
         return store
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Superseded when another process has opened the store since."""
         path = self.folder / TOKEN
         if not path.exists() or path.read_text() != self.token:
             raise Superseded(f"{self.folder}: another run has taken this store over")
@@ -71,7 +72,7 @@ class Store:
         return json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> str:
-        self._check()
+        self.check()
         buffer = io.BytesIO()
         torch.save(dict(content), buffer)
         data = buffer.getvalue()
@@ -81,8 +82,9 @@ class Store:
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint of `state` (with an int `step`), then move the pointer, then drop all but the last two."""
         name = f"step-{state['step']:08d}.pt"
-        entry = {"file": name, "sha256": self._write(name, state), "step": state["step"]}
-        kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["file"] != name)][:KEEP]
+        entry = {"file": name, "sha256": self._write(name, {**self.stamp, **state}), "step": state["step"]}
+        # A later one is damaged (the run fell back from it): kept, it would take the place of the one that can be loaded.
+        kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["step"] < state["step"])][:KEEP]
         write_atomic(self.folder / "latest.json", json.dumps({"checkpoints": kept}, indent=1))
         for path in self.folder.glob("step-*.pt"):
             if path.name not in {old["file"] for old in kept}:
@@ -104,7 +106,7 @@ class Store:
         self._write("best.pt", weights)
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        self._check()
+        self.check()
         with (self.folder / LOG).open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 
 from rtmpose import registry
-from rtmpose.cluster import ray_cluster
+from rtmpose.cluster import in_job, ray_cluster
 from rtmpose.config import (
     Params,
     PretrainParams,
@@ -35,16 +34,18 @@ from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, read_mix
-from rtmpose.fingerprint import code_version, fingerprint, forced_by_dvc
+from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import build_pose_net, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
-from rtmpose.training.checkpoint import Store, read_log
+from rtmpose.training.checkpoint import Store
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
+from rtmpose.training.reports import Reporter
+from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared, shared_copy
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 
 TRAINING_CODE = (
-    *(f"training/{name}.py" for name in ("loop", "update", "optim", "checkpoint", "launch")),
+    *(f"training/{name}.py" for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "launch")),
     *(
         "models",
         "targets",
@@ -130,39 +131,24 @@ def tuning_ap(job: Job, task: Task, device: torch.device) -> Callable[[nn.Module
     return evaluate
 
 
-def reporter(job: Job, store: Store) -> Callable[[dict[str, Any]], None]:
-    """Reports go to MLflow once per step and to `train.log`; what an earlier, killed process logged is skipped.
-
-    A tracking server that does not answer stops no training: its reports wait for the next time it does.
-    """
-    logged = {(line["step"], "AP" in line) for line in read_log(store.folder)}
-    waiting: list[tuple[int, dict[str, Any]]] = []
-
-    def report(line: dict[str, Any]) -> None:
-        key = (line["step"], "AP" in line)
-        if key not in logged:
-            logged.add(key)
-            figures = {f"{job.stage}/{name}": value for name, value in line.items() if name not in ("step", "steps")}
-            waiting.append((line["step"], figures))
-        try:
-            while waiting:
-                registry.log_metrics(job.run_id, waiting[0][1], step=waiting[0][0])
-                waiting.pop(0)
-        except UserError as error:
-            print(f"warning: step {line['step']}: {error}", file=sys.stderr, flush=True)
-        store.append_log(line)
-
-    return report
-
-
 def worker(config: dict[str, Any]) -> None:
-    """What runs in each Ray Train worker; a user's mistake is left for the driver to say."""
+    """What runs in each Ray Train worker; a user's mistake is left for the driver to say, and ends the run at once.
+
+    Ray Train would start failed workers again and again. One worker alone just returns; several must fail, since the others
+    may be waiting for this one, and return when they are started again.
+    """
+    import ray.train
+
     job: Job = config["job"]
+    mistake = job.store / MISTAKE
+    if mistake.exists():
+        return
     try:
         run_rank(job)
     except UserError as error:
-        write_atomic(job.store / MISTAKE, str(error))
-        raise
+        write_atomic(mistake, str(error))
+        if ray.train.get_context().get_world_size() > 1:
+            raise
 
 
 def run_rank(job: Job) -> None:
@@ -175,7 +161,7 @@ def run_rank(job: Job) -> None:
     hardware = job.params.hardware
     device = ray.train.torch.get_device()
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
-    store, task = Store(job.store, job.token), build_task(job)
+    store, task = Store(job.store, job.token, {"run_id": job.run_id}), build_task(job)
     stream = open_stream(
         job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
     )
@@ -186,7 +172,7 @@ def run_rank(job: Job) -> None:
         params=job.train,
         model_params=job.params.model,
         evaluate=tuning_ap(job, task, device),
-        report=reporter(job, store),
+        report=Reporter(job.stage, job.run_id, store),
         epoch_done=ray.train.report,
         device=device,
         precision=hardware.precision,
@@ -199,6 +185,7 @@ def launch(job: Job) -> None:
     """Run a job under Ray Train to its end, printing its progress; a worker's failure ends in its own traceback."""
     hardware = job.params.hardware
     with ray_cluster(hardware.workers * hardware.cpus_per_worker + 1), following(job.store, job.stage):
+        from ray.exceptions import RayError
         from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -221,9 +208,13 @@ def launch(job: Job) -> None:
         try:
             trainer.fit()
         except WorkerGroupError:
-            if mistake.exists():
-                raise UserError(mistake.read_text()) from None
-            raise
+            if not mistake.exists():
+                raise
+        except RayError as error:  # of the driver's own calls: the controller was killed, or all of Ray
+            lost = f"{job.stage}: Ray ended under the run ({type(error).__name__})"
+            raise UserError(f"{lost}; run the stage again to resume it") from None
+        if mistake.exists():
+            raise UserError(mistake.read_text())
 
 
 def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:
@@ -264,26 +255,60 @@ def run_stage(
     again; other parameters, other data, other code or `dvc … -f` start anew.
     """
     name = job_fingerprint(stage, params, mix, init, tau, sigma)
-    store = Store.open(home(params.hardware.storage), f"{stage}-{name}", fresh=forced_by_dvc())
+    root, run, fresh = shared(params.hardware.storage), f"{stage}-{name}", forced()
+    server = job_server(params.hardware)
+    if server is not None:
+        return run_elsewhere(stage, server, root / run, fresh, weights, receipt)
+    adopt_checkout()
+    store = Store.open(root, run, fresh=fresh)
     done = store.finished()
     if done is not None:
         print(f"{stage}: run {name} is finished already; its weights are handed over again", flush=True)
         return hand_over(store, done, weights, receipt)
-    state = store.load()
-    if state is not None:
+    state = store.load() or {}
+    if state:
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
-    run_file = store.folder / "run.json"
-    known = read_json(run_file)["run_id"] if run_file.exists() else None
+    run_file = store.folder / "run.json"  # there before the first checkpoint is
+    known = read_json(run_file)["run_id"] if run_file.exists() else state.get("run_id")
     tags = registry.lineage_tags(Path("dvc.lock"), mix, name) | {"stage": stage}
     run_id = registry.start_or_resume_run(stage, known, tags=tags)
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
-    start = init.resolve() if init else None
+    start = init and shared_file(init, store)
     uri = registry.tracking_uri()
-    job = Job(stage, params, read_mix(mix), store.folder, store.token, run_id, uri, start, tau, sigma)
+    # Ray Train's workers have a current folder of their own.
+    hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
+    params = params.model_copy(update={"hardware": hardware})
+    job = Job(stage, params, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau, sigma)
     with registry.finished(run_id):
         launch(job)
     return hand_over(store, conclusion(job, store, name), weights, receipt)
+
+
+def shared_mix(path: Path) -> Mix:
+    """The mix, its folders as every worker sees them."""
+    mix = read_mix(path)
+    train = tuple(replace(entry, dir=shared_copy(entry.dir)) for entry in mix.train)
+    return Mix(train, shared_copy(mix.tune), {name: shared_copy(folder) for name, folder in mix.val.items()})
+
+
+def shared_file(path: Path, store: Store) -> Path:
+    """A file, absolute; inside a job a copy of it in the store, since a job's own files may lie elsewhere on each machine."""
+    return write_atomic(store.folder / "init.pt", path.read_bytes()) if in_job() else path.resolve()
+
+
+def run_elsewhere(stage: str, server: str, folder: Path, fresh: bool, weights: Path, receipt: Path) -> dict[str, Any]:
+    """Have the stage run as a job of a cluster, which writes the store in `folder`, and hand its result over here."""
+    store = Store(folder, token="")  # the job's: read, never taken over
+    if fresh or store.finished() is None:
+        run_job(stage, server, folder.name, fresh=fresh)
+    done = store.finished()
+    if done is None:
+        raise UserError(
+            f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished run here; "
+            "name a folder that this machine sees under the same path as the cluster"
+        )
+    return hand_over(store, done, weights, receipt)
 
 
 def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
@@ -302,6 +327,7 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
         "samples": position["step"] * job.train.batch_size,
         "best_AP": position["best_ap"],
         "best_epoch": position["best_epoch"],
+        "stopped_early": position["stopped"],
         "tau": job.tau,
         "sigma": sigma,
     }

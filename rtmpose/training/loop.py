@@ -1,49 +1,73 @@
 """The training loop: takes a rank, a stream of batches, a store and two callbacks; knows no Ray.
 
 A run is a function of its parameters and seed alone: it can
-be killed after any update and goes on from its last checkpoint.
+be killed after any update and goes on from its last checkpoint. The host reads what happened on the device every `log_steps`.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from rtmpose.config import ModelParams, Precision, TrainParams
+from rtmpose.config import ModelParams, Precision, TrainParams, UserError
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.training.checkpoint import Store
+from rtmpose.training.guard import KEPT_BATCHES, Recent, Step
 from rtmpose.training.optim import learning_rate
 from rtmpose.training.update import Task, Updater
 
 
 class Meter:
-    """Loss, rate and data-wait since the last reading; the loss is read from the device only then."""
+    """Means over the updates since the last reading that were not skipped; they are read from the device only then.
 
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.samples, self.waited, self.since = 0, 0.0, time.perf_counter()
+    `batch` is the global batch, which losses are divided by and samples are counted in.
+    """
 
-    def add(self, loss: Tensor, samples: int, waited: float) -> None:
-        self.total = loss if self.total is None else self.total + loss
-        self.samples += samples
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.restart()
+
+    def restart(self) -> None:
+        self.totals: Tensor | None = None  # loss, gradient norm, updates
+        self.updates, self.waited, self.since = 0, 0.0, time.perf_counter()
+
+    def add(self, done: Step, waited: float) -> None:
+        figures = torch.stack([done.loss, done.grad_norm.to(done.loss.dtype), torch.ones_like(done.loss)])
+        figures = figures.masked_fill(done.skipped, 0.0)
+        self.totals = figures if self.totals is None else self.totals + figures
+        self.updates += 1
         self.waited += waited
 
     def read(self) -> dict[str, float]:
-        assert self.total is not None
+        """Loss per sample, gradient norm before clipping (NaN where all updates were skipped), samples/s, share of the time
+        spent waiting for data.
+        """
+        assert self.totals is not None
         seconds = time.perf_counter() - self.since
+        loss, norm, good = self.totals.tolist()
         report = {
-            "loss": float(self.total) / self.samples,
-            "samples_per_s": self.samples / seconds,
+            "loss": loss / (good * self.batch) if good else math.nan,
+            "grad_norm": norm / good if good else math.nan,
+            "samples_per_s": self.updates * self.batch / seconds,
             "data_wait": self.waited / seconds,
         }
-        self.__init__()  # type: ignore[misc]
+        self.restart()
         return report
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """Resident memory of this process and, where there is one, the most that CUDA tensors took; GB."""
+    report = {"memory_gb": psutil.Process().memory_info().rss / 1e9}
+    return report | ({"cuda_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
@@ -58,15 +82,20 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 
 @dataclass
 class Position:
-    """Where a run is: updates done, and the best AP so far with its epoch."""
+    """Where a run is: updates done, the best AP so far with its epoch, and whether it ended early for want of a better one."""
 
     step: int = 0
     best_ap: float = -2.0  # pycocotools says -1 where there is nothing to measure
-    best_epoch: int = -1
+    best_epoch: int = 0
+    stopped: bool = False
 
 
 class Run:
-    """A training run over `params.epochs` epochs, resumed from `store` when it holds a checkpoint."""
+    """A training run over `params.epochs` epochs, resumed from `store` when it holds a checkpoint.
+
+    `rank` of `world` workers: more than one need the default process group. UserError for more workers or `accumulate` parts
+    than a batch has rows, and when updates go wrong one after another.
+    """
 
     def __init__(
         self,
@@ -86,10 +115,12 @@ class Run:
     ) -> None:
         self.stream, self.store, self.params = stream, store, params
         self.evaluate, self.report, self.epoch_done = evaluate, report, epoch_done
-        self.rank = rank
-        task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if world > 1 and device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(task.model)
+        self.rank, self.world = rank, world
+        if params.batch_size // world < params.accumulate:
+            raise UserError(
+                f"params.yaml: batch_size {params.batch_size} is too small for hardware.workers {world} x accumulate "
+                f"{params.accumulate}: every part needs a sample; raise it or lower one of the two"
+            )
         self.updater = Updater(
             task,
             device=device,
@@ -99,8 +130,13 @@ class Run:
             weight_decay=model_params.weight_decay,
             optim=params.optim,
             ema_momentum=model_params.ema_momentum,
+            accumulate=params.accumulate,
+            frozen=params.freeze,
+            compile=params.compile,
         )
-        self.position, self.meter = Position(), Meter()
+        self.position, self.meter = Position(), Meter(params.batch_size)
+        # Updates are judged on the device and read every `log_steps`: the samples of those in a row are kept until then.
+        self.recent = Recent(max(KEPT_BATCHES, params.log_steps + params.max_bad_updates))
         self.started = time.perf_counter()
         self._restore()
         self.first_step = self.position.step
@@ -112,10 +148,12 @@ class Run:
         self.updater.task.model.load_state_dict(state["model"])
         self.updater.ema.load(state["ema"], state["ema_updates"])
         self.updater.optimizer.load_state_dict(state["optimizer"])
+        self.updater.guard.counts.copy_(state["guard"])
         torch.set_rng_state(state["rng"])
         self.position = Position(**state["position"])
 
     def _save(self) -> None:
+        self._stop_if_bad()
         if self.rank == 0:
             self.store.save(
                 {
@@ -125,35 +163,56 @@ class Run:
                     "ema": self.updater.ema.state,
                     "ema_updates": self.updater.ema.updates,
                     "optimizer": self.updater.optimizer.state_dict(),
+                    "guard": self.updater.guard.counts,
                     "rng": torch.get_rng_state(),
                 }
             )
 
     def train(self) -> Position:
         """All epochs that are left; the best weights by AP lie in the store afterwards."""
-        steps = self.stream.steps_per_epoch
-        for epoch in range(self.position.step // steps, self.params.epochs):
+        params, steps = self.params, self.stream.steps_per_epoch
+        for epoch in range(self.position.step // steps, params.epochs):
+            if self.position.stopped:
+                break
             self._epoch(epoch, self.position.step - epoch * steps)
-            if self.rank == 0 and ((epoch + 1) % self.params.evaluate_every == 0 or epoch + 1 == self.params.epochs):
-                self._evaluate(epoch)
+            if (epoch + 1) % params.evaluate_every == 0 or epoch + 1 == params.epochs:
+                if self.rank == 0:
+                    self._evaluate(epoch)
+                if params.patience is not None and epoch + 1 < params.epochs:
+                    self.position.stopped = self._agreed(epoch + 1 - self.position.best_epoch >= params.patience)
             self._save()
             self.epoch_done(vars(self.position) | {"epoch": epoch + 1})
         return self.position
+
+    def _agreed(self, decision: bool) -> bool:
+        """Rank 0's decision, on every rank."""
+        flag = torch.tensor(int(decision), device=self.updater.device)
+        if self.world > 1:
+            dist.broadcast(flag, src=0)
+        return bool(flag)
 
     def _epoch(self, epoch: int, start_step: int) -> None:
         params, steps = self.params, self.stream.steps_per_epoch
         augment = params.weak if epoch >= params.epochs - params.weak_epochs else params.strong
         for batch, waited in timed(self.stream.epoch(epoch, augment, start_step)):
             lr = learning_rate(self.position.step, optim=params.optim, epochs=params.epochs, steps_per_epoch=steps)
-            loss = self.updater.step(batch, lr)
-            self.meter.add(loss, len(batch.images), waited)
+            done = self.updater.step(batch, lr)
+            self.meter.add(done, waited)
             self.store.note_damaged(batch.damaged)
             self.position.step += 1
             step = self.position.step
-            if self.rank == 0 and (step % params.log_steps == 0 or step % steps == 0):
-                self.report(self._status(lr) | self.meter.read())
+            self.recent.add(step, done, batch.keys)
+            if step % params.log_steps == 0 or step % steps == 0:
+                self._stop_if_bad()
+                if self.rank == 0:
+                    self.report(self._status(lr) | self.meter.read())
             if params.checkpoint_steps and step % params.checkpoint_steps == 0 and step % steps:
                 self._save()
+
+    def _stop_if_bad(self) -> None:
+        limit = self.params.max_bad_updates
+        if int(self.updater.guard.counts[2]) >= limit:  # the same on every rank
+            raise self.recent.stop(self.store.folder / f"bad_batches.rank{self.rank}.json", limit)
 
     def _status(self, lr: float) -> dict[str, Any]:
         step, total = self.position.step, self.params.epochs * self.stream.steps_per_epoch
@@ -166,8 +225,9 @@ class Run:
             "lr": lr,
             "best_AP": self.position.best_ap,
             "damaged_samples": self.store.damaged(),
+            "skipped_updates": int(self.updater.guard.counts[0]),
             "seconds_left": left,
-        }
+        } | memory(self.updater.device)
 
     def _evaluate(self, epoch: int) -> None:
         model = copy.deepcopy(self.updater.task.model)
@@ -177,4 +237,4 @@ class Run:
             self.position.best_ap, self.position.best_epoch = metrics["AP"], epoch + 1
             self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
-        self.meter = Meter()
+        self.meter.restart()

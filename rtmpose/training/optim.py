@@ -3,21 +3,47 @@
 **One convention for the loss.** Ours is summed over the global batch and divided by its size B. The reference sums over one
 device's batch (256 in the published settings) and averages over devices: its gradients are 256 times ours. Adam's update
 does not change under a common factor as long as its epsilon changes with it, hence `ADAM_EPS`; a clipping value of the
-reference (35 in some configurations) means 35 / 256 = 0.137 here.
+reference (35 in some configurations) means 35 / 256 = 0.137 here, `optim.clip_grad` in the parameters. `loss_scale` is where
+the convention becomes a number; the heatmap loss is a mean over the batch in the reference too, so only for SimCC is there a
+factor between the two.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import OptimParams
+from rtmpose.config import OptimParams, UserError
 
 REFERENCE_DEVICE_BATCH = 256
 ADAM_EPS = 1e-8 / REFERENCE_DEVICE_BATCH
+
+
+def loss_scale(global_batch: int, world: int) -> float:
+    """What a worker multiplies its summed loss by before the backward pass.
+
+    The update's loss is Σ over all workers / `global_batch`; DistributedDataParallel makes a mean over `world` workers of what
+    is to be a sum, hence `world`.
+    """
+    return world / global_batch
+
+
+def freeze(model: nn.Module, beginnings: Sequence[str]) -> list[nn.Module]:
+    """Stop training all weights whose state-dict keys start with one of `beginnings`; returns the modules that are frozen as a
+    whole, whose batch norm is to keep its statistics. UserError for a beginning of no key, or when nothing is left to train.
+    """
+    for beginning in beginnings:
+        if not any(key.startswith(beginning) for key in model.state_dict()):
+            raise UserError(f"params.yaml: freeze: no weight of the network begins with {beginning!r}; see its state-dict keys")
+    for name, parameter in model.named_parameters():
+        if name.startswith(tuple(beginnings)):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"params.yaml: freeze: {list(beginnings)} leaves nothing to train")
+    return [module for name, module in model.named_modules() if f"{name}.".startswith(tuple(beginnings))]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -36,9 +62,19 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 
 
 def adamw(model: nn.Module, *, lr: float, weight_decay: float, eps: float = ADAM_EPS) -> torch.optim.AdamW:
-    """AdamW (β 0.9, 0.999) over `parameter_groups`, with the fused kernel where there is one."""
-    fused = all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.999), eps=eps, fused=fused)
+    """AdamW (β 0.9, 0.999) over `parameter_groups`, as one kernel per group of tensors, on CPUs too."""
+    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.999), eps=eps, fused=True)
+
+
+def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> None:
+    """One AdamW update at rate `lr`; where `skipped` () is true, parameters, moments and step counts stay as they were.
+
+    The fused kernel reads that from the device. `found_inf` is the name it has for mixed precision's loss scaling.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch: int) -> float:
@@ -64,25 +100,29 @@ def ema_momentum(update: int, momentum: float, gamma: float) -> float:
 class Ema:
     """Moving average of a whole state dict, batch-norm statistics included; integer buffers keep their first value.
 
-    The first update copies; update s >= 1 mixes in `ema_momentum(s)` of the source. `momentum` 0 keeps a plain copy.
+    The first update copies; update s >= 1 mixes in `ema_momentum(s)` of the source. `momentum` 0 keeps a plain copy. Skipped
+    updates change nothing but count as updates: like the learning rate's, this schedule is one of steps.
     """
 
     def __init__(self, model: nn.Module, *, momentum: float, gamma: float) -> None:
         self.momentum, self.gamma, self.updates = momentum, gamma, 0
-        self.state = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        self._floating = [key for key, value in self.state.items() if value.is_floating_point()]
-        self._average = [self.state[key] for key in self._floating]
+        source = model.state_dict()  # its tensors are the model's own: they are looked up once
+        self.state = {key: value.detach().clone() for key, value in source.items()}
+        floating = [key for key, value in self.state.items() if value.is_floating_point()]
+        self._all = list(self.state.values()), list(source.values())
+        self._floating = [self.state[key] for key in floating], [source[key] for key in floating]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        source = model.state_dict()
-        if self.updates == 0 or self.momentum == 0:
-            keys: Iterable[str] = source if self.updates == 0 else self._floating
-            for key in keys:
-                self.state[key].copy_(source[key])
+    def update(self, skipped: Tensor) -> None:
+        """Mix in the model as it is now, or leave the average as it is where `skipped` () is true."""
+        average, source = self._floating if self.updates else self._all
+        if self.updates == 0 or self.momentum == 0:  # after a skipped update the model is what it was: so is its copy
+            torch._foreach_copy_(average, source)
         else:
-            new: list[Tensor] = [source[key] for key in self._floating]
-            torch._foreach_lerp_(self._average, new, ema_momentum(self.updates, self.momentum, self.gamma))
+            share = ema_momentum(self.updates, self.momentum, self.gamma)
+            change = torch._foreach_sub(source, average)
+            torch._foreach_mul_(change, (~skipped).to(change[0].dtype) * share)
+            torch._foreach_add_(average, change)
         self.updates += 1
 
     def load(self, state: dict[str, Tensor], updates: int) -> None:

@@ -17,15 +17,17 @@ from rtmpose.training.checkpoint import LOG, read_log
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
-    """One line for people: position, loss, rate, the best AP so far, time left."""
+    """One line for people: position, loss, the best AP so far, rates, memory, time left, and what went wrong."""
     if "AP" in line:
         return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
     best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
-    damaged = f"  {line['damaged_samples']} damaged samples skipped" if line["damaged_samples"] else ""
+    cuda = f" + CUDA {line['cuda_gb']:.1f}" if "cuda_gb" in line else ""
+    wrong = "".join(f"  {line[key]} {key.replace('_', ' ')}" for key in ("damaged_samples", "skipped_updates") if line[key])
     return (
         f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  {best}  "
-        f"{line['samples_per_s']:.0f} samples/s  data-wait {line['data_wait']:.0%}  {minutes}m{seconds:02d}s left{damaged}"
+        f"lr {line['lr']:.2e}  grad {line['grad_norm']:.2g}  {line['samples_per_s']:.0f} samples/s  "
+        f"data-wait {line['data_wait']:.0%}  {line['memory_gb']:.1f}{cuda} GB  {minutes}m{seconds:02d}s left{wrong}"
     )
 
 
@@ -63,7 +65,9 @@ def _follow(path: Path, stage: str, every: float, done: threading.Event) -> None
 def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:
     """The run's log as CSV for `dvc plots`: loss, rate and learning rate by step; AP by step."""
     log = read_log(Path(receipt["store"])) if receipt["store"] else []
-    write_csv(curve, ["step", "loss", "lr", "samples_per_s", "data_wait"], [line for line in log if "loss" in line])
+    write_csv(
+        curve, ["step", "loss", "lr", "grad_norm", "samples_per_s", "data_wait"], [line for line in log if "loss" in line]
+    )
     if ap_curve is not None:
         write_csv(ap_curve, ["step", "AP", "AP50", "AP75", "AR"], [line for line in log if "AP" in line])
 

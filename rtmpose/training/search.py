@@ -1,18 +1,31 @@
-"""Ray Tune over τ and σ (RTMPose section 3.3.1, Table 3): which softening and which target width give the best AP.
+"""Ray Tune over parameters of finetuning (τ and σ: RTMPose section 3.3.1, Table 3): which values give the best AP.
 
-The objective is AP on the tuning split, never the loss, whose scale changes with τ. All trials start from one checkpoint that
-was warmed up beyond SimCC's initial plateau, and the reference point runs under several seeds: a difference smaller than
-their spread, or than `NOISE_FLOOR`, is noise, and then the recipe's values are kept.
+The objective is AP on the tuning split, never the loss, whose scale changes with τ. All trials of one network start from
+one checkpoint that was warmed up beyond SimCC's initial plateau, and the reference point (the recipe's values) runs under
+several seeds: a difference smaller than their spread, or than `NOISE_FLOOR`, is noise, and then the recipe's values stay.
+
+<storage>/search-<fingerprint>/ledger.jsonl   every point, report and end: the search's only truth
+                               warm-<…>.pt    where all trials of one network start
+                               trial-<n>.pt   an unfinished trial at its last report
+                               run.json       the MLflow run
+
+A search that was killed goes on from its ledger: trials that ended are not run again, the others go on from their last
+report. A trial is a function of its point and seed, and a suggestion of the seed, its number and the ledger. So with
+`search.concurrent: 1` the result is that of an undisturbed search; with more, the first ten points are (TPE draws them at
+random), and which reports precede a later suggestion or a decision to stop depends on who was faster, as it always does.
+(Equal to the bit on a CPU; CUDA kernels may add in another order.)
+
+A trial runs in one process on one worker; one that needs several GPUs for a single batch is not supported.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import logging
-import os
-import tempfile
+import math
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,110 +33,196 @@ from typing import Any
 import torch
 
 from rtmpose import registry
-from rtmpose.cluster import ray_cluster
-from rtmpose.config import AugmentConfig, Params, UserError, read_json, setup_environment, write_atomic
+from rtmpose.config import AugmentConfig, Params, UserError, read_json, write_atomic
+from rtmpose.data.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream import Batch, TrainStream
-from rtmpose.evaluation.split import read_mix
-from rtmpose.fingerprint import fingerprint
-from rtmpose.models import load_weights
-from rtmpose.targets import SimCC
-from rtmpose.training.launch import Job, build_task, open_stream, tuning_ap
-from rtmpose.training.optim import learning_rate
-from rtmpose.training.progress import write_csv
+from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.split import Mix
+from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.models import build_pose_net, load_weights
+from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_mix, tuning_ap
+from rtmpose.training.optim import freeze, learning_rate
+from rtmpose.training.search_ledger import Ledger, Report, TrialRecord, locked
+from rtmpose.training.search_report import TrialRuns, draw, row, write_table
+from rtmpose.training.search_space import (
+    ARCHITECTURE,
+    Choice,
+    Point,
+    check_space,
+    reference_point,
+    resolved,
+    suggest,
+    variants,
+    with_values,
+)
+from rtmpose.training.submit import forced, job_server, run_job, shared
 from rtmpose.training.update import Task, Updater
 
 # AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they agree by chance),
 # and the best of several trials, which is higher than their mean by luck alone, is compared with the best of few references.
 NOISE_FLOOR = 0.005
+SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_space", "_tune", "_ledger"))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the search hands to finetuning: τ, σ per axis in bins, and one line that says where they come from."""
+class Spec:
+    """One trial as a worker gets it: its number, point, seed, whether it is the reference, and how often it has reported."""
 
-    tau: float
-    sigma: tuple[float, float]
-    note: str
-
-
-def read_choice(path: Path) -> Choice:
-    """The search's output file."""
-    content = read_json(path, "run the search stage again")
-    try:
-        return Choice(float(content["tau"]), (float(content["sigma"][0]), float(content["sigma"][1])), content["note"])
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise UserError(f"{path}: not a search result ({error}); run the search stage again") from None
+    number: int
+    point: Point
+    seed: int
+    reference: bool
+    known: int = 0
 
 
-def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path) -> Choice:
-    """Search as `params.search` says and write the choice to `out`, every trial to `table` (CSV)."""
-    sigma = sigma_pair(SimCC(params.input_size, sigma=params.finetune.sigma))
-    reference = Choice(params.finetune.tau, sigma, "search off, the recipe's values")
-    if not params.search.enabled:
-        rows: list[dict[str, Any]] = []
-        choice = reference
-    else:
-        rows = run_trials(params, mix, init)
-        choice = choose(rows, reference)
-    write_csv(table, ["tau", "sigma_factor", "AP", "steps", "seed", "reference"], rows)
-    content = {"tau": choice.tau, "sigma": list(choice.sigma), "note": choice.note, "trials": rows}
-    write_atomic(out, json.dumps(content, indent=1) + "\n")
+def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path, picture: Path) -> Choice:
+    """Search as `params.search` says; write the choice to `out`, every trial to `table` (CSV) and to `picture` (PNG)."""
+    check_space(params)
+    content: dict[str, Any] = {"store": None, "run_id": None}
+    rows: list[dict[str, Any]] = []
+    choice = Choice({}, "search off, the recipe's values are kept")
+    if params.search.enabled:
+        check_variants(params, shared_mix(mix))
+        name = search_fingerprint(params, mix, init)
+        folder, fresh = shared(params.hardware.storage) / f"search-{name}", forced()
+        server = job_server(params.hardware)
+        if server is not None and (fresh or not complete(params, Ledger(folder / "ledger.jsonl"))):
+            run_job("search", server, folder.name, fresh=fresh)
+        elif server is None:
+            run_trials(params, mix, init, folder, name, fresh)
+        ledger = Ledger(folder / "ledger.jsonl")
+        if not complete(params, ledger):
+            raise UserError(
+                f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished search here; "
+                "name a folder that this machine sees under the same path as the cluster"
+            )
+        rows = [row(trial) for trial in wanted(params, ledger)]
+        best = choose(rows)
+        choice = Choice(resolved(params, best.values), best.note)
+        content = {"store": str(folder), "run_id": read_json(folder / "run.json")["run_id"]}
+    write_table(table, list(params.search.space), rows)
+    draw(picture, params.search.space, rows, choice.note)
+    if content["run_id"] is not None and job_server(params.hardware) is None:
+        registry.log_file(content["run_id"], picture, "figures")
+    result = {"chosen": choice.values, "note": choice.note} | content | {"trials": rows}
+    write_atomic(out, json.dumps(result, indent=1) + "\n")
     return choice
 
 
-def sigma_pair(codec: SimCC) -> tuple[float, float]:
-    return float(codec.sigma[0]), float(codec.sigma[1])
-
-
-def choose(rows: list[dict[str, Any]], reference: Choice) -> Choice:
-    """The best trial when it beats every run of the reference by more than the noise; the reference's values else."""
-    references = [row["AP"] for row in rows if row["reference"]]
-    assert len(references) >= 2, "the reference point needs several seeds"
-    top, noise = max(references), max(max(references) - min(references), NOISE_FLOOR)
-    best = max(rows, key=lambda row: (row["AP"], row["reference"]))
-    if best["reference"]:
-        return replace(reference, note=f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
-    if best["AP"] - top <= noise:
-        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
-        return replace(reference, note=f"{note}, the recipe's values are kept")
-    return Choice(
-        best["tau"], tuple(best["sigma"]), f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})"
+def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
+    """Names a search by all its trials depend on. How many there are and run at a time is not part of it: more continue it."""
+    return fingerprint(
+        search=params.search.model_dump(exclude={"enabled", "trials", "concurrent"}),
+        job=job_fingerprint("finetune", params, mix, init, params.finetune.tau, params.finetune.sigma),
+        code=code_version(SEARCH_CODE),
     )
 
 
-def run_trials(params: Params, mix: Path, init: Path) -> list[dict[str, Any]]:
-    """Warm up once and run all trials under Ray Tune; in MLflow the search is a run and each trial a child of it."""
-    content, search = read_mix(mix), params.search
-    name = fingerprint(search=search.model_dump(), init=registry.sha256_of(init), mix=registry.sha256_of(mix))
-    tags = {"stage": "search"} | registry.lineage_tags(Path("dvc.lock"), mix, name)
-    run_id = registry.start_or_resume_run("search", None, tags=tags)
-    with registry.finished(run_id), tempfile.TemporaryDirectory(prefix="rtmpose-search-") as folder:
-        registry.log_params_flat(run_id, params.model_dump(mode="json"))
-        job = Job(
-            stage="finetune",
-            params=params,
-            mix=content,
-            store=Path(folder),
-            token="",  # trials write to no store
-            run_id=run_id,
-            tracking_uri=registry.tracking_uri(),
-            init=init.resolve(),
-            tau=params.finetune.tau,
-            sigma=sigma_pair(SimCC(params.input_size, sigma=params.finetune.sigma)),
-        )
-        rows = tune_trials(job, warm_up(job, Path(folder) / "warm.pt"), Path(folder))
-        log_trials(rows, {key: tags[key] for key in ("stage", "git_commit", "data_manifest_sha256")}, run_id)
-        registry.log_metrics(run_id, {"best_AP": max(row["AP"] for row in rows), "trials": len(rows)}, step=search.trial_steps)
-    return rows
+def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
+    """The trials that the parameters ask for; a longer search in the same store may have run more."""
+    total = params.search.reference_seeds + params.search.trials
+    return [trial for number, trial in sorted(ledger.trials.items()) if number < total]
 
 
-def log_trials(rows: list[dict[str, Any]], tags: dict[str, str], parent: str) -> None:
-    """Each trial as a child run of `parent` in MLflow."""
-    for index, row in enumerate(rows):
-        child = registry.start_or_resume_run(f"trial {index}", None, tags=tags | {"mlflow.parentRunId": parent})
-        with registry.finished(child):
-            registry.log_params_flat(child, {key: row[key] for key in ("tau", "sigma_factor", "seed", "reference")})
-            registry.log_metrics(child, {"AP": row["AP"]}, step=row["steps"])
+def complete(params: Params, ledger: Ledger) -> bool:
+    """Whether every trial that the parameters ask for has ended."""
+    trials = wanted(params, ledger)
+    ended = all(trial.status != "running" for trial in trials)
+    return ended and len(trials) == params.search.reference_seeds + params.search.trials
+
+
+def choose(rows: list[dict[str, Any]]) -> Choice:
+    """The best trial's point when it beats every run of the reference by more than the noise; nothing to change else."""
+    references = [trial["AP"] for trial in rows if trial["reference"]]
+    assert len(references) >= 2, "the reference point needs several seeds"
+    top, noise = max(references), max(max(references) - min(references), NOISE_FLOOR)
+    best = max(rows, key=lambda trial: (trial["AP"], trial["reference"]))
+    if best["reference"]:
+        return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
+    if best["AP"] - top <= noise:
+        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
+        return Choice({}, f"{note}, the recipe's values are kept")
+    return Choice(best["point"], f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})")
+
+
+def check_variants(params: Params, mix: Mix) -> None:
+    """Refuse, before any trial, what only the network or the shards can tell to be impossible at an end of a range."""
+    for path, value, variant in variants(params):
+        if path.startswith("finetune.strong."):
+            for entry in mix.train:
+                refuse_stronger(entry.dir, read_manifest(entry.dir, "train"), variant.finetune.strong)
+        if path.startswith("model.") or path == "finetune.freeze":
+            try:
+                check_network(variant)
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).partition("\n")[0]
+                raise UserError(f"params.yaml: search.space.{path}: no network with {value} works: {reason}") from None
+
+
+def check_network(params: Params) -> None:
+    """One forward pass without numbers, in no time; raises what the network raises."""
+    model, (width, height) = params.model, params.input_size
+    shape: dict[str, Any] = {name: getattr(model, name) for name in ARCHITECTURE}
+    points = load_skeleton(params.finetune.skeleton).num_keypoints
+    with torch.device("meta"):
+        net = build_pose_net(model.size, "simcc", points, params.input_size, backbone=model.backbone, **shape)
+        net(torch.empty(2, 3, height, width))
+    freeze(net, params.finetune.freeze)
+
+
+def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, fresh: bool) -> None:
+    """All trials of the search in `folder` that have not ended; in MLflow the search is a run and each trial its child."""
+    with locked(folder.parent / f"{folder.name}.lock", wait=15):
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        ledger = Ledger(folder / "ledger.jsonl")
+        run_file = folder / "run.json"
+        known = read_json(run_file)["run_id"] if run_file.exists() else None
+        tags = {"stage": "search"} | registry.lineage_tags(Path("dvc.lock"), mix, name)
+        run_id = registry.start_or_resume_run("search", known, tags=tags)
+        write_atomic(run_file, json.dumps({"run_id": run_id}))
+        with registry.finished(run_id):
+            registry.log_params_flat(run_id, params.model_dump(mode="json"))
+            runs = TrialRuns(run_id, tags)
+            if complete(params, ledger):
+                say(f"run {name} is finished already; its result is handed over again")
+            else:
+                _tune(params, mix, init, folder, run_id, ledger, runs)
+            assert complete(params, ledger), "Tune has run every trial to its end"
+            trials = wanted(params, ledger)
+            for trial in trials:
+                runs.log(trial)
+            best = max(row(trial)["AP"] for trial in trials)
+            registry.log_metrics(run_id, {"best_AP": best, "trials": len(trials)}, step=params.search.trial_steps)
+
+
+def _tune(params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, runs: TrialRuns) -> None:
+    from rtmpose.training.search_tune import tune_trials  # which imports Ray
+
+    job = Job(
+        stage="finetune",
+        params=params,
+        mix=shared_mix(mix),
+        store=folder,
+        token="",  # trials write to no store but their own file
+        run_id=run_id,
+        tracking_uri=registry.tracking_uri(),
+        init=init.resolve(),
+        tau=params.finetune.tau,
+        sigma=params.finetune.sigma,
+    )
+    if ledger.trials:
+        say(f"resuming with {len(ledger.trials)} trials known, {len(ledger.running())} of them unfinished")
+    try:
+        tune_trials(job, ledger, runs)
+    except BaseException:
+        for trial in ledger.running():
+            runs.log(trial, "FAILED")
+        raise
+
+
+def say(text: str) -> None:
+    print(f"search    {text}", flush=True)
 
 
 def search_device(params: Params) -> torch.device:
@@ -146,23 +245,26 @@ def report_steps(steps: int, reports: int) -> list[int]:
     return [round(steps * (index + 1) / reports) for index in range(reports)]
 
 
-def batches(stream: TrainStream, augment: AugmentConfig, steps: int) -> Iterator[Batch]:
-    """`steps` batches, over as many epochs as that takes."""
-    epoch, given = 0, 0
-    while given < steps:
-        for batch in stream.epoch(epoch, augment):
+def batches(stream: TrainStream, augment: AugmentConfig, steps: int, start: int = 0) -> Iterator[Batch]:
+    """The batches of the updates from `start` to before `steps`, over as many epochs as that takes."""
+    while start < steps:
+        epoch, first = divmod(start, stream.steps_per_epoch)
+        for batch in stream.epoch(epoch, augment, first):
             yield batch
-            given += 1
-            if given == steps:
+            start += 1
+            if start == steps:
                 return
-        epoch += 1
 
 
-def updates(job: Job, task: Task, steps: int, *, seed: int, decay: bool, device: torch.device) -> Iterator[tuple[int, Updater]]:
-    """Train `task` for `steps` updates in this process, yielding after each; the second half decays the rate if asked."""
+def updates(
+    job: Job, task: Task, steps: int, *, seed: int, decay: bool, device: torch.device, state: dict[str, Any] | None = None
+) -> Iterator[tuple[int, Updater]]:
+    """Train `task` for `steps` updates in this process, yielding after each; the second half decays the rate if asked.
+
+    With the `snapshot` of an earlier, equal run as `state` it goes on behind it.
+    """
     params, train = job.params, job.train
     stream = open_stream(params.model_copy(update={"seed": seed}), train, job.mix, udp=task.codec.udp)
-    task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task.model.train()
     optim = train.optim.model_copy(update={"warmup_steps": min(train.optim.warmup_steps, max(steps // 4, 1))})
     updater = Updater(
@@ -173,126 +275,121 @@ def updates(job: Job, task: Task, steps: int, *, seed: int, decay: bool, device:
         weight_decay=params.model.weight_decay,
         optim=optim,
         ema_momentum=0.0,
+        accumulate=train.accumulate,
+        frozen=train.freeze,
     )
-    for step, batch in enumerate(batches(stream, train.strong, steps)):
+    if state is not None:
+        task.model.load_state_dict(state["model"])
+        updater.optimizer.load_state_dict(state["optimizer"])
+    start = state["step"] if state is not None else 0
+    for step, batch in enumerate(batches(stream, train.strong, steps, start), start):
         lr = learning_rate(step, optim=optim, epochs=2, steps_per_epoch=max(steps // 2, 1) if decay else steps)
         updater.step(batch, lr)
         yield step + 1, updater
 
 
-def warm_up(job: Job, path: Path) -> Path:
-    """The common start of all trials: the pretrained backbone after `warmup_steps` of SimCC training."""
-    torch.set_num_threads(max(int(job.params.hardware.cpus_per_worker), 1))
-    device, task, steps = search_device(job.params), build_task(job), job.params.search.warmup_steps
-    start = time.perf_counter()
-    for step, _ in updates(job, task, steps, seed=job.params.seed, decay=False, device=device):
-        if step in report_steps(steps, 4):
-            seconds = time.perf_counter() - start
-            rate, (minutes, rest) = step * job.train.batch_size / seconds, divmod(int(seconds / step * (steps - step)), 60)
-            say(f"warm-up step {step:6d}/{steps}  {rate:.0f} samples/s  {minutes}m{rest:02d}s left")
-    torch.save({key: value.cpu() for key, value in task.model.state_dict().items()}, path)
+def snapshot(path: Path, step: int, updater: Updater, **more: Any) -> None:
+    """Write what `updates` needs to go on after `step` updates."""
+    state = {"step": step, "model": updater.task.model.state_dict(), "optimizer": updater.optimizer.state_dict()}
+    write_weights(path, state | more)
+
+
+def write_weights(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_snapshot(path: Path) -> dict[str, Any] | None:
+    """What `snapshot` wrote, None where there is nothing."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def warm_up(job: Job) -> Path:
+    """Where all trials of the job's network start: the pretrained backbone after `warmup_steps` of SimCC training.
+
+    Whoever needs it first makes it, with the recipe's values for everything but the network; others wait. A killed one
+    goes on from its last quarter.
+    """
+    path = warm_file(job)
+    part = path.with_suffix(".part")
+    with locked(path.with_suffix(".lock")):
+        if path.exists():
+            return path
+        device, task, steps = search_device(job.params), build_task(job), job.params.search.warmup_steps
+        state, start = read_snapshot(part), time.perf_counter()
+        first = state["step"] if state is not None else 0
+        for step, updater in updates(job, task, steps, seed=job.params.seed, decay=False, device=device, state=state):
+            if step in report_steps(steps, 4):
+                seconds = time.perf_counter() - start
+                rate = (step - first) * job.train.batch_size / seconds
+                minutes, rest = divmod(int(seconds / (step - first) * (steps - step)), 60)
+                note(job.store, f"warm-up step {step:6d}/{steps}  {rate:.0f} samples/s  {minutes}m{rest:02d}s left")
+                snapshot(part, step, updater)
+        write_weights(path, {key: value.cpu() for key, value in task.model.state_dict().items()})
+        part.unlink(missing_ok=True)
     return path
 
 
-def say(text: str) -> None:
-    print(f"search    {text}", flush=True)
+def warm_file(job: Job) -> Path:
+    """Where the trials of the job's network start."""
+    shape = {name: getattr(job.params.model, name) for name in ARCHITECTURE}
+    return job.store / f"warm-{fingerprint(**shape)}.pt"
 
 
-def trial(config: dict[str, Any], job: Job, warm: Path) -> None:
-    """One point: train from the warmed-up checkpoint with this τ and σ; reports AP. The reference reports only its end."""
-    from ray import tune
+def note(folder: Path, text: str) -> None:
+    """Leave a line for the driver to say: the worker may be on another machine."""
+    with (folder / "notes.txt").open("a") as file:
+        file.write(f"{text}\n")
 
-    setup_environment()
-    search, params = job.params.search, job.params
-    torch.set_num_threads(trial_threads(params))
-    sigma = tuple(config["sigma_factor"] * side for side in job.sigma or ())
-    assert len(sigma) == 2
-    device, task = search_device(params), build_task(replace(job, tau=config["tau"], sigma=sigma, init=None))
+
+def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
+    """Train one point from the warmed-up network; its reports from the first on that is not known yet.
+
+    The reference reports only its end. What it computes depends on the point and the seed alone.
+    """
+    recipe, search = job.params, job.params.search
+    params = with_values(recipe, resolved(recipe, spec.point))
+    network = {name: getattr(params.model, name) for name in ARCHITECTURE}
+    warm = warm_up(replace(job, params=recipe.model_copy(update={"model": recipe.model.model_copy(update=network)})))
+    job = replace(job, params=params, tau=params.finetune.tau, sigma=params.finetune.sigma, init=None)
+    device, task = search_device(params), build_task(job)
     load_weights(task.model, warm)
     evaluate = tuning_ap(job, task, device)
-    reports = report_steps(search.trial_steps, 1 if config["reference"] else search.reports)
-    seed = params.seed + 1 + config["seed"]
-    for step, updater in updates(job, task, search.trial_steps, seed=seed, decay=True, device=device):
-        if step in reports:
-            tune.report({"AP": evaluate(updater.task.model)["AP"], "steps": step})
+    steps = max(round(search.trial_steps * recipe.finetune.batch_size / params.finetune.batch_size), 1)
+    due = report_steps(steps, 1 if spec.reference else search.reports)
+    path = trial_file(job.store, spec.number)
+    state = read_snapshot(path)
+    reports: list[Report] = state["reports"] if state is not None else []
+    yield from reports[spec.known :]
+    for step, updater in updates(job, task, steps, seed=recipe.seed + 1 + spec.seed, decay=True, device=device, state=state):
+        if step in due:
+            ap = float(evaluate(updater.task.model)["AP"])
             updater.task.model.train()
+            updater.rest()
+            last = step == steps
+            index = search.reports if last else len(reports) + 1  # the last one's is the same for all, however many there were
+            reports.append({"report": index, "step": step, "AP": ap if math.isfinite(ap) else 0.0})
+            if not last:
+                snapshot(path, step, updater, reports=reports)
+            if len(reports) > spec.known:
+                yield reports[-1]
 
 
-def tune_trials(job: Job, warm: Path, folder: Path) -> list[dict[str, Any]]:
-    """The reference under each of its seeds, then the searched points: Optuna proposes, ASHA stops the hopeless.
+def trial_file(folder: Path, number: int) -> Path:
+    """An unfinished trial at its last report."""
+    return folder / f"trial-{number}.pt"
 
-    Searched points share the reference's first seed, so that they differ from it in τ and σ alone.
+
+def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
+    """Give out the next trial, None when all are: the reference under each of its seeds, then what Optuna suggests.
+
+    Searched points share the reference's first seed, so that they differ from it in their values alone.
     """
-    search = job.params.search
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; each trial is one line of ours
-    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # of trials that fail beside the first one, which ends the search
-    say(
-        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} steps, "
-        f"{search.concurrent} at a time"
-    )
-    with ray_cluster(max(job.params.hardware.cpus_per_worker, search.concurrent)):
-        import optuna
-        from ray import tune
-        from ray.tune.schedulers import ASHAScheduler
-        from ray.tune.search.optuna import OptunaSearch
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # they print a failed trial's traceback, which we raise
-
-        reference = {"tau": job.tau, "sigma_factor": 1.0, "reference": True}
-        seeds = tune.grid_search(list(range(search.reference_seeds)))
-        plain = tune.TuneConfig(metric="AP", mode="max")
-        rows = fit_trials(job, warm, folder / "reference", reference | {"seed": seeds}, plain)
-        if search.trials:
-            space = {
-                "tau": tune.loguniform(*search.tau),
-                "sigma_factor": tune.loguniform(*search.sigma_factor),
-                "reference": False,
-                "seed": 0,
-            }
-            config = tune.TuneConfig(
-                metric="AP",
-                mode="max",
-                num_samples=search.trials,
-                search_alg=OptunaSearch(seed=job.params.seed),
-                scheduler=ASHAScheduler(max_t=min(search.reports, search.trial_steps), grace_period=1, reduction_factor=2),
-            )
-            rows += fit_trials(job, warm, folder / "searched", space, config)
-    return rows
-
-
-def fit_trials(job: Job, warm: Path, folder: Path, space: dict[str, Any], config: Any) -> list[dict[str, Any]]:
-    """Run one set of trials; the first that fails ends the search, a user's mistake as the one line it was in the trial."""
-    from ray import tune
-
-    hardware = job.params.hardware
-    config.max_concurrent_trials = job.params.search.concurrent
-    resources: dict[str, float] = {"CPU": trial_threads(job.params)}
-    if hardware.gpus_per_worker:
-        resources["GPU"] = hardware.gpus_per_worker
-    trainable = tune.with_resources(tune.with_parameters(trial, job=job, warm=warm), resources)
-    failure = tune.FailureConfig(fail_fast=True)
-    run = tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0, failure_config=failure)
-    results = tune.Tuner(trainable, param_space=space, tune_config=config, run_config=run).fit()
-    for error in results.errors:
-        raise unwrapped(error) from None
-    return [trial_row(job, result.config, result.metrics) for result in results]
-
-
-def unwrapped(error: Exception | str) -> Exception:
-    """What a trial raised: the user's mistake itself, without the traceback Ray wraps it in; other errors as Ray has them."""
-    if isinstance(error, str):  # what Ray kept of an error that it could not pickle
-        return RuntimeError(error)
-    cause = getattr(error, "cause", None)
-    return UserError(str(cause)) if isinstance(cause, UserError) else error
-
-
-def trial_row(job: Job, point: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """A finished trial as a row of the table, said in one line."""
-    sigma = [point["sigma_factor"] * side for side in job.sigma or ()]
-    row = {key: point[key] for key in ("tau", "sigma_factor", "seed", "reference")}
-    row |= {"sigma": sigma, "AP": metrics["AP"], "steps": metrics["steps"]}
-    kind = "  (reference)" if row["reference"] else ""
-    say(f"τ {row['tau']:.3f}  σ × {row['sigma_factor']:.2f}  step {row['steps']:6d}  AP {row['AP']:.3f}{kind}")
-    return row
+    number, references = len(ledger.trials), params.search.reference_seeds
+    if number >= references + params.search.trials:
+        return None
+    if number < references:
+        return ledger.start(reference_point(params), seed=number, reference=True)
+    before = [trial for trial in ledger.trials.values() if not trial.reference]
+    return ledger.start(suggest(params, number - references, before), seed=0, reference=False)

@@ -1,15 +1,19 @@
 """One update: encode targets on the device, forward under autocast, loss summed over the global batch and divided by its size
-(`optim` says how that relates to the reference), AdamW, EMA.
+(`optim` says how that relates to the reference), AdamW, EMA. It is the same update however the batch is split.
+
+Nothing here waits for the device: what a step did comes back as tensors, and a bad one is undone where it happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from rtmpose.config import OptimParams, Precision
@@ -17,7 +21,9 @@ from rtmpose.data.stream import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
-from rtmpose.training.optim import Ema, adamw
+from rtmpose.training.guard import Guard, Step
+from rtmpose.training.optim import Ema, adamw, freeze, loss_scale, update_unless
+from rtmpose.training.sync_bn import synchronise_batch_norm
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,11 @@ def at_least_float32(output: Tensor) -> Tensor:
 
 
 class Updater:
-    """Applies one update after another to a task's network. `global_batch` is the divisor of the summed loss."""
+    """Applies one update after another to a task's network, which it moves to `device` and trains channels-last.
+
+    `global_batch` is the divisor of the summed loss; of its rows this one of `world` workers gets its share, which it passes
+    through the network in `accumulate` parts. `frozen` and `compile`: see `TrainParams`.
+    """
 
     def __init__(
         self,
@@ -63,15 +73,30 @@ class Updater:
         weight_decay: float,
         optim: OptimParams,
         ema_momentum: float,
+        accumulate: int = 1,
+        frozen: Sequence[str] = (),
+        compile: bool = False,
     ) -> None:
-        self.task, self.device, self.precision = task, device, precision
-        self.scale = world / global_batch  # DDP averages over ranks, the loss is a sum over the global batch
-        self.clip = optim.clip_grad
+        self.task, self.device, self.precision, self.world = task, device, precision, world
+        self.scale, self.clip, self.accumulate = loss_scale(global_batch, world), optim.clip_grad, accumulate
+        task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if world > 1:
+            synchronise_batch_norm(task.model, device)
+        self.still = freeze(task.model, frozen)
+        self.rest()
         self.optimizer = adamw(task.model, lr=optim.lr, weight_decay=weight_decay)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.ema = Ema(task.model, momentum=ema_momentum, gamma=optim.ema_gamma)
-        self.forward: nn.Module = (
-            task.model if world == 1 else nn.parallel.DistributedDataParallel(task.model, broadcast_buffers=False)
-        )
+        self.guard = Guard(task.model, device)
+        self.parallel = nn.parallel.DistributedDataParallel(task.model, forward_sync_buffers=False) if world > 1 else None
+        self.forward: Callable[[Tensor], Any] = self.parallel or task.model
+        if compile:
+            self.forward = torch.compile(self.forward)
+
+    def rest(self) -> None:
+        """Put frozen modules in evaluation mode; to be called again after `model.train()`."""
+        for module in self.still:
+            module.eval()
 
     def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor) -> Tensor:
         """Loss of normalised images (B, 3, H, W), summed over the batch; labels (B, K, 2) px and (B, K)."""
@@ -88,19 +113,32 @@ class Updater:
         keypoints = batch.keypoints.to(self.device, non_blocking=True)
         return self.loss(images, keypoints, batch.weights.to(self.device, non_blocking=True))
 
-    def step(self, batch: Batch, lr: float) -> Tensor:
-        """One update at rate `lr`; returns this rank's summed loss without waiting for the device."""
-        loss = self.batch_loss(batch)
-        self.apply(loss * self.scale, lr)
-        return loss.detach()
+    def step(self, batch: Batch, lr: float) -> Step:
+        """One update on a batch as it comes from the stream, at rate `lr`, without waiting for the device."""
+        parts = zip(*(rows.tensor_split(self.accumulate) for rows in batch[:3]), strict=True)
+        batches = (Batch(images, keypoints, weights, [], []) for images, keypoints, weights in parts)
+        return self.update((partial(self.batch_loss, part) for part in batches), lr)
 
-    def apply(self, loss: Tensor, lr: float) -> None:
-        """Backward, clip, AdamW, EMA."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def update(self, losses: Iterable[Callable[[], Tensor]], lr: float) -> Step:
+        """One update on the sum of `accumulate` losses, each computed when the one before has been propagated back; where loss
+        or gradient is not finite, nothing changes.
+        """
+        before = self.guard.buffers()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        done = []
+        for number, compute in enumerate(losses, 1):
+            with self.parallel.no_sync() if self.parallel and number < self.accumulate else nullcontext():
+                loss = compute()
+                (loss * self.scale).backward()
+            done.append(loss.detach())
+        total = torch.stack(done).sum()
+        if self.world > 1:
+            dist.all_reduce(total)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        skipped = self.guard.judge(total, norm, before)
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.clip)
-        self.optimizer.step()
-        self.ema.update(self.task.model)
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        update_unless(skipped, self.optimizer, lr)
+        self.ema.update(skipped)
+        return Step(total, norm, skipped)

@@ -149,9 +149,10 @@ def test_the_stage_writes_model_and_metrics(
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "search.json").write_text('{"chosen": {}, "note": "off"}')
     with pytest.raises(UserError, match=r"models/rtmpose\.pt: no such file"):
         main([])
-    (tmp_path / "models").mkdir()
     assert files.weights is not None
     (tmp_path / "models" / "rtmpose.pt").write_bytes(files.weights.read_bytes())
     main([])

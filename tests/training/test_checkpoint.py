@@ -46,6 +46,27 @@ def test_damaged_newest_falls_back_loudly(tmp_path: Path, capsys: pytest.Capture
         store.load()
 
 
+def test_after_a_fallback_the_good_one_stays_beside_the_new_one(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    store.save(state(10))
+    store.save(state(20))
+    (store.folder / "step-00000020.pt").write_bytes(b"damaged")
+    assert store.load() is not None
+    store.save(state(15))
+    assert sorted(path.name for path in store.folder.glob("*.pt")) == ["step-00000010.pt", "step-00000015.pt"]
+    (store.folder / "step-00000015.pt").write_bytes(b"damaged as well")
+    loaded = store.load()
+    assert loaded is not None and loaded["step"] == 10
+
+
+def test_checkpoint_names_the_run_it_belongs_to(tmp_path: Path) -> None:
+    opened = Store.open(tmp_path, "run", fresh=False)
+    store = Store(opened.folder, opened.token, {"run_id": "0123"})
+    store.save(state(10))
+    loaded = opened.load()
+    assert loaded is not None and loaded["run_id"] == "0123"
+
+
 def test_unfinished_and_finished_runs_are_kept_and_fresh_ones_start_anew(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "run", fresh=False)
     store.save(state(10))

@@ -1,6 +1,9 @@
-"""Five updates of the reference, in float64, and the convention of the loss."""
+"""Five updates of the reference, in float64, the convention of the loss, and what is read of a run."""
 
 from __future__ import annotations
+
+import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +12,9 @@ import torch
 from rtmpose.config import OptimParams
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
+from rtmpose.training.guard import Step
+from rtmpose.training.loop import Meter, memory
+from rtmpose.training.progress import status_line
 from rtmpose.training.update import Updater, simcc_task
 from tests.support import assert_golden, det_input, det_tensor, golden
 
@@ -43,9 +49,7 @@ def test_five_float64_updates_equal_reference(size: str, divisor: int) -> None:
     keypoints, visible = (torch.from_numpy(file[key]) for key in ("keypoints", "visible"))
     losses = []
     for step in range(5):
-        loss = updater.loss(images, keypoints, visible)
-        losses.append(float(loss.detach()))
-        updater.apply(loss * updater.scale, 1e-3)
+        losses.append(float(updater.update([partial(updater.loss, images, keypoints, visible)], 1e-3).loss))
         if step == 0:
             grads = {n: p.grad for n, p in updater.task.model.named_parameters() if p.grad is not None}
             norms = [float(grads[str(name)].norm()) * divisor for name in file["param_names"]]
@@ -54,3 +58,30 @@ def test_five_float64_updates_equal_reference(size: str, divisor: int) -> None:
     parameters = dict(updater.task.model.named_parameters())
     after = [float(parameters[str(name)].detach().norm()) for name in file["param_names"]]
     assert_golden(after, file["f64_param_norm_after5"])
+
+
+def step(loss: float, norm: float, skipped: bool = False) -> Step:
+    return Step(torch.tensor(loss), torch.tensor(norm), torch.tensor(skipped))
+
+
+def test_skipped_updates_do_not_enter_the_means() -> None:
+    meter = Meter(batch=4)
+    for done in (step(8.0, 1.0), step(math.nan, math.inf, skipped=True), step(4.0, 3.0)):
+        meter.add(done, waited=0.0)
+    report = meter.read()
+    assert (report["loss"], report["grad_norm"], report["data_wait"]) == (1.5, 2.0, 0.0)
+    meter.add(step(math.inf, 1.0, skipped=True), waited=0.0)
+    assert math.isnan(meter.read()["loss"])
+
+
+def test_a_runs_line_says_what_to_watch() -> None:
+    meter = Meter(batch=4)
+    meter.add(step(2.0, 0.25), waited=0.0)
+    line = {"step": 7, "steps": 10, "epoch": 0.7, "lr": 0.004, "best_AP": 0.5, "seconds_left": 61.0}
+    line |= {"damaged_samples": 0, "skipped_updates": 0} | meter.read() | memory(torch.device("cpu"))
+    text = status_line("finetune", line)
+    for part in ("loss 0.50000", "AP 0.500", "lr 4.00e-03", "grad 0.25", "samples/s", "data-wait 0%", " GB ", "1m01s left"):
+        assert part in text
+    assert "skipped" not in text
+    bad = status_line("finetune", line | {"skipped_updates": 3, "cuda_gb": 2.5})
+    assert bad.endswith("3 skipped updates") and "CUDA 2.5 GB" in bad

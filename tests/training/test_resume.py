@@ -1,7 +1,13 @@
-"""A run cut off at any report and resumed ends bit for bit where the undisturbed one does; ranks split a batch."""
+"""A run cut off at any report and resumed ends bit for bit where the undisturbed one does, one that gets nowhere stops; ranks
+split a batch.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from rtmpose.config import FinetuneParams, ModelParams, UserError
+from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams, UserError
 from rtmpose.data.annotations import read_images
 from rtmpose.data.mannequins import render_dataset
 from rtmpose.data.shards import write_train_shards
@@ -21,6 +27,7 @@ from rtmpose.training.checkpoint import Store, Superseded, read_log
 from rtmpose.training.loop import Run
 from rtmpose.training.update import Updater, simcc_task
 from tests.support import ROOT
+from tests.training.ranks import on_ranks
 
 SIZE = (96, 128)
 
@@ -46,15 +53,39 @@ class Killed(Exception):
     """Stands for the moment a process is killed: nothing after it runs."""
 
 
-def run(store: Store, shards: Path, params: FinetuneParams, kill_at: int | None = None) -> Run:
+def sum_of_weights(model: torch.nn.Module) -> dict[str, float]:
+    """Any number that depends on the weights alone will do for AP."""
+    return {"AP": float(next(model.parameters()).detach().double().abs().sum())}
+
+
+class BadStream(TrainStream):
+    """Labels that are not finite in the updates `bad` of the run, counted from 0."""
+
+    bad: frozenset[int] = frozenset()
+
+    def epoch(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Iterator[Batch]:
+        for step, batch in enumerate(super().epoch(epoch, augment, start_step), epoch * self.steps_per_epoch + start_step):
+            if step in self.bad:
+                batch.weights[0] = math.nan
+            yield batch
+
+
+def run(
+    store: Store,
+    shards: Path,
+    params: FinetuneParams,
+    kill_at: int | None = None,
+    bad: frozenset[int] = frozenset(),
+    evaluate: Callable[[torch.nn.Module], dict[str, float]] = sum_of_weights,
+    rank: int = 0,
+    world: int = 1,
+) -> Run:
     torch.manual_seed(0)
     task = simcc_task(build_pose_net("t", input_size=SIZE), SimCC(SIZE), params.tau)
-    stream = TrainStream([MixEntry(shards, 1)], load_dataset("coco17").skeleton, SIZE, batch_size=4, seed=5, udp=False)
+    skeleton = load_dataset("coco17").skeleton
+    stream = BadStream([MixEntry(shards, 1)], skeleton, SIZE, batch_size=4, seed=5, rank=rank, world=world)
+    stream.bad = bad
     seen: list[float] = []
-
-    def evaluate(model: torch.nn.Module) -> dict[str, float]:
-        # Any number that depends on the weights alone will do for AP.
-        return {"AP": float(next(model.parameters()).detach().double().abs().sum())}
 
     def report(line: dict[str, Any]) -> None:
         seen.append(line["step"])
@@ -74,6 +105,8 @@ def run(store: Store, shards: Path, params: FinetuneParams, kill_at: int | None 
         epoch_done=lambda position: None,
         device=torch.device("cpu"),
         precision="fp32",
+        rank=rank,
+        world=world,
     )
 
 
@@ -83,27 +116,98 @@ def state_of(store: Store) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("kill_at", [1, 4, 7, 9])
+@pytest.mark.parametrize(("kill_at", "bad"), [(1, ()), (4, ()), (7, ()), (9, ()), (6, (0, 1, 4))])
 def test_killed_anywhere_it_ends_bit_for_bit_the_same(
-    tmp_path: Path, shards: Path, params: FinetuneParams, kill_at: int
+    tmp_path: Path, shards: Path, params: FinetuneParams, kill_at: int, bad: tuple[int, ...]
 ) -> None:
     whole = Store.open(tmp_path, "whole", fresh=False)
-    run(whole, shards, params).train()
+    run(whole, shards, params, bad=frozenset(bad)).train()
     cut = Store.open(tmp_path, "cut", fresh=False)
     with pytest.raises(Killed):
-        run(cut, shards, params, kill_at).train()
-    resumed = run(Store.open(tmp_path, "cut", fresh=False), shards, params)
+        run(cut, shards, params, kill_at, bad=frozenset(bad)).train()
+    resumed = run(Store.open(tmp_path, "cut", fresh=False), shards, params, bad=frozenset(bad))
     resumed.train()
     ours, theirs = state_of(whole), state_of(resumed.store)
     assert ours["position"] == theirs["position"]
+    assert ours["guard"].tolist() == theirs["guard"].tolist() == [len(bad), 0, 2 if bad else 0]
     for part in ("model", "ema"):
         assert all(torch.equal(value, theirs[part][key]) for key, value in ours[part].items()), part
     for index, moments in ours["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][index][name]) for name, value in moments.items())
     best, other = (torch.load(s.folder / "best.pt", weights_only=True) for s in (whole, resumed.store))
     assert all(torch.equal(value, other[key]) for key, value in best.items())
-    losses = [[(line["step"], line.get("loss"), line.get("AP")) for line in read_log(s.folder)] for s in (whole, resumed.store)]
+    losses = [
+        [(line["step"], str(line.get("loss")), line.get("AP")) for line in read_log(s.folder)] for s in (whole, resumed.store)
+    ]
     assert losses[0] == losses[1]
+
+
+def test_skipped_updates_are_reported_and_too_many_in_a_row_end_the_run(
+    tmp_path: Path, shards: Path, params: FinetuneParams
+) -> None:
+    params = params.model_copy(update={"max_bad_updates": 3, "log_steps": 2, "checkpoint_steps": None})
+    whole = Store.open(tmp_path, "whole", fresh=False)
+    steps = run(whole, shards, params, bad=frozenset({1, 2})).train().step
+    assert steps >= 9
+    reports = [line for line in read_log(whole.folder) if "loss" in line]
+    assert [line["skipped_updates"] for line in reports][:2] == [1, 2] and reports[-1]["skipped_updates"] == 2
+    assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in reports)
+
+    stopped = Store.open(tmp_path, "stopped", fresh=False)
+    with pytest.raises(UserError, match=r"stopped/bad_batches\.rank0\.json: .* in 3 updates in a row"):
+        run(stopped, shards, params, bad=frozenset({4, 5, 6})).train()
+    lines = json.loads((stopped.folder / "bad_batches.rank0.json").read_text())
+    assert [line["step"] for line in lines if line["skipped"]] == [5, 6, 7]
+    expected = run(Store.open(tmp_path, "other", fresh=False), shards, params).stream.epoch(0, params.strong)
+    assert lines[0] == {"step": 1, "skipped": False, "keys": next(expected).keys}
+    position = stopped.load()
+    assert position is None or position["position"]["step"] < 7  # nothing was saved of what went wrong
+
+
+def test_without_a_better_ap_it_ends_after_its_patience(tmp_path: Path, shards: Path, params: FinetuneParams) -> None:
+    params = params.model_copy(update={"epochs": 6, "patience": 2})
+    ap = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9])
+    store = Store.open(tmp_path, "run", fresh=False)
+    first = run(store, shards, params, evaluate=lambda model: {"AP": next(ap)})
+    position = first.train()
+    assert position.stopped and (position.best_epoch, position.best_ap) == (2, 0.3)
+    assert position.step == 4 * first.stream.steps_per_epoch
+    again = run(store, shards, params, evaluate=lambda model: {"AP": 1.0}).train()
+    assert again == position
+    assert not run(Store.open(tmp_path, "all", fresh=False), shards, params.model_copy(update={"epochs": 1})).train().stopped
+
+
+def run_of_a_rank(shards: Path, folder: Path, params: FinetuneParams, rank: int, world: int) -> dict[str, Any]:
+    """A run that stops for want of a better AP, then one that stops since the last rank's labels are bad."""
+    first = run(Store(folder / "patient", "x"), shards, params, evaluate=lambda model: {"AP": 0.5}, rank=rank, world=world)
+    position = first.train()
+    bad = frozenset({1, 2, 3}) if rank == world - 1 else frozenset()
+    try:
+        run(Store(folder / "bad", "x"), shards, params, bad=bad, rank=rank, world=world).train()
+    except UserError as error:
+        return vars(position) | {"error": str(error), "model": first.updater.task.model.state_dict()}
+    raise AssertionError("the run went on")
+
+
+def test_two_workers_stop_together(tmp_path: Path, shards: Path, params: FinetuneParams) -> None:
+    for name in ("patient", "bad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "token").write_text("x")
+    params = params.model_copy(update={"patience": 1, "max_bad_updates": 3, "log_steps": 3, "checkpoint_steps": None})
+    ranks = on_ranks(2, tmp_path / "ranks", partial(run_of_a_rank, shards, tmp_path, params))
+    assert all(found["stopped"] and found["step"] == ranks[0]["step"] for found in ranks)
+    assert ranks[0]["step"] == state_of(Store(tmp_path / "patient", "x"))["step"]
+    for key, value in ranks[0]["model"].items():
+        assert torch.equal(value, ranks[1]["model"][key]), key
+    for rank, found in enumerate(ranks):
+        assert f"bad_batches.rank{rank}.json" in found["error"]
+        lines = json.loads((tmp_path / "bad" / f"bad_batches.rank{rank}.json").read_text())
+        assert [line["step"] for line in lines if line["skipped"]] == [2, 3, 4] and len(lines[0]["keys"]) == 2
+
+
+def test_more_parts_than_samples_are_one_line(tmp_path: Path, shards: Path, params: FinetuneParams) -> None:
+    with pytest.raises(UserError, match=r"batch_size 4 is too small for hardware\.workers 1 x accumulate 5"):
+        run(Store.open(tmp_path, "run", fresh=False), shards, params.model_copy(update={"accumulate": 5}))
 
 
 def test_a_run_that_was_superseded_stops_at_its_next_write(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the search decides from its trials, and what it hands on when it is off."""
+"""What the search decides from its trials, what it hands on, and how it is shown."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import Any
 import pytest
 from ray.exceptions import RayTaskError
 
-from rtmpose.config import Params, UserError, load_params
+from rtmpose import registry
+from rtmpose.config import Params, SearchRange, UserError, load_params
 from rtmpose.training.search import (
-    Choice,
     choose,
-    read_choice,
     report_steps,
     run_search,
     search_device,
+    search_fingerprint,
     trial_threads,
-    unwrapped,
 )
+from rtmpose.training.search_ledger import TrialRecord
+from rtmpose.training.search_report import TrialRuns, draw, position, row
+from rtmpose.training.search_space import Choice, chosen_params, read_choice
+from rtmpose.training.search_tune import unwrapped
 from tests.support import ROOT
-
-REFERENCE = Choice(0.1, (3.46, 4.0), "reference")
-
-
-def row(ap: float, *, tau: float = 0.1, reference: bool = False) -> dict[str, Any]:
-    return {"AP": ap, "tau": tau, "sigma_factor": 1.0, "sigma": [3.0, 3.5], "reference": reference, "seed": 0, "steps": 10}
+from tests.training.searching import TAU, Space, children, searching
 
 
 @pytest.fixture
@@ -34,34 +32,37 @@ def params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
+def trial_row(ap: float, *, tau: float = 0.1, reference: bool = False, status: str = "finished") -> dict[str, Any]:
+    point = {"finetune.tau": tau, "sigma_factor": 1.0}
+    reports = [{"report": 1, "step": 5, "AP": ap / 2}, {"report": 2, "step": 10, "AP": ap}]
+    return {"AP": ap, "point": point, "reference": reference, "seed": 0, "steps": 10, "status": status, "reports": reports}
+
+
 def chosen(*trials: float, references: tuple[float, ...] = (0.30, 0.32)) -> Choice:
-    rows = [row(ap, reference=True) for ap in references] + [row(ap, tau=0.15) for ap in trials]
-    return choose(rows, REFERENCE)
+    return choose([trial_row(ap, reference=True) for ap in references] + [trial_row(ap, tau=0.15) for ap in trials])
 
 
 def test_a_clear_winner_is_taken() -> None:
     choice = chosen(0.35, 0.40, 0.10)
-    assert (choice.tau, choice.sigma) == (0.15, (3.0, 3.5))
+    assert choice.values == {"finetune.tau": 0.15, "sigma_factor": 1.0}
     assert choice.note == "AP 0.400 beats the reference's 0.320 (noise ±0.020)"
 
 
 def test_a_lead_within_the_references_spread_is_noise() -> None:
     choice = chosen(0.335)
-    assert (choice.tau, choice.sigma) == (0.1, (3.46, 4.0))
+    assert choice.values == {}
     assert choice.note.startswith("the best trial's AP 0.335 is within noise (±0.020) of the reference's 0.320")
 
 
-@pytest.mark.parametrize(("ap", "tau"), [(1e-6, 0.1), (0.0045, 0.1), (0.0055, 0.15)])
-def test_references_that_agree_leave_a_floor_of_noise(ap: float, tau: float) -> None:
+@pytest.mark.parametrize(("ap", "taken"), [(1e-6, False), (0.0045, False), (0.0055, True)])
+def test_references_that_agree_leave_a_floor_of_noise(ap: float, taken: bool) -> None:
     choice = chosen(ap, references=(0.0, 0.0))
-    assert choice.tau == tau and "±0.005" in choice.note
+    assert bool(choice.values) == taken and "±0.005" in choice.note
 
 
 @pytest.mark.parametrize("trials", [(0.31, 0.1), (0.32,), ()])
 def test_when_no_trial_beats_the_reference_the_note_says_so(trials: tuple[float, ...]) -> None:
-    choice = chosen(*trials)
-    assert (choice.tau, choice.sigma) == (0.1, (3.46, 4.0))
-    assert choice.note == "no trial beat the reference's AP 0.320, the recipe's values are kept"
+    assert chosen(*trials) == Choice({}, "no trial beat the reference's AP 0.320, the recipe's values are kept")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,7 @@ def test_trials_report_at_equal_shares_and_at_the_end(steps: int, reports: int, 
 @pytest.mark.parametrize(("cpus", "concurrent", "threads"), [(8, 2, 4), (7, 2, 3), (2, 4, 1)])
 def test_trials_share_a_workers_threads(params: Params, cpus: float, concurrent: int, threads: int) -> None:
     hardware = params.hardware.model_copy(update={"cpus_per_worker": cpus})
-    search = params.search.model_copy(update={"concurrent": concurrent})
-    assert trial_threads(params.model_copy(update={"hardware": hardware, "search": search})) == threads
+    assert trial_threads(searching(params, concurrent=concurrent).model_copy(update={"hardware": hardware})) == threads
 
 
 def test_the_device_is_the_hardware_parameters(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,18 +101,78 @@ def test_a_trials_mistake_is_its_one_line_again() -> None:
     assert str(unwrapped("the worker died")) == "the worker died"
 
 
-def test_switched_off_it_hands_on_the_recipes_values(tmp_path: Path, params: Params) -> None:
-    off = params.model_copy(update={"search": params.search.model_copy(update={"enabled": False})})
-    out = tmp_path / "search.json"
-    run_search(off, mix=tmp_path / "mix.json", init=tmp_path / "x.pt", out=out, table=tmp_path / "search.csv")
-    choice = read_choice(out)
-    assert choice.tau == params.finetune.tau
-    width, height = params.input_size
-    assert choice.sigma == pytest.approx(((2 * width / 16) ** 0.5, (2 * height / 16) ** 0.5))
+def test_switched_off_it_changes_nothing(tmp_path: Path, params: Params) -> None:
+    paths = {"out": tmp_path / "search.json", "table": tmp_path / "search.csv", "picture": tmp_path / "search.png"}
+    run_search(searching(params, enabled=False), mix=tmp_path / "mix.json", init=tmp_path / "x.pt", **paths)
+    assert chosen_params(params, paths["out"]) == params
+    assert read_choice(paths["out"]).note == "search off, the recipe's values are kept"
+    assert paths["table"].read_text() == "trial,reference,seed,status,finetune.tau,sigma_factor,steps,AP\n"
+    assert paths["picture"].read_bytes().startswith(b"\x89PNG")
 
 
-def test_damaged_result_is_one_line(tmp_path: Path) -> None:
+def test_chosen_values_replace_the_recipes(tmp_path: Path, params: Params) -> None:
     path = tmp_path / "search.json"
-    path.write_text(json.dumps({"tau": 0.1})[:5])
+    values = {"finetune.tau": 0.17, "finetune.sigma": [3.5, 4.5], "finetune.optim.lr": 0.001, "model.kernel": 5}
+    path.write_text(json.dumps({"chosen": values, "note": "AP"}))
+    found = chosen_params(params, path)
+    assert (found.finetune.tau, found.finetune.sigma, found.finetune.optim.lr) == (0.17, (3.5, 4.5), 0.001)
+    assert found.model.kernel == 5 and found.pretrain == params.pretrain
+
+
+@pytest.mark.parametrize("chosen", ['"tau"', '{"finetune.tua": 1}', '{"finetune.tau": -1}', "[1, 2]", "{"])
+def test_damaged_result_is_one_line(tmp_path: Path, params: Params, chosen: str) -> None:
+    path = tmp_path / "search.json"
+    path.write_text(f'{{"chosen": {chosen}, "note": ""}}')
     with pytest.raises(UserError, match=r"search\.json.*run the search stage again"):
-        read_choice(path)
+        chosen_params(params, path)
+
+
+def test_pictures_show_ranges_and_choices(tmp_path: Path, params: Params) -> None:
+    space: Space = {"finetune.tau": TAU, "sigma_factor": TAU, "finetune.sigma": {"choices": [None, [3, 4]]}}
+    ranges = searching(params, space).search.space
+    rows = [trial_row(0.3, reference=True), trial_row(0.31, reference=True), trial_row(0.35, tau=0.07)]
+    rows.append(trial_row(0.1, tau=0.15, status="stopped"))
+    for number, trial in enumerate(rows):
+        trial["trial"], trial["point"]["finetune.sigma"] = number, [None, [3, 4]][number % 2]
+    draw(tmp_path / "search.png", ranges, rows, "a note")
+    assert (tmp_path / "search.png").stat().st_size > 20_000
+
+
+def test_positions_on_an_axis() -> None:
+    assert position(SearchRange(low=1.0, high=100.0, log=True), 10.0) == pytest.approx(0.5)
+    assert position(SearchRange(low=0.0, high=4.0), 5.0) == 1.0
+    assert position(SearchRange(low=0.0, high=4.0), None) == 0.0
+    assert [position(SearchRange(choices=[3, 5, 7]), value) for value in (3, 5, 7, 9)] == [0, 0.5, 1, 0]
+
+
+def test_trials_are_children_in_mlflow_and_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tags = {"stage": "search", "git_commit": "none", "data_manifest_sha256": "none"}
+    parent = registry.start_or_resume_run("search", None, tags=tags)
+    trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, False, [{"report": 1, "step": 5, "AP": 0.2}])
+    TrialRuns(parent, tags).log(trial)
+    trial.reports.append({"report": 2, "step": 10, "AP": 0.3})
+    trial.status = "stopped"
+    for _ in range(2):  # as by two later processes
+        TrialRuns(parent, tags).log(trial)
+    (child,) = children(parent)
+    assert child.info.status == "KILLED" and child.data.params["finetune.tau"] == "0.1"
+    history = registry.client().get_metric_history(child.info.run_id, "AP")
+    assert [(point.step, point.value) for point in history] == [(5, 0.2), (10, 0.3)]
+
+
+def test_more_trials_continue_a_search_and_other_ranges_are_another(tmp_path: Path, params: Params) -> None:
+    (tmp_path / "mix.json").write_text("{}")
+    (tmp_path / "init.pt").write_bytes(b"")
+
+    def name(changed: Params) -> str:
+        return search_fingerprint(changed, tmp_path / "mix.json", tmp_path / "init.pt")
+
+    same = name(params)
+    assert name(searching(params, trials=99, concurrent=7)) == same
+    assert name(searching(params, trial_steps=99)) != same and name(searching(params, {"finetune.tau": TAU})) != same
+
+
+def test_a_row_is_the_last_report() -> None:
+    trial = TrialRecord(3, {"finetune.tau": 0.1}, 0, False, [{"report": 1, "step": 5, "AP": 0.2}], "stopped")
+    assert row(trial)["AP"] == 0.2 and row(trial)["steps"] == 5 and row(trial)["status"] == "stopped"

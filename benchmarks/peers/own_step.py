@@ -1,0 +1,212 @@
+"""Our training step, timed in a process of its own as the peer's is: started by `train_step.py`.
+
+    python own_step.py FOLDER DEVICE
+
+FOLDER holds `weights.pt` and `batches.npz` as `mmpose_step.py` describes them. Answers lines of JSON {"what": ...}:
+`steps` with times and losses of one of the ways to train in `WAYS`, `stream` with those of batches read from shards, `peak`
+with what a large matrix product reaches here, `profile` with PyTorch's table of operators, `macs` with the multiply-adds.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rtmpose.config import AugmentConfig, OptimParams, Precision
+from rtmpose.data.stream import Batch, MixEntry, TrainStream
+from rtmpose.descriptors import load_skeleton
+from rtmpose.models import build_pose_net, normalise
+from rtmpose.targets import SimCC
+from rtmpose.training.loop import timed
+from rtmpose.training.optim import adamw, ema_momentum
+from rtmpose.training.update import Task, Updater, at_least_float32, simcc_task
+
+SIZE, TAU = (192, 256), 0.1
+WEIGHT_DECAY, EMA_MOMENTUM = 0.05, 0.0002
+WAYS: dict[str, tuple[Precision, bool]] = {  # precision, compiled
+    "bf16": ("bf16", False),
+    "fp32": ("fp32", False),
+    "compiled": ("bf16", True),
+}
+Step = Callable[[Batch, float], Tensor]
+
+
+class Eager:
+    """The same network trained the usual way: NCHW, AdamW unfused, float32 on a CPU and float16 with a scaler on a GPU, EMA
+    tensor by tensor. Stands for MMPose where its environment cannot be set up.
+    """
+
+    def __init__(self, task: Task, device: torch.device, global_batch: int) -> None:
+        self.task, self.device, self.scale = task, device, 1.0 / global_batch
+        self.half = device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
+        groups = adamw(task.model, lr=0.0, weight_decay=WEIGHT_DECAY).param_groups
+        self.optimizer = torch.optim.AdamW([{key: group[key] for key in ("params", "weight_decay")} for group in groups])
+        self.average, self.updates = copy.deepcopy(task.model.state_dict()), 0
+
+    def step(self, batch: Batch, lr: float) -> Tensor:
+        images = normalise(batch.images.to(self.device)).contiguous()
+        targets, weights = self.task.codec.encode(batch.keypoints.to(self.device), batch.weights.to(self.device))
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+            output = tuple(map(at_least_float32, self.task.model(images)))
+        loss = self.task.loss(output, targets, weights)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss * self.scale).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._average()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        self.updates += 1
+        share = ema_momentum(self.updates, EMA_MOMENTUM, OptimParams().ema_gamma)
+        for key, value in self.task.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].mul_(1.0 - share).add_(value, alpha=share)
+
+
+class Side:
+    """The weights and batches of a folder, and each way's trainer once it has been asked for."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder, self.device = folder, torch.device(device)
+        with np.load(folder / "batches.npz") as file:
+            images, points, weights = (torch.from_numpy(file[name]) for name in ("images", "keypoints", "weights"))
+        self.batches = [Batch(*parts, [], []) for parts in zip(images, points, weights, strict=True)]
+        self.trainers: dict[str, Step] = {}
+        self.done: dict[str, int] = {}
+
+    @property
+    def rows(self) -> int:
+        return len(self.batches[0].images)
+
+    def network(self) -> nn.Module:
+        model = build_pose_net("m", "simcc", 17, SIZE)
+        model.load_state_dict(torch.load(self.folder / "weights.pt", weights_only=True))
+        return model.train()
+
+    def trainer(self, way: str) -> Step:
+        if way not in self.trainers:
+            self.trainers[way] = self._eager() if way == "eager" else self._ours(*WAYS[way])
+        return self.trainers[way]
+
+    def _eager(self) -> Step:
+        return Eager(simcc_task(self.network().to(self.device), SimCC(SIZE), TAU), self.device, self.rows).step
+
+    def _ours(self, precision: Precision, compiled: bool) -> Step:
+        updater = Updater(
+            simcc_task(self.network(), SimCC(SIZE), TAU),
+            device=self.device,
+            precision=precision,
+            global_batch=self.rows,
+            weight_decay=WEIGHT_DECAY,
+            optim=OptimParams(),
+            ema_momentum=EMA_MOMENTUM,
+            compile=compiled,
+        )
+        return lambda batch, lr: updater.step(batch, lr).loss
+
+    def steps(self, way: str, threads: int, steps: int, lr: float) -> dict[str, Any]:
+        """Updates on the folder's batches, one after the other."""
+        torch.set_num_threads(threads)
+        step, first = self.trainer(way), self.done.get(way, 0)
+        self.done[way] = first + steps
+        losses = []
+        self._wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        for number in range(first, first + steps):
+            losses.append(step(self.batches[number % len(self.batches)], lr))
+        self._wait()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return {"samples": steps * self.rows, "wall": wall, "cpu": cpu, "losses": [float(loss) for loss in losses]}
+
+    def stream(self, shards: str, way: str, threads: int, workers: int, steps: int, lr: float) -> dict[str, Any]:
+        """Updates on batches that loader workers read and augment, and the seconds spent waiting for them."""
+        torch.set_num_threads(threads)
+        step, batches = self.trainer(way), timed(self._read(Path(shards), workers))
+        for _ in range(2):  # the workers start
+            step(next(batches)[0], lr)
+        waited, samples = 0.0, 0
+        self._wait()
+        wall = time.perf_counter()
+        for _ in range(steps):
+            batch, seconds = next(batches)
+            step(batch, lr)
+            waited += seconds
+            samples += len(batch.images)
+        self._wait()
+        return {"samples": samples, "wall": time.perf_counter() - wall, "waited": waited}
+
+    def _read(self, shards: Path, workers: int) -> Iterator[Batch]:
+        skeleton = load_skeleton("coco17")
+        stream = TrainStream([MixEntry(shards, 1)], skeleton, SIZE, batch_size=self.rows, seed=0, workers=workers)
+        return (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig()))
+
+    def peak(self, threads: int, rounds: int) -> dict[str, float]:
+        """Multiply-adds per second of the product of two large square matrices, the best of some rounds; on a CPU per second of
+        processor time.
+        """
+        torch.set_num_threads(threads)
+        clock = time.perf_counter if self.device.type == "cuda" else time.process_time
+        side, found = 8192 if self.device.type == "cuda" else 2048, {}
+        for name, dtype in {"bf16": torch.bfloat16, "fp32": torch.float32}.items():
+            left, right = torch.randn(2, side, side, device=self.device).to(dtype).unbind()
+            times = []
+            for _ in range(rounds + 1):
+                self._wait()
+                start = clock()
+                left @ right
+                self._wait()
+                times.append(clock() - start)
+            found[name] = side**3 / min(times[1:])
+        return found
+
+    def macs(self) -> dict[str, float]:
+        """Multiply-adds of one image's forward pass."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.network().eval()(torch.zeros(1, 3, SIZE[1], SIZE[0]))
+        return {"macs": counter.get_total_flops() / 2}
+
+    def profile(self, way: str, threads: int, steps: int, lr: float) -> dict[str, str]:
+        """PyTorch's table of the operators that a few updates spend their own time in."""
+        from torch.profiler import ProfilerActivity, profile
+
+        on_gpu = self.device.type == "cuda"
+        self.steps(way, threads, 2, lr)
+        with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+            self.steps(way, threads, steps, lr)
+        by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        return {"table": found.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=70)}
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def main() -> None:
+    side = Side(Path(sys.argv[1]), sys.argv[2])
+    answers: dict[str, Callable[..., dict[str, Any]]] = {
+        name: getattr(side, name) for name in ("steps", "stream", "peak", "macs", "profile")
+    }
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        print(json.dumps(answers[question.pop("what")](**question)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

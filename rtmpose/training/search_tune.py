@@ -1,0 +1,239 @@
+"""The glue between a search's ledger and Ray Tune: Tune places trials on workers and hears their reports; what is tried next
+and who is stopped (ASHA, arXiv 1810.05934) comes from the ledger, so a search can be killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from rtmpose.cluster import joins_cluster, ray_cluster
+from rtmpose.config import Params, UserError, setup_environment
+from rtmpose.training.launch import Job
+from rtmpose.training.search import (
+    Spec,
+    complete,
+    new_trial,
+    say,
+    search_device,
+    trial_file,
+    trial_reports,
+    trial_threads,
+    warm_file,
+    warm_up,
+)
+from rtmpose.training.search_ledger import Ledger, Report
+from rtmpose.training.search_report import TrialRuns, trial_line
+
+
+class Suggestions(Searcher):
+    """Hands out the ledger's unfinished trials first, then new ones."""
+
+    def __init__(self, params: Params, ledger: Ledger) -> None:
+        super().__init__(metric="AP", mode="max")
+        self.params, self.ledger, self.unfinished = params, ledger, ledger.running()
+
+    def suggest(self, trial_id: str) -> Any:
+        trial = self.unfinished.pop(0) if self.unfinished else new_trial(self.params, self.ledger)
+        if trial is None:
+            return Searcher.FINISHED
+        return {"spec": Spec(trial.number, trial.point, trial.seed, trial.reference, len(trial.reports))}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler has written everything down by then."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is what a search goes on from; Tune wants a file nevertheless."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+
+class Halving(ASHAScheduler):
+    """ASHA over the reports of the ledger, past ones first: at report 1, 2, 4, … a trial below the median so far is stopped.
+
+    Every report is written down before it is judged. The reference reports its end only, at which nothing is compared.
+    """
+
+    def __init__(self, params: Params, ledger: Ledger, runs: TrialRuns) -> None:
+        super().__init__(
+            time_attr="report", metric="AP", mode="max", max_t=params.search.reports, grace_period=1, reduction_factor=2
+        )
+        self.params, self.ledger, self.runs = params, ledger, runs
+        self.mistake: str | None = None  # a UserError of a trial
+        stopped = {}
+        for number in ledger.trials:
+            super().on_trial_add(None, _stand_in(number))
+        for number, report in ledger.history:
+            stopped[number] = self._judge(number, report) == TrialScheduler.STOP
+        for trial in ledger.running():  # a kill came between its report and its end
+            if stopped.get(trial.number):
+                self._end(trial.number)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, _stand_in(trial.config["spec"].number))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if "mistake" in result:
+            self.mistake = str(result["mistake"])
+            return str(TrialScheduler.STOP)
+        number = trial.config["spec"].number
+        report = {key: result[key] for key in ("report", "step", "AP")}
+        known = self.ledger.trials[number].reports
+        if known and report["report"] <= known[-1]["report"]:  # said again after its worker had died
+            return str(TrialScheduler.CONTINUE)
+        self.ledger.report(number, report)
+        decision = self._judge(number, report)
+        if decision == TrialScheduler.STOP:
+            self._end(number)
+        self.runs.log(self.ledger.trials[number])
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """All was said at the last report."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """All was said at the last report."""
+
+    def _judge(self, number: int, report: Report) -> str:
+        return str(super().on_trial_result(None, _stand_in(number), report))
+
+    def _end(self, number: int) -> None:
+        trial = self.ledger.trials[number]
+        finished = trial.reports[-1]["report"] == self.params.search.reports
+        self.ledger.end(number, "finished" if finished else "stopped")
+        trial_file(self.ledger.path.parent, number).unlink(missing_ok=True)
+        say(trial_line(trial))
+
+
+class OnMistake(Stopper):
+    """Ends the search as soon as a trial has met a user's mistake, which no second attempt would mend."""
+
+    def __init__(self, scheduler: Halving) -> None:
+        self.scheduler = scheduler
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.scheduler.mistake is not None
+
+
+def _stand_in(number: int) -> Any:
+    """What ASHA knows of a trial: Tune's own ids differ each time a search is started, its numbers do not."""
+    return SimpleNamespace(trial_id=str(number))
+
+
+def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
+    """Run all trials that have not ended. One whose worker dies goes on elsewhere, up to `hardware.max_failures` times; one
+    that fails for good, or that meets a user's mistake, ends the search with its error.
+    """
+    search, hardware = job.params.search, job.params.hardware
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; each trial is one line of ours
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # of trials that fail beside the first one, which ends the search
+    if not joins_cluster():
+        search_device(job.params)  # without a GPU trials would wait for one forever
+    say(
+        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} steps, "
+        f"{search.concurrent} at a time"
+    )
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they print a failed trial's traceback, which we raise
+    with ray_cluster(max(hardware.cpus_per_worker, search.concurrent)):
+        prepare(job)
+        scheduler = Halving(job.params, ledger, runs)
+        if not complete(job.params, ledger):
+            fit(job, scheduler)
+
+
+def fit(job: Job, scheduler: Halving) -> None:
+    """Let Tune run what the ledger lacks."""
+    search, ledger = job.params.search, scheduler.ledger
+    scratch = job.store / "tune"  # Tune's own notes of trials: the ledger is ours, and theirs are never read
+    shutil.rmtree(scratch, ignore_errors=True)
+    config = tune.TuneConfig(
+        num_samples=search.reference_seeds + search.trials - len(ledger.trials) + len(ledger.running()),
+        search_alg=Suggestions(job.params, ledger),
+        scheduler=scheduler,
+        max_concurrent_trials=search.concurrent,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        reuse_actors=True,
+    )
+    run = tune.RunConfig(
+        name="trials",
+        storage_path=str(scratch),
+        verbose=0,
+        stop=OnMistake(scheduler),
+        failure_config=tune.FailureConfig(max_failures=job.params.hardware.max_failures),
+    )
+    trainable = tune.with_resources(tune.with_parameters(trial, job=job), resources(job.params, trial_threads(job.params)))
+    results = tune.Tuner(trainable, tune_config=config, run_config=run).fit()
+    if scheduler.mistake is not None:
+        raise UserError(scheduler.mistake)
+    for error in results.errors:
+        raise unwrapped(error) from None
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def resources(params: Params, cpus: float) -> dict[str, float]:
+    """What Ray is to reserve for a trial or the warm-up."""
+    gpus = params.hardware.gpus_per_worker
+    return {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+
+
+def prepare(job: Job) -> None:
+    """The recipe's warm-up, which most trials start from, with a whole worker for itself; other networks' are trials' own."""
+    if warm_file(job).exists():
+        return
+    needed = resources(job.params, job.params.hardware.cpus_per_worker)
+    task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=0)(_warm_up).remote(job)
+    notes = job.store / "notes.txt"
+    notes.unlink(missing_ok=True)
+    said, waiting = 0, [task]
+    while waiting:
+        _, waiting = ray.wait([task], timeout=1.0)
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        for line in lines[said:]:
+            say(line)
+        said = len(lines)
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise unwrapped(error) from None
+
+
+def _warm_up(job: Job) -> None:
+    setup_environment()
+    torch.set_num_threads(max(int(job.params.hardware.cpus_per_worker), 1))
+    warm_up(job)
+
+
+def trial(config: dict[str, Any], job: Job) -> None:
+    """One trial in its worker."""
+    setup_environment()
+    torch.set_num_threads(trial_threads(job.params))
+    try:
+        for report in trial_reports(config["spec"], job):
+            tune.report(report)
+    except UserError as error:
+        tune.report({"report": 0, "step": 0, "AP": 0.0, "mistake": str(error)})  # Tune and ASHA want the others
+
+
+def unwrapped(error: Exception | str) -> Exception:
+    """What a trial raised: the user's mistake itself, without the traceback Ray wraps it in; other errors as Ray has them."""
+    if isinstance(error, str):  # what Ray kept of an error that it could not pickle
+        return RuntimeError(error)
+    cause = getattr(error, "cause", None)
+    return UserError(str(cause)) if isinstance(cause, UserError) else error

@@ -1,0 +1,83 @@
+"""Reports reach MLflow once each, whatever was killed; a job's result is handed over; a lost MLflow id is in the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rtmpose import registry
+from rtmpose.config import UserError
+from rtmpose.registry import sha256_of
+from rtmpose.training import launch
+from rtmpose.training.checkpoint import Store, Superseded, read_log
+from rtmpose.training.reports import Reporter
+
+
+@pytest.fixture
+def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return registry.start_or_resume_run("finetune")
+
+
+def line(step: int, **more: float) -> dict[str, Any]:
+    return {"step": step, "steps": 9, "lr": 0.1 / step, "loss": 1.0 / step, **more}
+
+
+def in_mlflow(folder: Path, key: str) -> list[tuple[int, float]]:
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        rows = database.execute("select step, value from metrics where key = ? order by step", (key,))
+        return [(step, value) for step, value in rows]
+
+
+def test_each_report_is_logged_once_whatever_was_killed(tmp_path: Path, run_id: str) -> None:
+    first = Store.open(tmp_path, "run", fresh=False)
+    report = Reporter("finetune", run_id, first)
+    report(line(1))
+    report(line(2))
+    report({"step": 2, "AP": 0.5})
+    registry.log_metrics(run_id, {"finetune/lr": 0.1 / 3, "finetune/loss": 1 / 3}, step=3)  # killed before it was in the log
+    first.append_log(line(4))  # written while MLflow did not answer, and killed then
+    second = Store.open(tmp_path, "run", fresh=False)
+    with pytest.raises(Superseded):
+        report(line(5))
+    report = Reporter("finetune", run_id, second)
+    for step in (2, 3, 4, 5):  # on from a checkpoint at step 1
+        report(line(step))
+    assert in_mlflow(tmp_path, "finetune/loss") == [(step, 1.0 / step) for step in (1, 2, 3, 4, 5)]
+    assert in_mlflow(tmp_path, "finetune/AP") == [(2, 0.5)]
+    assert [entry["step"] for entry in read_log(second.folder)] == [1, 2, 2, 3, 4, 5]
+
+
+def test_reports_wait_for_a_server_that_does_not_answer(
+    tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Reporter("finetune", run_id, Store.open(tmp_path, "run", fresh=False))
+    uri = registry.tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    report(line(1))
+    assert "warning: step 1: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    report(line(2))
+    assert [step for step, _ in in_mlflow(tmp_path, "finetune/loss")] == [1, 2]
+
+
+def test_result_of_a_job_is_handed_over_from_the_shared_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, weights, receipt = tmp_path / "runs/finetune-abc", tmp_path / "models/w.pt", tmp_path / "models/r.json"
+    asked: list[tuple[str, str, str, bool]] = []
+    monkeypatch.setattr(launch, "run_job", lambda stage, server, run, *, fresh: asked.append((stage, server, run, fresh)))
+    with pytest.raises(UserError, match=r"hardware\.storage: the job has ended, but .* holds no finished run here"):
+        launch.run_elsewhere("finetune", "http://head", folder, False, weights, receipt)
+    store = Store.open(folder.parent, folder.name, fresh=False)
+    store.save_best({"w": torch.ones(2)})
+    store.finish({"sha256": sha256_of(folder / "best.pt"), "steps": 7})
+    assert launch.run_elsewhere("finetune", "http://head", folder, False, weights, receipt)["steps"] == 7
+    assert weights.read_bytes() == (folder / "best.pt").read_bytes() and json.loads(receipt.read_text())["steps"] == 7
+    launch.run_elsewhere("finetune", "http://head", folder, True, weights, receipt)
+    assert asked == [("finetune", "http://head", "finetune-abc", fresh) for fresh in (False, True)]
+    store.save({"step": 1})  # the submitter has not taken the job's store over

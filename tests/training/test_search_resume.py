@@ -1,0 +1,187 @@
+"""A trial repeated and resumed, and a search whose driver is killed: both are what they would have been."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from ray.tune.schedulers import TrialScheduler
+
+from rtmpose import registry
+from rtmpose.config import load_params
+from rtmpose.training.launch import Job, shared_mix
+from rtmpose.training.search import Spec, new_trial, trial_reports
+from rtmpose.training.search_ledger import Ledger
+from rtmpose.training.search_tune import Halving
+from tests.training.searching import TAU, Silent, children
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("search")).small()
+    workspace.set(
+        search={
+            "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2, "reference_seeds": 2,
+            "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [3, 5, 7]}},
+        },
+        model__hidden=32, hardware__cpus_per_worker=1,
+    )  # fmt: skip
+    for stage, *arguments in (("raw", "coco17"), ("shard", "coco17"), ("mix",), ("pretrain",)):
+        done = workspace.stage(stage, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return workspace
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums depend on how many threads share them: as many as a trial has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def job_in(workspace: Workspace, store: Path) -> Job:
+    params = load_params(workspace.folder / "params.yaml")
+    store.mkdir(exist_ok=True)
+    return Job(
+        stage="finetune", params=params, mix=shared_mix(workspace.folder / "data/mix.json"), store=store, token="", run_id="",
+        tracking_uri="", init=workspace.folder / "models/pretrain.pt", tau=params.finetune.tau, sigma=params.finetune.sigma,
+    )  # fmt: skip
+
+
+def test_a_trial_is_a_function_of_its_point_and_seed(
+    prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Equal to the bit when repeated, when resumed behind a report, and when its driver has not heard of the last one."""
+    monkeypatch.chdir(prepared.folder)
+    job, spec = job_in(prepared, tmp_path / "a"), Spec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, False)
+    whole = list(trial_reports(spec, job))
+    assert [(report["report"], report["step"]) for report in whole] == [(1, 2), (2, 4), (3, 6)]
+    last = torch.load(tmp_path / "a/trial-7.pt", weights_only=True)
+    assert last["step"] == 4 and last["reports"] == whole[:2]
+
+    again = job_in(prepared, tmp_path / "b")
+    killed = trial_reports(spec, again)
+    assert [next(killed), next(killed)] == whole[:2]
+    killed.close()
+    other = torch.load(tmp_path / "b/trial-7.pt", weights_only=True)
+    assert all(torch.equal(value, other["model"][key]) for key, value in last["model"].items())
+    assert list(trial_reports(replace(spec, known=1), again)) == whole[1:]
+    (tmp_path / "b/trial-7.pt").unlink()
+    assert list(trial_reports(replace(spec, known=2), again)) == whole[2:]
+    assert len(list((tmp_path / "a").glob("warm-*.pt"))) == 1 and not list((tmp_path / "a").glob("*.part"))
+
+
+def test_another_batch_size_sees_as_many_samples(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(prepared.folder)
+    reports = list(trial_reports(Spec(0, {"finetune.batch_size": 16}, 0, True), job_in(prepared, tmp_path / "a")))
+    assert [(report["report"], report["step"]) for report in reports] == [(3, 3)]
+
+
+def result(workspace: Workspace) -> dict[str, Any]:
+    return json.loads((workspace.folder / "models/search.json").read_text())
+
+
+def ledger_of(workspace: Workspace) -> Ledger | None:
+    found = list((workspace.folder / "runs").glob("search-*/ledger.jsonl"))
+    return Ledger(found[0]) if found else None
+
+
+def kill_search_when(workspace: Workspace, reports: int) -> None:
+    """Start the search and `kill -9` its driver, and nothing else, once its ledger holds so many reports."""
+    process = workspace.start(sys.executable, "-m", "pipelines.search")
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < deadline, "the search never came that far"
+        ledger = ledger_of(workspace)
+        if ledger is not None and len(ledger.history) >= reports:
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    deadline = time.monotonic() + 60
+    while any(_is_trial(found, workspace) for found in psutil.process_iter(["cwd", "cmdline"])):
+        assert time.monotonic() < deadline, "trials outlive their driver"
+        time.sleep(0.2)
+
+
+def _is_trial(process: psutil.Process, workspace: Workspace) -> bool:
+    line = process.info["cmdline"] or [""]
+    title = line[0]  # Ray's own agents take a minute to notice
+    return process.info["cwd"] == str(workspace.folder) and title.startswith("ray::") and "Agent" not in title
+
+
+def events(ledger: Ledger) -> list[tuple[Any, ...]]:
+    return [
+        (trial.point, trial.reference, trial.seed, trial.status, [report["AP"] for report in trial.reports])
+        for _, trial in sorted(ledger.trials.items())
+    ]
+
+
+def test_a_killed_search_ends_as_an_undisturbed_one(
+    prepared: Workspace, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Also: in MLflow each trial is one child with one curve; pictures and tables are there; a finished one is not repeated."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
+    kill_search_when(prepared, 3)  # the reference has ended under both seeds, the first searched trial has reported once
+    killed = ledger_of(prepared)
+    assert killed is not None and not (prepared.folder / "models/search.json").exists()
+    resumed = prepared.stage("search")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "resuming with" in resumed.stdout and "warm-up" not in resumed.stdout
+    found, ledger = result(prepared), ledger_of(prepared)
+    assert ledger is not None and ledger.history[: len(killed.history)] == killed.history
+    assert [trial["trial"] for trial in found["trials"]] == [0, 1, 2, 3]
+
+    runs = children(found["run_id"])
+    assert sorted(run.data.tags["mlflow.runName"] for run in runs) == [f"trial {number}" for number in range(4)]
+    for run in runs:
+        trial = found["trials"][int(run.data.tags["trial"])]
+        curve = [(point.step, point.value) for point in registry.client().get_metric_history(run.info.run_id, "AP")]
+        assert curve == [(report["step"], report["AP"]) for report in trial["reports"]]
+        assert run.info.status == {"finished": "FINISHED", "stopped": "KILLED"}[trial["status"]]
+        assert run.data.params["model.kernel"] == str(trial["point"]["model.kernel"])
+    assert registry.client().get_run(found["run_id"]).info.status == "FINISHED"
+    assert [file.path for file in registry.client().list_artifacts(found["run_id"], "figures")] == ["figures/search.png"]
+    with (prepared.folder / "metrics/search.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 4 and all(line["finetune.tau"] and line["model.kernel"] and line["AP"] for line in table)
+    assert not list(Path(found["store"]).glob("trial-*.pt")) and not (Path(found["store"]) / "tune").exists()
+
+    finished = prepared.stage("search")
+    assert finished.returncode == 0 and "finished already" in finished.stdout, finished.stdout + finished.stderr
+    assert result(prepared) == found
+
+    monkeypatch.chdir(prepared.folder)
+    assert events(undisturbed(prepared, prepared.folder / "runs/undisturbed")) == events(ledger)
+
+
+def undisturbed(workspace: Workspace, folder: Path) -> Ledger:
+    """The same search in this process, one trial after another."""
+    job, ledger = job_in(workspace, folder), Ledger(folder / "ledger.jsonl")
+    judge = Halving(job.params, ledger, Silent())
+    while trial := new_trial(job.params, ledger):
+        spec = Spec(trial.number, trial.point, trial.seed, trial.reference)
+        place = SimpleNamespace(config={"spec": spec})
+        judge.on_trial_add(None, place)
+        for report in trial_reports(spec, job):
+            if judge.on_trial_result(None, place, report) == TrialScheduler.STOP:
+                break
+    return ledger
