@@ -4,7 +4,7 @@
                      latest.json        which files exist, newest first, with sha256: written after the file itself
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
-                     damaged.txt        the damaged samples that were skipped, if any
+                     damaged.txt        the damaged samples that were skipped, if any, by step
                      finished.json      the receipt, written last
 """
 
@@ -114,16 +114,16 @@ class Store:
                     file.write(b"\n")
             file.write(json.dumps(line).encode() + b"\n")
 
-    def note_damaged(self, samples: Sequence[str]) -> None:
-        """Remember damaged samples that this rank has skipped; every rank appends to the one list."""
+    def note_damaged(self, step: int, samples: Sequence[str]) -> None:
+        """Remember damaged samples that this rank skipped in update `step`; every rank appends to the one list."""
         if samples:
             with (self.folder / DAMAGED).open("a") as file:
-                file.write("".join(f"{text}\n" for text in samples))
+                file.write("".join(f"{step}\t{text}\n" for text in samples))
 
     def damaged(self) -> int:
-        """How often a damaged sample was skipped in this run, by all ranks."""
+        """How often a damaged sample was skipped in this run, by all ranks; steps that a resumed run repeats count once."""
         path = self.folder / DAMAGED
-        return len(path.read_text().splitlines()) if path.exists() else 0
+        return len(set(path.read_text().splitlines())) if path.exists() else 0
 
     def finish(self, receipt: Mapping[str, Any]) -> None:
         write_atomic(self.folder / "finished.json", json.dumps(dict(receipt), indent=1))

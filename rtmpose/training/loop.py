@@ -29,7 +29,8 @@ from rtmpose.training.update import Task, Updater
 class Meter:
     """Means over the updates since the last reading that were not skipped; they are read from the device only then.
 
-    `batch` is the global batch, which losses are divided by and samples are counted in.
+    `batch` is the global batch, which losses are divided by and samples are counted in. `totals` (3,), or None after a reading,
+    goes into checkpoints: a resumed run reports the same loss. Rates are this process's own.
     """
 
     def __init__(self, batch: int) -> None:
@@ -149,6 +150,8 @@ class Run:
         self.updater.ema.load(state["ema"], state["ema_updates"])
         self.updater.optimizer.load_state_dict(state["optimizer"])
         self.updater.guard.counts.copy_(state["guard"])
+        if state["meter"] is not None:
+            self.meter.totals = state["meter"].to(self.updater.device)
         torch.set_rng_state(state["rng"])
         self.position = Position(**state["position"])
 
@@ -164,6 +167,7 @@ class Run:
                     "ema_updates": self.updater.ema.updates,
                     "optimizer": self.updater.optimizer.state_dict(),
                     "guard": self.updater.guard.counts,
+                    "meter": self.meter.totals,
                     "rng": torch.get_rng_state(),
                 }
             )
@@ -198,9 +202,9 @@ class Run:
             lr = learning_rate(self.position.step, optim=params.optim, epochs=params.epochs, steps_per_epoch=steps)
             done = self.updater.step(batch, lr)
             self.meter.add(done, waited)
-            self.store.note_damaged(batch.damaged)
             self.position.step += 1
             step = self.position.step
+            self.store.note_damaged(step, batch.damaged)
             self.recent.add(step, done, batch.keys)
             if step % params.log_steps == 0 or step % steps == 0:
                 self._stop_if_bad()

@@ -99,6 +99,14 @@ def test_log_keeps_one_line_per_step_and_passes_over_a_cut_one(tmp_path: Path) -
     ]
 
 
+def test_damaged_samples_of_repeated_steps_count_once(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    assert store.damaged() == 0
+    for step, samples in ((1, ["a.tar: 7"]), (2, []), (3, ["a.tar: 7", "b.tar: 9"]), (3, ["a.tar: 7", "b.tar: 9"])):
+        store.note_damaged(step, samples)
+    assert store.damaged() == 3
+
+
 def test_fingerprint_changes_with_any_part_and_with_nothing_else() -> None:
     parts = {"train": {"lr": 0.1, "tau": 0.1}, "seed": 1}
     assert fingerprint(**parts) == fingerprint(seed=1, train={"tau": 0.1, "lr": 0.1})
