@@ -236,7 +236,9 @@ def test_ray_up_examples_pass_rays_own_validation(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("kuberay-cluster", "RayCluster"), ("kuberay-job", "RayJob")])
 def test_kuberay_examples_have_documented_fields(name: str, kind: str) -> None:
-    """Against the fields of KubeRay's API reference that they use; no CRD is at hand offline."""
+    """KubeRay's own part against the fields of its API reference that they use, pods against Kubernetes' schema."""
+    import kubernetes_validate
+
     content = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
     assert (content["apiVersion"], content["kind"]) == ("ray.io/v1", kind)
     spec = content["spec"]
@@ -253,6 +255,8 @@ def test_kuberay_examples_have_documented_fields(name: str, kind: str) -> None:
     assert set(group) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
     for pod in (spec["headGroupSpec"], group):
         assert all(isinstance(value, str) for value in pod["rayStartParams"].values())
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": pod["template"]["spec"]}
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
         (container,) = pod["template"]["spec"]["containers"]
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["template"]["spec"]["volumes"]}
