@@ -32,14 +32,11 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
     from rtmpose.deploy.runtimes.pytorch import load_exactly
     from rtmpose.descriptors import load_skeleton
     from rtmpose.evaluation.split import Evaluator
-    from rtmpose.models import build_pose_net
+    from rtmpose.models import build_model
     from rtmpose.targets import SimCC
 
     skeleton = load_skeleton(params.skeleton)
-    model = params.model
-    net = build_pose_net(
-        model.size, "simcc", skeleton.num_keypoints, params.input_size, kernel=model.kernel, hidden=model.hidden, gau=model.gau
-    )
+    net = build_model(params.model, skeleton.num_keypoints, params.input_size)
     load_exactly(net, weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.training.launch import run_stage
+    from rtmpose.training.launch import finetune_init, run_stage
     from rtmpose.training.progress import write_curves
     from rtmpose.training.search_space import chosen_params
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
         "finetune",
         params,
         mix=MIX,
-        init=INIT,
+        init=finetune_init(params, INIT),
         weights=WEIGHTS,
         receipt=RECEIPT,
         tau=params.finetune.tau,

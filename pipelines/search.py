@@ -15,9 +15,11 @@ OUT, TABLE, PICTURE = Path("models/search.json"), Path("metrics/search.csv"), Pa
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
+    from rtmpose.training.launch import finetune_init
     from rtmpose.training.search import run_search
 
-    choice = run_search(load_params(), mix=MIX, init=INIT, out=OUT, table=TABLE, picture=PICTURE)
+    params = load_params()
+    choice = run_search(params, mix=MIX, init=finetune_init(params, INIT), out=OUT, table=TABLE, picture=PICTURE)
     chosen = "".join(f"  {path} = {value}" for path, value in choice.values.items())
     print(f"search    {choice.note}{chosen} → {OUT}")
 

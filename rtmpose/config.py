@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Size = Literal["t", "s", "m", "l", "x"]
 Precision = Literal["fp32", "bf16"]
+Backbone = Literal["cspnext", "resnet50"]
+Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -138,10 +140,15 @@ class StreamParams(Strict):
 
 
 class ModelParams(Strict):
-    """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5)."""
+    """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5).
+
+    ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains: heatmaps, SimCC on maps
+    that deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them.
+    """
 
     size: Size
-    backbone: Literal["cspnext"] = "cspnext"
+    backbone: Backbone = "cspnext"
+    head: Head = "simcc"
     kernel: int = Field(7, ge=1)
     hidden: int = Field(256, ge=8)
     gau: bool = True
@@ -153,7 +160,8 @@ class OptimParams(Strict):
     """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3).
 
     `clip_grad` is the largest norm of the gradient of the loss per sample. The reference's values hold for a sum over the 256
-    samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`).
+    samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`). `schedule: step` is what heatmap and
+    SimCC baselines were published with: a tenth of the rate after 170 / 210 of the run, a hundredth after 200 / 210.
     """
 
     lr: float = Field(4e-3, gt=0)
@@ -162,6 +170,8 @@ class OptimParams(Strict):
     final_lr: float = Field(0.05, ge=0, le=1)
     clip_grad: float | None = Field(None, gt=0)
     ema_gamma: float = Field(2000.0, gt=0)
+    schedule: Literal["flat_cosine", "step"] = "flat_cosine"
+    decay_norms: bool = Field(False, description="whether weight decay holds for norms and biases, too")
 
 
 class TrainParams(Strict):
@@ -178,6 +188,7 @@ class TrainParams(Strict):
     evaluate_every: int = Field(10, ge=1, description="epochs")
     checkpoint_steps: int | None = Field(None, ge=1, description="null: at the end of each epoch only")
     log_steps: int = Field(20, ge=1)
+    picture_every: int | None = Field(None, ge=1, description="epochs between pictures of predictions in MLflow; null: none")
     optim: OptimParams
     strong: AugmentConfig
     weak: AugmentConfig
@@ -211,8 +222,14 @@ class PretrainParams(TrainParams):
 class FinetuneParams(TrainParams):
     """SimCC finetuning. τ and σ come from the search; these are what `search.enabled: false` hands on."""
 
+    init: str | None = Field(
+        None, description="weights of a whole network to start from, head included where it fits; null: the pretrained backbone"
+    )
     tau: float = Field(0.1, gt=0)
-    sigma: tuple[float, float] | None = Field(None, description="null: √(bins / 16) per axis, RTMPose section 3.3.1")
+    sigma: tuple[float, float] | None = Field(
+        None,
+        description="null: √(bins / 16) per axis, RTMPose section 3.3.1; with model.head heatmap: its first value, in cells",
+    )
 
     @model_validator(mode="after")
     def _sigma_positive(self) -> FinetuneParams:
@@ -293,6 +310,27 @@ class EvaluateParams(Strict):
     nms_threshold: float = Field(0.9, gt=0, le=1)
 
 
+class LadderParams(Strict):
+    """The rungs of RTMPose's Table 1 trained one after another on the recipe's data (`pipelines.ladder`).
+
+    `samples` is the finetuning budget that stands for the paper's 210 epochs, `pretrain_samples` that of each pretraining; both
+    are met to the nearest epoch, and the table says what was trained. `base` names the data sets of all rungs but the last.
+    """
+
+    samples: int = Field(..., ge=1)
+    pretrain_samples: int = Field(..., ge=1)
+    seeds: list[int] = Field(..., description="at least three, for confidence intervals")
+    base: list[str] = Field(..., min_length=1)
+    rungs: list[str] | None = Field(None, description="names of the rungs to train; null: all")
+    resnet_init: str | None = Field(None, description="weights that ResNet-50 starts from, such as ImageNet's; null: random")
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> LadderParams:
+        if len(self.seeds) < 3 or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds {self.seeds} must be at least three different numbers from 0 on")
+        return self
+
+
 class RegisterParams(Strict):
     """The registered model's name in MLflow."""
 
@@ -317,6 +355,7 @@ class Params(Strict):
     evaluate: EvaluateParams
     register_as: RegisterParams
     hardware: HardwareParams
+    ladder: LadderParams | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:

@@ -19,8 +19,10 @@ from urllib.parse import urlsplit, urlunsplit
 from rtmpose.config import UserError, home, outside_experiment, setup_environment
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
+    from numpy.typing import NDArray
 
 EXPERIMENT = "rtmpose"
 ALIAS = "candidate"
@@ -183,6 +185,31 @@ def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
     store = client()
     with _reachable(tracking_uri()):
         store.log_artifact(run_id, str(path), folder)
+
+
+def log_image(run_id: str, pixels: NDArray[np.uint8], key: str, step: int) -> None:
+    """Log an RGB image (H, W, 3) as `key` at `step`: MLflow shows the images of one key with a slider over their steps."""
+    store = client()
+    with _reachable(tracking_uri()):
+        store.log_image(run_id, pixels, key=key, step=step, synchronous=True)
+
+
+def image_steps(run_id: str, key: str) -> set[int]:
+    """The steps at which MLflow has the image `key` of a run."""
+    store = client()
+    with _reachable(tracking_uri()):
+        names = [file.path for file in store.list_artifacts(run_id, "images")]
+    start = f"images/{key.replace('/', '~')}+step+"
+    # The small copy is written last: without it the image is not whole.
+    whole = [name for name in names if name.startswith(start) and "+compressed" in name]
+    return {int(name.removeprefix(start).partition("+")[0]) for name in whole}
+
+
+def run_started(run_id: str) -> float:
+    """When a run began, in seconds since the epoch of Unix."""
+    store = client()
+    with _reachable(tracking_uri()):
+        return float(store.get_run(run_id).info.start_time) / 1000
 
 
 def register(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -41,4 +42,16 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
     direct = workspace.run(sys.executable, "-m", "pipelines.evaluate", "--raw", str(raw), "--boxes", "ground_truth")
     assert direct.returncode == 0, direct.stderr
     assert json.loads(direct.stdout)["AP"] == pytest.approx(figures["AP"], abs=1e-9)
+    check_what_mlflow_shows(tmp_path)
     assert sorted(path.name for path in raw.rglob("*")) == before, "raw data is read, never written"
+
+
+def check_what_mlflow_shows(folder: Path) -> None:
+    """Every figure to watch as a curve of both stages, the machine's load, and a picture of predictions."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        curves = {key for (key,) in database.execute("select distinct key from metrics")}
+    watched = ["loss", "AP", "lr", "grad_norm", "samples_per_s", "data_wait", "memory_gb", "error", "mean_pose_error"]
+    assert {f"{stage}/{name}" for stage in ("pretrain", "finetune") for name in watched} <= curves
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= curves
+    images = [path.name.partition("+")[0] for path in (folder / "mlruns").glob("*/artifacts/images/*.png")]
+    assert sorted(images) == ["finetune~predictions", "pretrain~predictions"]

@@ -27,7 +27,7 @@ def test_params_yaml_is_what_conf_composes_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hardware", ["cpu", "gpu1", "gpu8", "cluster"])
 @pytest.mark.parametrize("size", ["t", "s", "m", "l", "x"])
-@pytest.mark.parametrize("recipe", ["mannequin", "coco17", "wholebody133"])
+@pytest.mark.parametrize("recipe", ["mannequin", "coco17", "wholebody133", "ladder"])
 def test_every_switch_gives_valid_parameters(tmp_path: Path, recipe: str, size: str, hardware: str) -> None:
     params = load_params(compose(tmp_path, f"recipe={recipe}", f"model={size}", f"hardware={hardware}"))
     assert (params.recipe, params.model.size) == (recipe, size)
@@ -52,8 +52,9 @@ def test_coco17_is_the_published_recipe(tmp_path: Path) -> None:
 
 
 def test_every_stage_module_exists() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for name, content in stages.items():
+    files = (ROOT / "dvc.yaml", ROOT / "ladder/dvc.yaml")
+    stages = [stage for file in files for stage in yaml.safe_load(file.read_text())["stages"].items()]
+    for name, content in stages:
         command = content.get("do", content)["cmd"]
         assert command.split()[:2] == ["python", "-m"]
         assert (ROOT / (command.split()[2].replace(".", "/") + ".py")).is_file(), name

@@ -4,7 +4,8 @@
 
 FOLDER holds `weights.pt` and `batches.npz` as `mmpose_step.py` describes them. Answers lines of JSON {"what": ...}:
 `steps` with times and losses of one of the ways to train in `WAYS`, `stream` with those of batches read from shards, `peak`
-with what a large matrix product reaches here, `profile` with PyTorch's table of operators, `macs` with the multiply-adds.
+with what a large matrix product or convolution reaches here, `profile` with PyTorch's table of operators, `macs` with the
+multiply-adds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from rtmpose.data.stream import Batch, MixEntry, TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.models import build_pose_net, normalise
 from rtmpose.targets import SimCC
-from rtmpose.training.loop import timed
+from rtmpose.training.loop import prefetched, timed
 from rtmpose.training.optim import adamw, ema_momentum
 from rtmpose.training.update import Task, Updater, at_least_float32, simcc_task
 
@@ -137,7 +139,7 @@ class Side:
     def stream(self, shards: str, way: str, threads: int, workers: int, steps: int, lr: float) -> dict[str, Any]:
         """Updates on batches that loader workers read and augment, and the seconds spent waiting for them."""
         torch.set_num_threads(threads)
-        step, batches = self.trainer(way), timed(self._read(Path(shards), workers))
+        step, batches = self.trainer(way), timed(prefetched(self._read(Path(shards), workers), self.device))
         for _ in range(2):  # the workers start
             step(next(batches)[0], lr)
         waited, samples = 0.0, 0
@@ -157,22 +159,22 @@ class Side:
         return (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig()))
 
     def peak(self, threads: int, rounds: int) -> dict[str, float]:
-        """Multiply-adds per second of the product of two large square matrices, the best of some rounds; on a CPU per second of
-        processor time.
+        """Multiply-adds per second of the product of two large square matrices or of a convolution, whichever has more, the
+        best of some rounds; on a CPU per second of processor time.
         """
         torch.set_num_threads(threads)
         clock = time.perf_counter if self.device.type == "cuda" else time.process_time
-        side, found = 8192 if self.device.type == "cuda" else 2048, {}
+        side = 8192 if self.device.type == "cuda" else 2048
+        left, right = torch.randn(2, side, side, device=self.device).unbind()
+        images = torch.randn(self.rows, 256, 32, 24, device=self.device).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(256, 256, 3, 3, device=self.device)
+        pixels = self.rows * 32 * 24
+        found = {}
         for name, dtype in {"bf16": torch.bfloat16, "fp32": torch.float32}.items():
-            left, right = torch.randn(2, side, side, device=self.device).to(dtype).unbind()
-            times = []
-            for _ in range(rounds + 1):
-                self._wait()
-                start = clock()
-                left @ right
-                self._wait()
-                times.append(clock() - start)
-            found[name] = side**3 / min(times[1:])
+            one, other, x, w = (each.to(dtype) for each in (left, right, images, weight))
+            product = best_seconds(partial(torch.matmul, one, other), clock, self._wait, rounds)
+            conv = best_seconds(partial(nn.functional.conv2d, x, w, padding=1), clock, self._wait, rounds)
+            found[name] = max(side**3 / product, pixels * weight.numel() / conv)
         return found
 
     def macs(self) -> dict[str, float]:
@@ -195,6 +197,18 @@ class Side:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def best_seconds(work: Callable[[], Tensor], clock: Callable[[], float], wait: Callable[[], None], rounds: int) -> float:
+    """The least that `work` took in some rounds after a first one."""
+    times = []
+    for _ in range(rounds + 1):
+        wait()
+        start = clock()
+        work()
+        wait()
+        times.append(clock() - start)
+    return min(times[1:])
 
 
 def main() -> None:

@@ -70,10 +70,20 @@ def evaluate_keypoints(
         UserError: an unreadable annotation file, a prediction whose keypoints have another length or whose image is not
             in the ground truth.
     """
+    return _statistics(matched(ground_truth_json, predictions, sigmas))
+
+
+def matched(
+    ground_truth_json: GroundTruth, predictions: Sequence[Mapping[str, Any]], sigmas: Sequence[float] | None = None
+) -> COCOeval:
+    """pycocotools' evaluation with predictions matched to persons in every image, not yet accumulated.
+
+    Arguments and errors as in `evaluate_keypoints`.
+    """
     data, name = load_ground_truth(ground_truth_json)
     spread = np.asarray(Params(iouType="keypoints").kpt_oks_sigmas if sigmas is None else sigmas, np.float64)
     truth = _truth(data, name, len(spread))
-    return _statistics(data, truth, _detections(predictions, len(spread), data), spread)
+    return _matched(data, truth, _detections(predictions, len(spread), data), spread)
 
 
 def evaluate_whole_body(
@@ -86,10 +96,10 @@ def evaluate_whole_body(
     data, name = load_ground_truth(ground_truth_json)
     truth, detections = _truth(data, name, 133), _detections(predictions, 133, data)
     return {
-        part: _statistics(
+        part: _statistics(_matched(
             data, [_slice(item, points) for item in truth], [_slice(item, points) for item in detections],
             np.asarray(sigmas, np.float64)[points],
-        )
+        ))
         for part, points in WHOLE_BODY_PARTS.items()
     }  # fmt: skip
 
@@ -153,15 +163,20 @@ def _box(prediction: Mapping[str, Any]) -> list[float]:
     return [*points.min(0).tolist(), *np.ptp(points, 0).tolist()]
 
 
-def _statistics(
+def _matched(
     data: Mapping[str, Any], truth: list[dict[str, Any]], detections: list[dict[str, Any]], sigmas: np.ndarray
-) -> dict[str, float]:
+) -> COCOeval:
     frame = {"images": data["images"], "categories": data.get("categories") or [{"id": 1, "name": "person"}]}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables; errors still come through
         indexed = (_index({**frame, "annotations": items}) for items in (truth, detections))
         evaluation = COCOeval(*indexed, "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
+    return evaluation
+
+
+def _statistics(evaluation: COCOeval) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
         evaluation.summarize()
     return {key: float(value) for key, value in zip(STATISTICS, evaluation.stats, strict=True)}

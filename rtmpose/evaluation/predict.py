@@ -77,7 +77,37 @@ def predict(
     nms: Suppress = "oks",
     nms_threshold: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """Predict a pose in every box; returns COCO results.
+    """Predict a pose in every box, as `predict_poses` does; returns COCO results.
+
+    Args:
+        rescore, keypoint_threshold, nms, nms_threshold: see `to_results`.
+
+    Returns:
+        A list of {image_id, category_id: 1, keypoints: [x, y, score] * K, score, bbox}, bbox being the box it was
+        predicted in, and with ground-truth boxes annotation_id.
+    """
+    poses = predict_poses(
+        model, codec, images, boxes, skeleton, batch_size=batch_size, flip_test=flip_test, device=device, precision=precision
+    )
+    return to_results(
+        poses, skeleton.sigmas, rescore=rescore, keypoint_threshold=keypoint_threshold,
+        nms=nms, nms_threshold=nms_threshold,
+    )  # fmt: skip
+
+
+def predict_poses(
+    model: nn.Module,
+    codec: Codec,
+    images: Iterable[Image],
+    boxes: Boxes,
+    skeleton: Skeleton,
+    *,
+    batch_size: int = 64,
+    flip_test: bool = True,
+    device: torch.device | str | None = None,
+    precision: Precision = "fp32",
+) -> list[Pose]:
+    """A pose in every box, before any is dropped as a duplicate of another.
 
     Crops are batched across images. The model is run in evaluation mode and left in the mode it came in. Where it has
     more points than the skeleton, the first ones are taken.
@@ -87,16 +117,11 @@ def predict(
         flip_test: average with the prediction on the mirrored crop.
         device: where to run; None: where the model's parameters are, and the model has to be there.
         precision: "bf16" runs the network under autocast; the decoding stays in float32.
-        rescore, keypoint_threshold, nms, nms_threshold: see `to_results`.
-
-    Returns:
-        A list of {image_id, category_id: 1, keypoints: [x, y, score] * K, score, bbox}, bbox being the box it was
-        predicted in, and with ground-truth boxes annotation_id.
     """
     where = torch.device(device) if device is not None else next(model.parameters()).device
     was_training = model.training
     model.eval()
-    poses = []
+    poses: list[Pose] = []
     try:
         crops = _crops(images, boxes, codec)
         while batch := list(islice(crops, batch_size)):
@@ -105,10 +130,7 @@ def predict(
             poses += _to_poses(batch, points.double().cpu().numpy(), scores.double().cpu().numpy(), codec)
     finally:
         model.train(was_training)
-    return to_results(
-        poses, skeleton.sigmas, rescore=rescore, keypoint_threshold=keypoint_threshold,
-        nms=nms, nms_threshold=nms_threshold,
-    )  # fmt: skip
+    return poses
 
 
 @torch.inference_mode()

@@ -8,9 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from rtmpose.config import EvaluateParams, Precision, UserError, read_json
@@ -19,8 +17,9 @@ from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_eval, read_manifest
 from rtmpose.data.stream import MixEntry
 from rtmpose.descriptors import Dataset
-from rtmpose.evaluation.coco import annotation_keypoints, evaluate_keypoints, person_annotations
-from rtmpose.evaluation.predict import Boxes, mean_pose, mean_pose_predictions, predict
+from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
+from rtmpose.evaluation.error import point_errors, set_mean_pose
+from rtmpose.evaluation.predict import Boxes, Pose, mean_pose_predictions, predict_poses, to_results
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 
@@ -45,8 +44,22 @@ class Evaluator:
     ) -> tuple[Figures, Results, dict[str, Any]]:
         """COCO's ten figures on images that are read once, the results, and the ground truth they were compared with.
 
-        `progress` is called with the number of images read so far.
+        On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`. `progress` is called with the
+        number of images read so far.
         """
+        poses, truth = self.poses(images, boxes, progress)
+        results = self.results(poses)
+        figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
+        if boxes == "ground truth" and person_annotations(truth):
+            mean = set_mean_pose(truth, self.skeleton.num_keypoints)
+            figures["error"] = point_errors(truth, poses, mean).mean
+            figures["mean_pose_error"] = point_errors(truth, (), mean).mean
+        return figures, results, truth
+
+    def poses(
+        self, images: Iterable[EvalImage], boxes: Boxes = "ground truth", progress: Callable[[int], None] | None = None
+    ) -> tuple[list[Pose], dict[str, Any]]:
+        """A pose in every box, duplicates included, and the images' ground truth, gathered while they are read."""
         truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
 
         def remembered() -> Iterator[EvalImage]:
@@ -58,7 +71,7 @@ class Evaluator:
                 if progress is not None:
                     progress(len(truth["images"]))
 
-        results = predict(
+        poses = predict_poses(
             self.model,
             self.codec,
             remembered(),
@@ -68,11 +81,17 @@ class Evaluator:
             flip_test=self.params.flip_test,
             device=self.device,
             precision=self.precision,
+        )
+        return poses, truth
+
+    def results(self, poses: Iterable[Pose]) -> Results:
+        """Poses as COCO results, rescored and without duplicates, by the parameters' thresholds."""
+        return to_results(
+            poses,
+            self.skeleton.sigmas,
             keypoint_threshold=self.params.keypoint_threshold,
             nms_threshold=self.params.nms_threshold,
         )
-        figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
-        return figures, results, truth
 
     def shards(
         self, folder: Path, boxes: Boxes = "ground truth", progress: Progress | None = None
@@ -93,20 +112,8 @@ class Evaluator:
 
     def mean_pose_ap(self, truth: dict[str, Any]) -> float:
         """AP of the set's own mean pose put into every box: the floor that any model must beat, and flattered at that."""
-        mean = mean_pose(_labelled(annotation, self.skeleton) for annotation in person_annotations(truth))
+        mean = set_mean_pose(truth, self.skeleton.num_keypoints)
         return evaluate_keypoints(truth, mean_pose_predictions(mean, truth), self.skeleton.sigmas)["AP"]
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    box: tuple[float, ...]
-    keypoints: NDArray[np.floating]
-    visible: NDArray[np.floating]
-
-
-def _labelled(annotation: Any, skeleton: Skeleton) -> _Labelled:
-    points = annotation_keypoints(annotation)[: skeleton.num_keypoints]
-    return _Labelled(tuple(annotation["bbox"]), points[:, :2], points[:, 2])
 
 
 def raw_images(dataset: Dataset, root: Path, split: str) -> Iterator[EvalImage]:

@@ -2,6 +2,6 @@
 
 from rtmpose.models.pose_net import MEAN, STD, PoseNet, normalise
 from rtmpose.models.weights import Mismatch, load_weights
-from rtmpose.models.zoo import build_pose_net
+from rtmpose.models.zoo import build_model, build_pose_net
 
-__all__ = ["MEAN", "STD", "Mismatch", "PoseNet", "build_pose_net", "load_weights", "normalise"]
+__all__ = ["MEAN", "STD", "Mismatch", "PoseNet", "build_model", "build_pose_net", "load_weights", "normalise"]

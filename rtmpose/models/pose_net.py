@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rtmpose.models.cspnext import CSPNeXt
-from rtmpose.models.heatmap_head import HeatmapHead
-from rtmpose.models.simcc_head import SimCCHead
-
 PoseOutput = tuple[Tensor, Tensor] | Tensor
 #: Mean and standard deviation of the RGB channels, in grey levels (those of ImageNet, as the published weights expect).
 MEAN = (123.675, 116.28, 103.53)
@@ -35,9 +31,7 @@ def _row(channels: tuple[float, float, float], rows: Tensor) -> Tensor:
 class PoseNet(nn.Module):
     """`backbone`, then `head`; `input_size` (w, h) px and `num_keypoints` are kept for whoever feeds or exports it."""
 
-    def __init__(
-        self, backbone: CSPNeXt, head: SimCCHead | HeatmapHead, num_keypoints: int, input_size: tuple[int, int]
-    ) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, num_keypoints: int, input_size: tuple[int, int]) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

@@ -1,12 +1,37 @@
-"""Networks by their parameters: which backbone and head make an RTMPose of a size, or one of its ablations."""
+"""Networks by their parameters: which backbone and head make an RTMPose of a size, or one of its ablations and baselines."""
 
 from __future__ import annotations
 
-from rtmpose.config import UserError
+from typing import get_args
+
+from torch import nn
+
+from rtmpose.config import Backbone, Head, ModelParams, UserError
+from rtmpose.models.baseline_head import PlainSimCCHead
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
 from rtmpose.models.heatmap_head import HeatmapHead
 from rtmpose.models.pose_net import PoseNet
+from rtmpose.models.resnet import ResNet50
 from rtmpose.models.simcc_head import SimCCHead
+
+
+def build_model(
+    model: ModelParams, num_keypoints: int, input_size: tuple[int, int], *, pretrain_hidden: int | None = None
+) -> PoseNet:
+    """The network that parameters describe, or with `pretrain_hidden` its backbone under the heatmap head of that width that
+    it is pretrained with. Arguments and errors as `build_pose_net` has them.
+    """
+    head, hidden = (model.head, model.hidden) if pretrain_hidden is None else ("heatmap", pretrain_hidden)
+    return build_pose_net(
+        model.size,
+        head,
+        num_keypoints,
+        input_size,
+        backbone=model.backbone,
+        kernel=model.kernel,
+        hidden=hidden,
+        gau=model.gau,
+    )
 
 
 def build_pose_net(
@@ -24,15 +49,21 @@ def build_pose_net(
 
     Forward takes RGB normalised float images (N, 3, H, W), (W, H) = `input_size` in px, and returns the SimCC logits
     (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the head's width (the
-    channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of the SimCC head. Raises
-    `UserError` for values that make no network.
+    channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of the SimCC head. The baselines are
+    `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with) and `backbone="resnet50"`, which has no sizes.
+    Raises `UserError` for values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
-    features = CSPNeXt(SIZES[size])
+    features = CSPNeXt(SIZES[size]) if backbone == "cspnext" else ResNet50()
+    layers: nn.Module
     if head == "heatmap":
-        return PoseNet(features, HeatmapHead(features.channels, num_keypoints, hidden), num_keypoints, input_size)
-    simcc = SimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, hidden, gau)
-    return PoseNet(features, simcc, num_keypoints, input_size)
+        layers = HeatmapHead(features.channels, num_keypoints, hidden)
+    elif head == "simcc":
+        layers = SimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, hidden, gau)
+    else:
+        upsample = hidden if head == "simcc_deconv" else None
+        layers = PlainSimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, upsample)
+    return PoseNet(features, layers, num_keypoints, input_size)
 
 
 def _check(
@@ -40,10 +71,10 @@ def _check(
 ) -> None:
     if size not in SIZES:
         raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
-    if head not in ("simcc", "heatmap"):
-        raise UserError(f"model head: {head!r} is neither 'simcc' nor 'heatmap'")
-    if backbone != "cspnext":
-        raise UserError(f"model backbone: {backbone!r} is unknown; use 'cspnext'")
+    if head not in get_args(Head):
+        raise UserError(f"model head: {head!r} is none of {', '.join(get_args(Head))}")
+    if backbone not in get_args(Backbone):
+        raise UserError(f"model backbone: {backbone!r} is none of {', '.join(get_args(Backbone))}")
     if len(input_size) != 2 or any(side < STRIDE or side % STRIDE for side in input_size):
         raise UserError(f"model input_size: {input_size} must be (width, height) in multiples of {STRIDE} px")
     if num_keypoints < 1 or hidden < 1:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from rtmpose import registry
 from rtmpose.cluster import in_job, ray_cluster
 from rtmpose.config import (
     Params,
-    PretrainParams,
     TrainParams,
     UserError,
     home,
@@ -33,9 +33,9 @@ from rtmpose.config import (
 from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.split import Evaluator, Mix, read_mix
+from rtmpose.evaluation.split import Evaluator, Mix, Results, read_mix
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import build_pose_net, load_weights
+from rtmpose.models import build_model, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.loop import Run
@@ -43,6 +43,7 @@ from rtmpose.training.progress import following
 from rtmpose.training.reports import Reporter
 from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared, shared_copy
 from rtmpose.training.update import Task, heatmap_task, simcc_task
+from rtmpose.training.watch import Pictures, system_metrics
 
 TRAINING_CODE = (
     *(f"training/{name}.py" for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "launch")),
@@ -59,6 +60,7 @@ TRAINING_CODE = (
     ),
     *(f"evaluation/{name}.py" for name in ("coco", "predict", "split")),
 )
+TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
 
 
@@ -83,21 +85,34 @@ class Job:
 
 
 def build_task(job: Job) -> Task:
-    """The network (its backbone from `init` when given), codec and loss of a job; seeded, so every rank builds the same."""
+    """The network, codec and loss of a job; seeded, so every rank builds the same.
+
+    Its backbone starts from `init` when given, and with `finetune.init` every layer that fits.
+    """
     params, model = job.params, job.params.model
     torch.manual_seed(params.seed)
     points = load_skeleton(job.train.skeleton).num_keypoints
-    head = "heatmap" if job.stage == "pretrain" else "simcc"
-    hidden = params.pretrain.hidden if job.stage == "pretrain" else model.hidden
-    net = build_pose_net(
-        model.size, head, points, params.input_size, backbone=model.backbone, kernel=model.kernel, hidden=hidden, gau=model.gau
-    )
+    hidden = params.pretrain.hidden if job.stage == "pretrain" else None
+    net = build_model(model, points, params.input_size, pretrain_hidden=hidden)
     if job.init is not None:
-        load_weights(net, job.init, prefix="backbone.")
-    if job.stage == "pretrain":
-        assert isinstance(job.train, PretrainParams)
-        return heatmap_task(net, UDPHeatmap(params.input_size, sigma=job.train.sigma))
-    return simcc_task(net, SimCC(params.input_size, sigma=job.sigma), job.tau)
+        whole = job.stage == "finetune" and params.finetune.init is not None
+        load_weights(net, job.init, prefix=None if whole else "backbone.")
+    codec = codec_of(job.stage, params, job.sigma)
+    return heatmap_task(net, codec) if isinstance(codec, UDPHeatmap) else simcc_task(net, codec, job.tau)
+
+
+def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> SimCC | UDPHeatmap:
+    """How keypoints become a stage's targets, and the network's output keypoints."""
+    if stage == "pretrain":
+        return UDPHeatmap(params.input_size, sigma=params.pretrain.sigma)
+    if params.model.head == "heatmap":
+        return UDPHeatmap(params.input_size, sigma=sigma[0] if sigma else 2.0)
+    return SimCC(params.input_size, sigma=sigma)
+
+
+def finetune_init(params: Params, pretrained: Path) -> Path:
+    """The weights that finetuning and its search start from."""
+    return home(params.finetune.init) if params.finetune.init is not None else pretrained
 
 
 def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1) -> TrainStream:
@@ -118,15 +133,21 @@ def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank
     )
 
 
-def tuning_ap(job: Job, task: Task, device: torch.device) -> Callable[[nn.Module], dict[str, float]]:
-    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ."""
+def tuning_ap(
+    job: Job, task: Task, device: torch.device, seen: Callable[[Results], None] | None = None
+) -> Callable[[nn.Module], dict[str, float]]:
+    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ; and the mean keypoint
+    error beside that of the mean pose. `seen` is called with the predictions.
+    """
 
     params, skeleton = job.params, load_skeleton(job.params.skeleton)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         judge = Evaluator(model, task.codec, skeleton, params.evaluate, params.hardware.precision, device).without_flip()
-        figures, _, _ = judge.shards(job.mix.tune)
-        return {key: figures[key] for key in ("AP", "AP50", "AP75", "AR")}
+        figures, results, _ = judge.shards(job.mix.tune)
+        if seen is not None:
+            seen(results)
+        return {key: figures[key] for key in TUNING_FIGURES if key in figures}
 
     return evaluate
 
@@ -165,20 +186,31 @@ def run_rank(job: Job) -> None:
     stream = open_stream(
         job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
     )
-    Run(
+    skeleton = load_skeleton(job.params.skeleton)
+    pictures = Pictures(job.stage, job.run_id, store, job.train, job.mix.tune, skeleton, stream.steps_per_epoch)
+    reporter = Reporter(job.stage, job.run_id, store)
+
+    def report(line: dict[str, Any]) -> None:
+        reporter(line)
+        if "AP" in line:
+            pictures(line["step"])
+
+    run = Run(
         task,
         stream,
         store,
         params=job.train,
         model_params=job.params.model,
-        evaluate=tuning_ap(job, task, device),
-        report=Reporter(job.stage, job.run_id, store),
+        evaluate=tuning_ap(job, task, device, pictures.remember),
+        report=report,
         epoch_done=ray.train.report,
         device=device,
         precision=hardware.precision,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
-    ).train()
+    )
+    with system_metrics(job.run_id) if run.rank == 0 else nullcontext():
+        run.train()
 
 
 def launch(job: Job) -> None:
@@ -218,11 +250,11 @@ def launch(job: Job) -> None:
 
 
 def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:
-    """Names a run by everything its result depends on; worker counts and places are not among them."""
+    """Names a run by everything its result depends on; worker counts, places and what is shown of it are not among them."""
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
         stage=stage,
-        train=train.model_dump(),
+        train=train.model_dump(exclude={"log_steps", "picture_every"}),
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,
@@ -248,8 +280,9 @@ def run_stage(
     receipt: Path,
     tau: float = 0.1,
     sigma: tuple[float, float] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`.
+    """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags` go to MLflow, too.
 
     A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is handed over
     again; other parameters, other data, other code or `dvc … -f` start anew.
@@ -270,8 +303,8 @@ def run_stage(
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
     run_file = store.folder / "run.json"  # there before the first checkpoint is
     known = read_json(run_file)["run_id"] if run_file.exists() else state.get("run_id")
-    tags = registry.lineage_tags(Path("dvc.lock"), mix, name) | {"stage": stage}
-    run_id = registry.start_or_resume_run(stage, known, tags=tags)
+    lineage = registry.lineage_tags(Path("dvc.lock"), mix, name)
+    run_id = registry.start_or_resume_run(stage, known, tags=lineage | {"stage": stage} | dict(tags or {}))
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
     start = init and shared_file(init, store)
@@ -316,7 +349,7 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
     state = store.load()
     assert state is not None, "a run that ended has a checkpoint"
     position = state["position"]
-    sigma = list(SimCC(job.params.input_size, sigma=job.sigma).sigma) if job.stage == "finetune" else None
+    codec = codec_of(job.stage, job.params, job.sigma)
     return {
         "stage": job.stage,
         "fingerprint": name,
@@ -329,7 +362,7 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
         "best_epoch": position["best_epoch"],
         "stopped_early": position["stopped"],
         "tau": job.tau,
-        "sigma": sigma,
+        "sigma": list(codec.sigma) if isinstance(codec, SimCC) else None,
     }
 
 
@@ -345,7 +378,7 @@ def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -
     """What `pretrain.enabled: false` hands on: a network with `init`'s backbone, or as initialised."""
     torch.manual_seed(params.seed)
     points = load_skeleton(params.pretrain.skeleton).num_keypoints
-    net = build_pose_net(params.model.size, "heatmap", points, params.input_size, hidden=params.pretrain.hidden)
+    net = build_model(params.model, points, params.input_size, pretrain_hidden=params.pretrain.hidden)
     if init is not None:
         load_weights(net, init, prefix="backbone.")
     buffer = io.BytesIO()

@@ -71,6 +71,21 @@ def memory(device: torch.device) -> dict[str, float]:
     return report | ({"cuda_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
 
 
+def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches, copied to a CUDA device while it still computes the update before; on a CPU as they are."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    copies, compute = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            images, keypoints, weights = (rows.to(device, non_blocking=True) for rows in batch[:3])
+        compute.wait_stream(copies)
+        for rows in (images, keypoints, weights):
+            rows.record_stream(compute)  # else its memory could be handed out again while an update still reads it
+        yield Batch(images, keypoints, weights, batch.keys, batch.damaged)
+
+
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
     """Each batch with the seconds that were spent waiting for it."""
     while True:
@@ -83,10 +98,11 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 
 @dataclass
 class Position:
-    """Where a run is: updates done, the best AP so far with its epoch, and whether it ended early for want of a better one."""
+    """Where a run is: updates done, the best AP so far with its error and epoch, and whether it ended for want of a better."""
 
     step: int = 0
     best_ap: float = -2.0  # pycocotools says -1 where there is nothing to measure
+    best_error: float = math.inf
     best_epoch: int = 0
     stopped: bool = False
 
@@ -198,7 +214,8 @@ class Run:
     def _epoch(self, epoch: int, start_step: int) -> None:
         params, steps = self.params, self.stream.steps_per_epoch
         augment = params.weak if epoch >= params.epochs - params.weak_epochs else params.strong
-        for batch, waited in timed(self.stream.epoch(epoch, augment, start_step)):
+        batches = prefetched(self.stream.epoch(epoch, augment, start_step), self.updater.device)
+        for batch, waited in timed(batches):
             lr = learning_rate(self.position.step, optim=params.optim, epochs=params.epochs, steps_per_epoch=steps)
             done = self.updater.step(batch, lr)
             self.meter.add(done, waited)
@@ -237,8 +254,9 @@ class Run:
         model = copy.deepcopy(self.updater.task.model)
         model.load_state_dict(self.updater.ema.state)
         metrics = self.evaluate(model)
-        if metrics["AP"] > self.position.best_ap:
-            self.position.best_ap, self.position.best_epoch = metrics["AP"], epoch + 1
+        error = metrics.get("error", math.inf)
+        if (metrics["AP"], -error) > (self.position.best_ap, -self.position.best_error):  # AP is 0 for long at first
+            self.position.best_ap, self.position.best_error, self.position.best_epoch = metrics["AP"], error, epoch + 1
             self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

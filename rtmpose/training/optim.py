@@ -20,6 +20,7 @@ from rtmpose.config import OptimParams, UserError
 
 REFERENCE_DEVICE_BATCH = 256
 ADAM_EPS = 1e-8 / REFERENCE_DEVICE_BATCH
+MILESTONES, OF = (170, 200), 210  # epochs of MMPose's heatmap and SimCC baselines; here shares of any run
 
 
 def loss_scale(global_batch: int, world: int) -> float:
@@ -46,8 +47,8 @@ def freeze(model: nn.Module, beginnings: Sequence[str]) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if f"{name}.".startswith(tuple(beginnings))]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two AdamW groups: everything decayed except normalisation layers' parameters and every `bias`.
+def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool = False) -> list[dict[str, object]]:
+    """Two AdamW groups: everything decayed except (unless `decay_norms`) normalisation layers' parameters and every `bias`.
 
     ScaleNorm's `g`, the GAU's `gamma` and `beta` and the residual `scale` are decayed, as the reference does.
     """
@@ -57,13 +58,16 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
         is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
-                (free if is_norm or name == "bias" else decayed).append(parameter)
+                (free if not decay_norms and (is_norm or name == "bias") else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def adamw(model: nn.Module, *, lr: float, weight_decay: float, eps: float = ADAM_EPS) -> torch.optim.AdamW:
+def adamw(
+    model: nn.Module, *, lr: float, weight_decay: float, eps: float = ADAM_EPS, decay_norms: bool = False
+) -> torch.optim.AdamW:
     """AdamW (β 0.9, 0.999) over `parameter_groups`, as one kernel per group of tensors, on CPUs too."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.999), eps=eps, fused=True)
+    groups = parameter_groups(model, weight_decay, decay_norms)
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=eps, fused=True)
 
 
 def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> None:
@@ -78,7 +82,8 @@ def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> N
 
 
 def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch: int) -> float:
-    """Rate that update `step` (from 0) runs at: linear warm-up, flat for half of the epochs, then cosine to the end.
+    """Rate that update `step` (from 0) runs at: linear warm-up, flat for half of the epochs, then cosine to the end; or with
+    `optim.schedule: step` a tenth and a hundredth of the full rate behind `MILESTONES`.
 
     The warm-up reaches the full rate at its last step, so its denominator is `warmup_steps - 1`.
     """
@@ -86,6 +91,8 @@ def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch
     if step < optim.warmup_steps:
         share = step / max(optim.warmup_steps - 1, 1)
         return base * (optim.warmup_start + (1.0 - optim.warmup_start) * share)
+    if optim.schedule == "step":
+        return base * 0.1 ** sum(step * OF >= milestone * total for milestone in MILESTONES)
     if step < flat:
         return base
     phase = min((step - flat) / max(total - flat, 1), 1.0)

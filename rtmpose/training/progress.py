@@ -19,7 +19,8 @@ from rtmpose.training.checkpoint import LOG, read_log
 def status_line(stage: str, line: dict[str, Any]) -> str:
     """One line for people: position, loss, the best AP so far, rates, memory, time left, and what went wrong."""
     if "AP" in line:
-        return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
+        error = f", error {line['error']:.3f} (mean pose {line['mean_pose_error']:.3f})" if "error" in line else ""
+        return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f}){error}"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
     best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
     cuda = f" + CUDA {line['cuda_gb']:.1f}" if "cuda_gb" in line else ""
@@ -69,7 +70,9 @@ def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = N
         curve, ["step", "loss", "lr", "grad_norm", "samples_per_s", "data_wait"], [line for line in log if "loss" in line]
     )
     if ap_curve is not None:
-        write_csv(ap_curve, ["step", "AP", "AP50", "AP75", "AR"], [line for line in log if "AP" in line])
+        write_csv(
+            ap_curve, ["step", "AP", "AP50", "AP75", "AR", "error", "mean_pose_error"], [line for line in log if "AP" in line]
+        )
 
 
 def write_csv(path: Path, fields: list[str], rows: list[dict[str, Any]]) -> None:

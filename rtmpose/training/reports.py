@@ -39,10 +39,15 @@ class Reporter:
             line = self.waiting[0]
             key = (line["step"], "AP" in line)
             if key not in self.sent:
-                figures = {f"{self.stage}/{name}": value for name, value in line.items() if name not in ("step", "steps")}
-                registry.log_metrics(self.run_id, figures, step=line["step"])
+                registry.log_metrics(self.run_id, curves(self.stage, line), step=line["step"])
                 self.sent.add(key)
             self.waiting.pop(0)
+
+
+def curves(stage: str, line: dict[str, Any]) -> dict[str, Any]:
+    """What of a report becomes a point of a curve in MLflow; before the first evaluation there is no best AP."""
+    unknown = {"step", "steps"} | ({"best_AP"} if line.get("best_AP", 0) < -1 else set())
+    return {f"{stage}/{name}": value for name, value in line.items() if name not in unknown}
 
 
 def logged_steps(run_id: str, key: str) -> set[int]:

@@ -2,7 +2,7 @@
 
 The objective is AP on the tuning split, never the loss, whose scale changes with τ. All trials of one network start from
 one checkpoint that was warmed up beyond SimCC's initial plateau, and the reference point (the recipe's values) runs under
-several seeds: a difference smaller than their spread, or than `NOISE_FLOOR`, is noise, and then the recipe's values stay.
+several seeds: a difference smaller than their spread, or than a floor, is noise, and then the recipe's values stay.
 
 <storage>/search-<fingerprint>/ledger.jsonl   every point, report and end: the search's only truth
                                warm-<…>.pt    where all trials of one network start
@@ -33,17 +33,19 @@ from typing import Any
 import torch
 
 from rtmpose import registry
-from rtmpose.config import AugmentConfig, Params, UserError, read_json, write_atomic
+from rtmpose.config import AugmentConfig, Params, UserError, home, read_json, write_atomic
 from rtmpose.data.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Mix
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import build_pose_net, load_weights
-from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_mix, tuning_ap
+from rtmpose.models import build_model, load_weights
+from rtmpose.training.checkpoint import Store
+from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_file, shared_mix, tuning_ap
 from rtmpose.training.optim import freeze, learning_rate
-from rtmpose.training.search_ledger import Ledger, Report, TrialRecord, locked
-from rtmpose.training.search_report import TrialRuns, draw, row, write_table
+from rtmpose.training.reports import logged_steps
+from rtmpose.training.search_ledger import FIGURES, Ledger, Report, TrialRecord, locked
+from rtmpose.training.search_report import TrialRuns, choose, draw, row, write_table
 from rtmpose.training.search_space import (
     ARCHITECTURE,
     Choice,
@@ -55,12 +57,9 @@ from rtmpose.training.search_space import (
     variants,
     with_values,
 )
-from rtmpose.training.submit import forced, job_server, run_job, shared
+from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared
 from rtmpose.training.update import Task, Updater
 
-# AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they agree by chance),
-# and the best of several trials, which is higher than their mean by luck alone, is compared with the best of few references.
-NOISE_FLOOR = 0.005
 SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_space", "_tune", "_ledger"))
 
 
@@ -101,7 +100,7 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
         choice = Choice(resolved(params, best.values), best.note)
         content = {"store": str(folder), "run_id": read_json(folder / "run.json")["run_id"]}
     write_table(table, list(params.search.space), rows)
-    draw(picture, params.search.space, rows, choice.note)
+    draw(picture, params.search.space, rows, choice)
     if content["run_id"] is not None and job_server(params.hardware) is None:
         registry.log_file(content["run_id"], picture, "figures")
     result = {"chosen": choice.values, "note": choice.note} | content | {"trials": rows}
@@ -118,31 +117,20 @@ def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
     )
 
 
+def total(params: Params) -> int:
+    """How many trials the parameters ask for, the reference's included."""
+    return params.search.reference_seeds + params.search.trials
+
+
 def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
     """The trials that the parameters ask for; a longer search in the same store may have run more."""
-    total = params.search.reference_seeds + params.search.trials
-    return [trial for number, trial in sorted(ledger.trials.items()) if number < total]
+    return [trial for number, trial in sorted(ledger.trials.items()) if number < total(params)]
 
 
 def complete(params: Params, ledger: Ledger) -> bool:
     """Whether every trial that the parameters ask for has ended."""
-    trials = wanted(params, ledger)
-    ended = all(trial.status != "running" for trial in trials)
-    return ended and len(trials) == params.search.reference_seeds + params.search.trials
-
-
-def choose(rows: list[dict[str, Any]]) -> Choice:
-    """The best trial's point when it beats every run of the reference by more than the noise; nothing to change else."""
-    references = [trial["AP"] for trial in rows if trial["reference"]]
-    assert len(references) >= 2, "the reference point needs several seeds"
-    top, noise = max(references), max(max(references) - min(references), NOISE_FLOOR)
-    best = max(rows, key=lambda trial: (trial["AP"], trial["reference"]))
-    if best["reference"]:
-        return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
-    if best["AP"] - top <= noise:
-        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
-        return Choice({}, f"{note}, the recipe's values are kept")
-    return Choice(best["point"], f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})")
+    ended = [trial for trial in wanted(params, ledger) if trial.status != "running"]
+    return len(ended) == total(params)
 
 
 def check_variants(params: Params, mix: Mix) -> None:
@@ -161,17 +149,17 @@ def check_variants(params: Params, mix: Mix) -> None:
 
 def check_network(params: Params) -> None:
     """One forward pass without numbers, in no time; raises what the network raises."""
-    model, (width, height) = params.model, params.input_size
-    shape: dict[str, Any] = {name: getattr(model, name) for name in ARCHITECTURE}
+    width, height = params.input_size
     points = load_skeleton(params.finetune.skeleton).num_keypoints
     with torch.device("meta"):
-        net = build_pose_net(model.size, "simcc", points, params.input_size, backbone=model.backbone, **shape)
+        net = build_model(params.model, points, params.input_size)
         net(torch.empty(2, 3, height, width))
     freeze(net, params.finetune.freeze)
 
 
 def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, fresh: bool) -> None:
     """All trials of the search in `folder` that have not ended; in MLflow the search is a run and each trial its child."""
+    adopt_checkout()
     with locked(folder.parent / f"{folder.name}.lock", wait=15):
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
@@ -192,22 +180,24 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
             trials = wanted(params, ledger)
             for trial in trials:
                 runs.log(trial)
-            best = max(row(trial)["AP"] for trial in trials)
-            registry.log_metrics(run_id, {"best_AP": best, "trials": len(trials)}, step=params.search.trial_steps)
+            if len(trials) not in logged_steps(run_id, "best_AP"):
+                registry.log_metrics(run_id, {"best_AP": max(row(trial)["AP"] for trial in trials)}, step=len(trials))
 
 
 def _tune(params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, runs: TrialRuns) -> None:
     from rtmpose.training.search_tune import tune_trials  # which imports Ray
 
+    # Trials have a current folder of their own, and inside a job perhaps a machine that has not the job's files.
+    hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
     job = Job(
         stage="finetune",
-        params=params,
+        params=params.model_copy(update={"hardware": hardware}),
         mix=shared_mix(mix),
         store=folder,
-        token="",  # trials write to no store but their own file
+        token="",  # nobody takes over: the driver holds a lock, and trials write nothing but their own file
         run_id=run_id,
         tracking_uri=registry.tracking_uri(),
-        init=init.resolve(),
+        init=shared_file(init, Store(folder, token="")),
         tau=params.finetune.tau,
         sigma=params.finetune.sigma,
     )
@@ -364,12 +354,13 @@ def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
     yield from reports[spec.known :]
     for step, updater in updates(job, task, steps, seed=recipe.seed + 1 + spec.seed, decay=True, device=device, state=state):
         if step in due:
-            ap = float(evaluate(updater.task.model)["AP"])
+            figures = evaluate(updater.task.model)
             updater.task.model.train()
             updater.rest()
             last = step == steps
             index = search.reports if last else len(reports) + 1  # the last one's is the same for all, however many there were
-            reports.append({"report": index, "step": step, "AP": ap if math.isfinite(ap) else 0.0})
+            finite = {key: float(figures[key]) for key in FIGURES if math.isfinite(figures.get(key, math.nan))}
+            reports.append({"report": index, "step": step, "AP": 0.0} | finite)
             if not last:
                 snapshot(path, step, updater, reports=reports)
             if len(reports) > spec.known:
@@ -387,7 +378,7 @@ def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
     Searched points share the reference's first seed, so that they differ from it in their values alone.
     """
     number, references = len(ledger.trials), params.search.reference_seeds
-    if number >= references + params.search.trials:
+    if number >= total(params):
         return None
     if number < references:
         return ledger.start(reference_point(params), seed=number, reference=True)

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,13 @@ from typing import Any, Literal
 from rtmpose.config import UserError
 
 Status = Literal["running", "stopped", "finished"]
-Report = dict[str, Any]  # {"report": from 1 on, "step": updates, "AP": on the tuning split}
+Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}
+FIGURES = ("AP", "error")  # the mean keypoint error tells something where AP is still 0
+
+
+def report_of(entry: Mapping[str, Any]) -> Report:
+    """The report within a line of the ledger, or within what Tune makes of it."""
+    return {key: entry[key] for key in ("report", "step", *FIGURES) if key in entry}
 
 
 @dataclass
@@ -81,7 +87,7 @@ class Ledger:
         if entry["event"] == "start":
             self.trials[number] = TrialRecord(number, entry["point"], entry["seed"], entry["reference"])
         elif entry["event"] == "report":
-            report = {key: entry[key] for key in ("report", "step", "AP")}
+            report = report_of(entry)
             self.trials[number].reports.append(report)
             self.history.append((number, report))
         else:

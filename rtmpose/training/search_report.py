@@ -1,11 +1,11 @@
-"""A search as people see it: a line and a row for each trial, a picture of all, and a child run in MLflow."""
+"""What comes of a search: the choice, a line and a row for each trial, a picture of all, and a child run in MLflow."""
 
 from __future__ import annotations
 
 import io
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,19 @@ from rtmpose import registry
 from rtmpose.config import SearchRange, UserError, write_atomic
 from rtmpose.training.progress import write_csv
 from rtmpose.training.reports import logged_steps
-from rtmpose.training.search_ledger import TrialRecord
+from rtmpose.training.search_ledger import FIGURES, TrialRecord
+from rtmpose.training.search_space import Choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
+# AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they agree by chance),
+# and the best of several trials, which is higher than their mean by luck alone, is compared with the best of few references.
+NOISE_FLOOR = 0.005
 STATUS = {"running": "RUNNING", "stopped": "KILLED", "finished": "FINISHED"}  # in MLflow's words
-PER_LINE = 4  # plots beside one another
+PER_LINE = 4  # plots beside one another, at most
+COLOURS = "viridis_r"  # the best are the darkest
 
 
 def row(trial: TrialRecord) -> Row:
@@ -28,6 +33,29 @@ def row(trial: TrialRecord) -> Row:
     last = trial.reports[-1]
     named = {"trial": trial.number, "reference": trial.reference, "seed": trial.seed, "status": trial.status}
     return named | {"point": trial.point, "AP": last["AP"], "steps": last["step"], "reports": trial.reports}
+
+
+def reference_ap(rows: Sequence[Row]) -> tuple[float, float]:
+    """The best AP of the reference's runs, and the noise: how much more a trial must have to be better than luck."""
+    aps = [trial["AP"] for trial in rows if trial["reference"]]
+    assert len(aps) >= 2, "the reference point needs several seeds"
+    return max(aps), max(max(aps) - min(aps), NOISE_FLOOR)
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """The trial with the highest AP; the reference where a trial is merely as good."""
+    return max(rows, key=lambda trial: (trial["AP"], trial["reference"]))
+
+
+def choose(rows: Sequence[Row]) -> Choice:
+    """The best trial's point when it beats every run of the reference by more than the noise; nothing to change else."""
+    (top, noise), best = reference_ap(rows), best_of(rows)
+    if best["reference"]:
+        return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
+    if best["AP"] - top <= noise:
+        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
+        return Choice({}, f"{note}, the recipe's values are kept")
+    return Choice(best["point"], f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})")
 
 
 def trial_line(trial: TrialRecord) -> str:
@@ -49,7 +77,7 @@ def write_table(path: Path, space: list[str], rows: list[Row]) -> None:
 
 
 class TrialRuns:
-    """The trials in MLflow, as child runs of `parent`: parameters, the curve of AP, how each ended.
+    """The trials in MLflow, as child runs of `parent`: parameters, curves, how each ended.
 
     MLflow itself is asked which runs and which points of a curve it has, so nothing is logged twice, whatever was killed.
     A tracking server that does not answer stops no trial: what it missed is sent when the trial, or the search, is next
@@ -81,111 +109,157 @@ class TrialRuns:
             self.sent[number] = logged_steps(self.ids[number], "AP")
         for report in trial.reports:
             if report["step"] not in self.sent[number]:
-                registry.log_metrics(self.ids[number], {"AP": report["AP"]}, step=report["step"])
+                figures = {key: report[key] for key in FIGURES if key in report}
+                registry.log_metrics(self.ids[number], figures, step=report["step"])
                 self.sent[number].add(report["step"])
         if status != "RUNNING":
             registry.end_run(self.ids[number], status)
 
 
-def draw(path: Path, space: Mapping[str, SearchRange], rows: list[Row], note: str) -> None:
+def draw(path: Path, space: Mapping[str, SearchRange], rows: Sequence[Row], choice: Choice) -> None:
     """A PNG: all trials over parallel axes, AP against each parameter, and AP against updates. Colour is AP throughout."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    plots = [*space, "steps"] if rows else []
-    columns = min(max(len(plots), 1), PER_LINE)
-    lines = -(-len(plots) // columns)
-    figure = Figure(figsize=(max(3.2 * columns, 7.0), 3.2 * (1 + lines)), layout="constrained")
-    grid = figure.add_gridspec(1 + lines, columns)
-    figure.suptitle(note, fontsize=10)
-    top = figure.add_subplot(grid[0, :])
-    if not rows:
-        top.set_axis_off()
-    else:
-        aps = [trial["AP"] for trial in rows]
-        scale = Normalize(min(aps), max(max(aps), min(aps) + 1e-6))
-        colours = [colormaps["viridis"](scale(ap)) for ap in aps]
-        draw_parallel(top, space, rows, colours)
-        for index, name in enumerate(plots):
-            axes = figure.add_subplot(grid[1 + index // columns, index % columns])
-            draw_curves(axes, rows, colours) if name == "steps" else draw_response(axes, name, space[name], rows, colours)
+    names = [*space, "updates"] if rows else []
+    lines = -(-len(names) // PER_LINE)
+    columns = -(-len(names) // lines) if lines else 1
+    figure = Figure(figsize=(max(3.0 * columns, 8.0), 3.4 + 3.0 * lines if rows else 1.5), layout="constrained")
+    figure.suptitle(f"Search by AP on the tuning split: {choice.note}", fontsize=10, wrap=True)
+    if rows:
+        grid = figure.add_gridspec(1 + lines, columns, height_ratios=[1.2] + [1.0] * lines)
+        rows = sorted(rows, key=lambda trial: trial["AP"])  # the best above the others
+        colours = draw_parallel(figure.add_subplot(grid[0, :]), space, rows)
+        first = None
+        for index, name in enumerate(names):
+            axes = figure.add_subplot(grid[1 + index // columns, index % columns], sharey=first)
+            first = first or axes
+            draw_curves(axes, rows, colours) if name == "updates" else draw_response(axes, space[name], name, rows, colours)
+            axes.set_xlabel(name)
+            axes.set_ylabel("" if index % columns else "AP")
+            axes.tick_params(labelleft=index % columns == 0)
+            axes.margins(y=0.1)
+        best = "chosen" if choice.values else "best trial, not chosen"
+        figure.legend(handles=legend(best, rows), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
     write_atomic(path, picture.getvalue())
 
 
-def draw_parallel(axes: Axes, space: Mapping[str, SearchRange], rows: list[Row], colours: list[Any]) -> None:
-    """One line per trial over one axis per parameter and one for AP, each scaled to its range; the reference is dashed."""
-    aps = [trial["AP"] for trial in rows]
-    low, high = min(aps), max(aps)
+def legend(best: str, rows: Sequence[Row]) -> list[Any]:
+    """What the marks mean."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def mark(label: str, marker: str, **looks: Any) -> Line2D:
+        return Line2D([], [], color="black", marker=marker, label=label, **({"linestyle": "none"} | looks))
+
+    marks = [mark("reference: the recipe's values", "x", linestyle="--"), Patch(color="0.9", label="within its noise")]
+    marks.append(mark("trial", "o"))
+    if any(trial["status"] == "stopped" for trial in rows):
+        marks.append(mark("stopped early", "o", markerfacecolor="none"))
+    return marks if best_of(rows)["reference"] else [*marks, mark(best, "*", markersize=12)]
+
+
+def draw_parallel(axes: Axes, space: Mapping[str, SearchRange], rows: Sequence[Row]) -> list[Any]:
+    """One line per trial over one axis per parameter and one for AP; the reference dashed, the best thick. Its colours."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    low, high = rows[0]["AP"], max(rows[-1]["AP"], rows[0]["AP"] + 1e-3)
+    pale = Normalize(low - 0.15 * (high - low), high)  # the very lightest is hard to see on white
+    colours, best = [colormaps[COLOURS](pale(trial["AP"])) for trial in rows], best_of(rows)
     for trial, colour in zip(rows, colours, strict=True):
-        heights = [position(allowed, trial["point"][path]) for path, allowed in space.items()]
-        heights.append((trial["AP"] - low) / (high - low) if high > low else 0.5)
-        axes.plot(heights, "--" if trial["reference"] else "-", color=colour, linewidth=1.5)
-    for index, allowed in enumerate(space.values()):
-        bottom, top = ends(allowed)
-        axes.text(index, -0.03, bottom, ha="center", va="top", fontsize=8)
-        axes.text(index, 1.03, top, ha="center", va="bottom", fontsize=8)
-    axes.text(len(space), -0.03, f"{low:.3f}", ha="center", va="top", fontsize=8)
-    axes.text(len(space), 1.03, f"{high:.3f}", ha="center", va="bottom", fontsize=8)
+        heights = [*(position(allowed, trial["point"][path]) for path, allowed in space.items())]
+        heights.append((trial["AP"] - low) / (high - low))
+        if trial["reference"]:
+            axes.plot(heights, "x--", color="black", linewidth=1.2, zorder=3)
+        else:
+            axes.plot(heights, color=colour, linewidth=3.5 if trial is best else 1.5)
+    scales = [ticks(allowed) for allowed in space.values()]
+    for index, labels in enumerate([*scales, [(0.0, f"{low:.3f}"), (1.0, f"{high:.3f}")]]):
+        axes.plot([index, index], [0, 1], color="0.6", linewidth=0.8, zorder=0)
+        for height, label in labels:
+            _axis_label(axes, index, height, label)
     axes.set_xticks(range(len(space) + 1), [*space, "AP"])
-    axes.tick_params(axis="x", pad=14)
     axes.set_yticks([])
-    axes.set_ylim(0, 1)
-    axes.grid(axis="x")
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.set_ylim(-0.09, 1.09)
+    axes.tick_params(axis="x", length=0)
+    axes.spines[:].set_visible(False)
+    axes.figure.colorbar(ScalarMappable(pale, COLOURS), ax=axes, label="AP", pad=0.01).ax.set_ylim(low, high)
+    return colours
 
 
-def ends(allowed: SearchRange) -> tuple[str, str]:
-    """What an axis begins and ends with."""
-    if allowed.choices is not None:
-        return str(allowed.choices[0]), str(allowed.choices[-1])
-    return f"{allowed.low:g}", f"{allowed.high:g}"
+def _axis_label(axes: Axes, index: int, height: float, label: str) -> None:
+    """Above or below the ends of a vertical axis, beside it elsewhere."""
+    if height in (0.0, 1.0):
+        axes.text(index, height + 0.06 * (1 if height else -1), label, ha="center", va="center", fontsize=8)
+    else:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axes.text(index - 0.015, height, label, ha="right", va="center", fontsize=8, bbox=box, zorder=4)
 
 
 def position(allowed: SearchRange, value: Any) -> float:
-    """Where a value lies between the ends of its range, 0 to 1; the recipe's own may lie outside and is put at an end."""
+    """Where a value lies between the ends of its range, 0 to 1; NaN for what is not on the axis, as the recipe's own may be."""
     if allowed.choices is not None:
-        places = len(allowed.choices)
-        return allowed.choices.index(value) / max(places - 1, 1) if value in allowed.choices else 0.0
-    if value is None:
-        return 0.0
+        places = max(len(allowed.choices) - 1, 1)
+        return allowed.choices.index(value) / places if value in allowed.choices else math.nan
     assert allowed.low is not None and allowed.high is not None
-    low, high, at = ((math.log(max(x, 1e-300)) if allowed.log else x) for x in (allowed.low, allowed.high, value))
-    return min(max((at - low) / (high - low), 0.0), 1.0)
+    if value is None or not allowed.low <= value <= allowed.high:
+        return math.nan
+    low, high, at = ((math.log(x) if allowed.log else x) for x in (allowed.low, allowed.high, value))
+    return (at - low) / (high - low)
 
 
-def draw_response(axes: Axes, path: str, allowed: SearchRange, rows: list[Row], colours: list[Any]) -> None:
-    """AP against one parameter; crosses are the reference, hollow points trials that were stopped early."""
-    for trial, colour in zip(rows, colours, strict=True):
-        value = trial["point"][path]
-        place = position(allowed, value) * (len(allowed.choices) - 1) if allowed.choices is not None else value
-        if place is None:
-            continue
-        face = "none" if trial["status"] == "stopped" else colour
-        if trial["reference"]:
-            axes.scatter([place], [trial["AP"]], marker="x", color="black", zorder=3)
-        else:
-            axes.scatter([place], [trial["AP"]], facecolors=face, edgecolors=colour)
+def ticks(allowed: SearchRange) -> list[tuple[float, str]]:
+    """Positions and labels of an axis: every choice, or both ends and round numbers between them."""
     if allowed.choices is not None:
-        axes.set_xticks(range(len(allowed.choices)), [str(choice) for choice in allowed.choices])
-    elif allowed.log:
-        assert allowed.low is not None and allowed.high is not None
-        marks = [allowed.low, math.sqrt(allowed.low * allowed.high), allowed.high]
-        axes.set_xscale("log")
-        axes.set_xticks(marks, [f"{mark:.2g}" for mark in marks])
-        axes.minorticks_off()
-    axes.set_xlabel(path)
-    axes.set_ylabel("AP")
+        return [(position(allowed, choice), str(choice)) for choice in allowed.choices]
+    assert allowed.low is not None and allowed.high is not None
+    low, high = allowed.low, allowed.high
+    if allowed.log:
+        digits = (1, 2, 5) if high / low < 20 else (1,)
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        between = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+    else:
+        between = [(low + high) / 2]
+    inner = [value for value in between if 0.12 < position(allowed, value) < 0.88]  # apart from the ends' labels
+    return [(position(allowed, value), f"{value:.4g}") for value in (low, *inner, high)]
 
 
-def draw_curves(axes: Axes, rows: list[Row], colours: list[Any]) -> None:
-    """AP against updates; a trial that was stopped early ends early."""
+def draw_response(axes: Axes, allowed: SearchRange, path: str, rows: Sequence[Row], colours: Sequence[Any]) -> None:
+    """AP against one parameter, above the band that a trial must leave to be chosen."""
+    best = best_of(rows)
+    _reference_band(axes, rows)
     for trial, colour in zip(rows, colours, strict=True):
-        reports = trial["reports"]
-        style, shade = ("x", "black") if trial["reference"] else ("o-", colour)
-        axes.plot([report["step"] for report in reports], [report["AP"] for report in reports], style, color=shade)
-    axes.set_xlabel("updates")
-    axes.set_ylabel("AP")
+        place = position(allowed, trial["point"][path])
+        if trial["reference"]:
+            axes.plot(place, trial["AP"], "x", color="black", zorder=3)
+        else:
+            marker, face = "*" if trial is best else "o", "none" if trial["status"] == "stopped" else colour
+            size = 13 if trial is best else 6
+            axes.plot(place, trial["AP"], marker, color=colour, markerfacecolor=face, markersize=size)
+    places, labels = zip(*ticks(allowed), strict=True)
+    axes.set_xticks(places, labels)
+    axes.set_xlim(-0.08, 1.08)
+
+
+def draw_curves(axes: Axes, rows: Sequence[Row], colours: Sequence[Any]) -> None:
+    """AP against updates; a trial that was stopped early ends early."""
+    best = best_of(rows)
+    _reference_band(axes, rows)
+    for trial, colour in zip(rows, colours, strict=True):
+        steps, aps = zip(*((report["step"], report["AP"]) for report in trial["reports"]), strict=True)
+        if trial["reference"]:
+            axes.plot(steps, aps, "x", color="black", zorder=3)
+        else:
+            face = "none" if trial["status"] == "stopped" else colour
+            axes.plot(steps, aps, "o-", color=colour, markerfacecolor=face, markersize=4)
+            if trial is best:
+                axes.plot(steps[-1], aps[-1], "*", color=colour, markersize=13)
+
+
+def _reference_band(axes: Axes, rows: Sequence[Row]) -> None:
+    """What counts as no better than the reference: from its worst run to its best one and the noise."""
+    top, noise = reference_ap(rows)
+    axes.axhspan(min(trial["AP"] for trial in rows if trial["reference"]), top + noise, color="0.9", zorder=0)

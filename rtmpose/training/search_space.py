@@ -50,10 +50,18 @@ def read_choice(path: Path) -> Choice:
 
 def chosen_params(params: Params, path: Path) -> Params:
     """`params` with the values that the search at `path` has chosen."""
+    refuse_baseline(params)
     try:
         return with_values(params, read_choice(path).values)
     except ValueError as error:
         raise UserError(f"{path}: chosen: {error}; run the search stage again") from None
+
+
+def refuse_baseline(params: Params) -> None:
+    """UserError for a network of the ladder's first rungs: search, export and everything after them are RTMPose's."""
+    for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
+        if (value := getattr(params.model, name)) != ours:
+            raise UserError(f"params.yaml: model.{name}: {value} is a baseline that only the ladder trains; set {ours}")
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:
@@ -103,6 +111,7 @@ def check_space(params: Params) -> None:
 
     Both ends of a range and every choice are tried, each with the recipe's other values.
     """
+    refuse_baseline(params)
     space = params.search.space
     if SIGMA_FACTOR in space and "finetune.sigma" in space:
         raise _mistake("finetune.sigma", "sigma_factor varies the same parameter; remove one of the two")

@@ -27,22 +27,26 @@ from rtmpose.training.search import (
     new_trial,
     say,
     search_device,
+    total,
     trial_file,
     trial_reports,
     trial_threads,
+    wanted,
     warm_file,
     warm_up,
 )
-from rtmpose.training.search_ledger import Ledger, Report
+from rtmpose.training.search_ledger import Ledger, Report, report_of
 from rtmpose.training.search_report import TrialRuns, trial_line
 
 
 class Suggestions(Searcher):
-    """Hands out the ledger's unfinished trials first, then new ones."""
+    """Hands out the ledger's unfinished trials first, then new ones; `count` is how many that will be."""
 
     def __init__(self, params: Params, ledger: Ledger) -> None:
         super().__init__(metric="AP", mode="max")
-        self.params, self.ledger, self.unfinished = params, ledger, ledger.running()
+        self.params, self.ledger = params, ledger
+        self.unfinished = [trial for trial in wanted(params, ledger) if trial.status == "running"]
+        self.count = len(self.unfinished) + max(total(params) - len(ledger.trials), 0)
 
     def suggest(self, trial_id: str) -> Any:
         trial = self.unfinished.pop(0) if self.unfinished else new_trial(self.params, self.ledger)
@@ -72,7 +76,6 @@ class Halving(ASHAScheduler):
             time_attr="report", metric="AP", mode="max", max_t=params.search.reports, grace_period=1, reduction_factor=2
         )
         self.params, self.ledger, self.runs = params, ledger, runs
-        self.mistake: str | None = None  # a UserError of a trial
         stopped = {}
         for number in ledger.trials:
             super().on_trial_add(None, _stand_in(number))
@@ -83,14 +86,13 @@ class Halving(ASHAScheduler):
                 self._end(trial.number)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_add(tune_controller, _stand_in(trial.config["spec"].number))
+        number = trial.config["spec"].number
+        super().on_trial_add(tune_controller, _stand_in(number))
+        self.runs.log(self.ledger.trials[number])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if "mistake" in result:
-            self.mistake = str(result["mistake"])
-            return str(TrialScheduler.STOP)
         number = trial.config["spec"].number
-        report = {key: result[key] for key in ("report", "step", "AP")}
+        report = report_of(result)
         known = self.ledger.trials[number].reports
         if known and report["report"] <= known[-1]["report"]:  # said again after its worker had died
             return str(TrialScheduler.CONTINUE)
@@ -119,16 +121,17 @@ class Halving(ASHAScheduler):
 
 
 class OnMistake(Stopper):
-    """Ends the search as soon as a trial has met a user's mistake, which no second attempt would mend."""
+    """Ends the search, and keeps the reason, as soon as a trial has met a user's mistake: no second attempt would mend it."""
 
-    def __init__(self, scheduler: Halving) -> None:
-        self.scheduler = scheduler
+    def __init__(self) -> None:
+        self.mistake: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        self.mistake = self.mistake or result.get("mistake")
+        return self.mistake is not None  # Tune then asks the scheduler nothing
 
     def stop_all(self) -> bool:
-        return self.scheduler.mistake is not None
+        return self.mistake is not None
 
 
 def _stand_in(number: int) -> Any:
@@ -153,21 +156,21 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they print a failed trial's traceback, which we raise
     with ray_cluster(max(hardware.cpus_per_worker, search.concurrent)):
         prepare(job)
-        scheduler = Halving(job.params, ledger, runs)
+        scheduler = Halving(job.params, ledger, runs)  # which may end the last trial that a kill left open
         if not complete(job.params, ledger):
-            fit(job, scheduler)
+            fit(job, Suggestions(job.params, ledger), scheduler)
 
 
-def fit(job: Job, scheduler: Halving) -> None:
+def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     """Let Tune run what the ledger lacks."""
-    search, ledger = job.params.search, scheduler.ledger
+    stopper = OnMistake()
     scratch = job.store / "tune"  # Tune's own notes of trials: the ledger is ours, and theirs are never read
     shutil.rmtree(scratch, ignore_errors=True)
     config = tune.TuneConfig(
-        num_samples=search.reference_seeds + search.trials - len(ledger.trials) + len(ledger.running()),
-        search_alg=Suggestions(job.params, ledger),
+        num_samples=suggestions.count,
+        search_alg=suggestions,
         scheduler=scheduler,
-        max_concurrent_trials=search.concurrent,
+        max_concurrent_trials=job.params.search.concurrent,
         trial_dirname_creator=lambda trial: trial.trial_id,
         reuse_actors=True,
     )
@@ -175,13 +178,13 @@ def fit(job: Job, scheduler: Halving) -> None:
         name="trials",
         storage_path=str(scratch),
         verbose=0,
-        stop=OnMistake(scheduler),
+        stop=stopper,
         failure_config=tune.FailureConfig(max_failures=job.params.hardware.max_failures),
     )
     trainable = tune.with_resources(tune.with_parameters(trial, job=job), resources(job.params, trial_threads(job.params)))
     results = tune.Tuner(trainable, tune_config=config, run_config=run).fit()
-    if scheduler.mistake is not None:
-        raise UserError(scheduler.mistake)
+    if stopper.mistake is not None:
+        raise UserError(stopper.mistake)
     for error in results.errors:
         raise unwrapped(error) from None
     shutil.rmtree(scratch, ignore_errors=True)
@@ -198,7 +201,8 @@ def prepare(job: Job) -> None:
     if warm_file(job).exists():
         return
     needed = resources(job.params, job.params.hardware.cpus_per_worker)
-    task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=0)(_warm_up).remote(job)
+    retries = job.params.hardware.max_failures  # of a worker that died; it goes on from its last quarter
+    task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=retries)(_warm_up).remote(job)
     notes = job.store / "notes.txt"
     notes.unlink(missing_ok=True)
     said, waiting = 0, [task]
@@ -228,7 +232,7 @@ def trial(config: dict[str, Any], job: Job) -> None:
         for report in trial_reports(config["spec"], job):
             tune.report(report)
     except UserError as error:
-        tune.report({"report": 0, "step": 0, "AP": 0.0, "mistake": str(error)})  # Tune and ASHA want the others
+        tune.report({"mistake": str(error), "AP": 0.0})  # Tune refuses a report without the metric
 
 
 def unwrapped(error: Exception | str) -> Exception:

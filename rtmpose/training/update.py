@@ -22,6 +22,7 @@ from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from rtmpose.training.guard import Guard, Step
+from rtmpose.training.memory import keep_freed_memory
 from rtmpose.training.optim import Ema, adamw, freeze, loss_scale, update_unless
 from rtmpose.training.sync_bn import synchronise_batch_norm
 
@@ -79,12 +80,13 @@ class Updater:
     ) -> None:
         self.task, self.device, self.precision, self.world = task, device, precision, world
         self.scale, self.clip, self.accumulate = loss_scale(global_batch, world), optim.clip_grad, accumulate
+        keep_freed_memory(device)
         task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if world > 1:
             synchronise_batch_norm(task.model, device)
         self.still = freeze(task.model, frozen)
         self.rest()
-        self.optimizer = adamw(task.model, lr=optim.lr, weight_decay=weight_decay)
+        self.optimizer = adamw(task.model, lr=optim.lr, weight_decay=weight_decay, decay_norms=optim.decay_norms)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.ema = Ema(task.model, momentum=ema_momentum, gamma=optim.ema_gamma)
         self.guard = Guard(task.model, device)

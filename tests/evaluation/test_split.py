@@ -30,6 +30,9 @@ def test_progress_counts_the_images_of_the_shards(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     figures, results, truth = judge.shards(tmp_path / "val", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 1)] and len(results) == len(truth["images"]) == 1 and "AP" in figures
+    assert figures["mean_pose_error"] == pytest.approx(0) and figures["error"] > 0.1  # one person is its own mean
+    figures, _, _ = judge.shards(tmp_path / "val", {1: [([1.0, 1.0, 20.0, 20.0], 0.5)]})
+    assert "error" not in figures  # a detector's box is nobody's
 
 
 class Judge:

@@ -292,7 +292,7 @@ def test_training_reaches_every_parameter() -> None:
     [
         ({"size": "tiny"}, "size"),
         ({"head": "regression"}, "head"),
-        ({"backbone": "resnet50"}, "backbone"),
+        ({"backbone": "vit"}, "backbone"),
         ({"input_size": (200, 256)}, "input_size"),
         ({"input_size": (0, 32)}, "input_size"),
         ({"num_keypoints": 0}, "num_keypoints"),

@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from rtmpose import registry
-from rtmpose.config import UserError
+from rtmpose.config import Params, UserError, load_params
+from rtmpose.evaluation.split import Mix
+from rtmpose.models import build_pose_net
 from rtmpose.registry import sha256_of
 from rtmpose.training import launch
 from rtmpose.training.checkpoint import Store, Superseded, read_log
+from rtmpose.training.launch import Job, build_task, finetune_init
 from rtmpose.training.reports import Reporter
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -81,3 +85,23 @@ def test_result_of_a_job_is_handed_over_from_the_shared_store(tmp_path: Path, mo
     launch.run_elsewhere("finetune", "http://head", folder, True, weights, receipt)
     assert asked == [("finetune", "http://head", "finetune-abc", fresh) for fresh in (False, True)]
     store.save({"step": 1})  # the submitter has not taken the job's store over
+
+
+def job(tmp_path: Path, params: Params, init: Path) -> Job:
+    mix = Mix((), tmp_path, {})
+    return Job("finetune", params, mix, tmp_path, "", "", "", init, 0.1, None)
+
+
+def test_finetuning_starts_from_a_backbone_or_from_a_whole_network(tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    torch.manual_seed(1)
+    given = build_pose_net("t", input_size=params.input_size).state_dict()
+    path = tmp_path / "given.pt"
+    torch.save(given, path)
+    assert finetune_init(params, tmp_path) == tmp_path
+    whole = params.model_copy(update={"finetune": params.finetune.model_copy(update={"init": str(path)})})
+    assert finetune_init(whole, tmp_path) == path
+    backbone, all_of_it = (build_task(job(tmp_path, each, path)).model.state_dict() for each in (params, whole))
+    assert all(torch.equal(value, all_of_it[key]) for key, value in given.items())
+    same = {key.partition(".")[0] for key, value in given.items() if "weight" in key and torch.equal(value, backbone[key])}
+    assert "backbone" in same and not torch.equal(given["head.cls_x.weight"], backbone["head.cls_x.weight"])

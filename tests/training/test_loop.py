@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from rtmpose.config import OptimParams
+from rtmpose.data.stream import Batch
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.guard import Step
-from rtmpose.training.loop import Meter, memory
+from rtmpose.training.loop import Meter, memory, prefetched
 from rtmpose.training.progress import status_line
 from rtmpose.training.update import Updater, simcc_task
 from tests.support import assert_golden, det_input, det_tensor, golden
@@ -72,6 +73,18 @@ def test_skipped_updates_do_not_enter_the_means() -> None:
     assert (report["loss"], report["grad_norm"], report["data_wait"]) == (1.5, 2.0, 0.0)
     meter.add(step(math.inf, 1.0, skipped=True), waited=0.0)
     assert math.isnan(meter.read()["loss"])
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_batches_reach_the_device_unchanged_and_in_order(kind: str) -> None:
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    device = torch.device(kind)
+    sent = [Batch(torch.full((2, 64, 64, 3), i), torch.rand(2, 17, 2), torch.ones(2, 17), [f"{i}"], []) for i in range(8)]
+    for before, after in zip(sent, prefetched(iter(sent), device), strict=True):
+        assert after.images.device.type == kind and after.keys == before.keys
+        for ours, theirs in zip(before[:3], after[:3], strict=True):
+            assert torch.equal(ours, theirs.cpu())
 
 
 def test_a_runs_line_says_what_to_watch() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from rtmpose.config import OptimParams
 from rtmpose.models import build_pose_net
-from rtmpose.training.optim import Ema, ema_momentum, learning_rate, parameter_groups
+from rtmpose.training.optim import Ema, adamw, ema_momentum, learning_rate, parameter_groups
 from tests.support import assert_golden, golden
 
 
@@ -31,6 +31,28 @@ def test_schedule_equals_reference(name: str) -> None:
     optim = OptimParams(lr=float(expected.max()))
     ours = [learning_rate(i, optim=optim, epochs=epochs, steps_per_epoch=steps) for i in range(len(expected))]
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_the_step_schedule_falls_to_a_tenth_twice() -> None:
+    optim = OptimParams(lr=1.0, warmup_steps=5, warmup_start=0.2, schedule="step")
+    ours = [learning_rate(step, optim=optim, epochs=42, steps_per_epoch=5) for step in range(210)]
+    assert ours[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert (
+        ours[5:170] == [1.0] * 165 and ours[170:200] == pytest.approx([0.1] * 30) and ours[200:] == pytest.approx([0.01] * 10)
+    )
+    short = [learning_rate(step, optim=optim, epochs=1, steps_per_epoch=21) for step in range(21)]
+    assert short[16:] == pytest.approx([1.0, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_norms_and_biases_decay_when_asked_to() -> None:
+    model = build_pose_net("t", input_size=(32, 32))
+    decayed, free = parameter_groups(model, 0.05, decay_norms=True)
+    assert len(decayed["params"]) == len(list(model.parameters())) and free["params"] == []  # type: ignore[arg-type]
+    assert decayed["weight_decay"] == 0.05
+    optimizer = adamw(model, lr=1e-3, weight_decay=0.05, decay_norms=True)
+    model(torch.randn(2, 3, 32, 32))[0].sum().backward()
+    optimizer.step()
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
 
 
 def test_ema_equals_reference() -> None:

@@ -177,6 +177,9 @@ def test_without_a_better_ap_it_ends_after_its_patience(tmp_path: Path, shards: 
     assert position.step == 4 * first.stream.steps_per_epoch
     again = run(store, shards, params, evaluate=lambda model: {"AP": 1.0}).train()
     assert again == position
+    falling = iter([{"AP": 0.0, "error": error} for error in (0.9, 0.8, 0.7, 0.7, 0.8, 0.6)])
+    by_error = run(Store.open(tmp_path, "error", fresh=False), shards, params, evaluate=lambda model: next(falling)).train()
+    assert (by_error.best_epoch, by_error.best_error, by_error.stopped) == (3, 0.7, True)
     assert not run(Store.open(tmp_path, "all", fresh=False), shards, params.model_copy(update={"epochs": 1})).train().stopped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from ray.exceptions import RayTaskError
 from rtmpose import registry
 from rtmpose.config import Params, SearchRange, UserError, load_params
 from rtmpose.training.search import (
-    choose,
     report_steps,
     run_search,
     search_device,
@@ -20,7 +20,7 @@ from rtmpose.training.search import (
     trial_threads,
 )
 from rtmpose.training.search_ledger import TrialRecord
-from rtmpose.training.search_report import TrialRuns, draw, position, row
+from rtmpose.training.search_report import TrialRuns, choose, draw, position, row, ticks
 from rtmpose.training.search_space import Choice, chosen_params, read_choice
 from rtmpose.training.search_tune import unwrapped
 from tests.support import ROOT
@@ -134,22 +134,43 @@ def test_pictures_show_ranges_and_choices(tmp_path: Path, params: Params) -> Non
     rows.append(trial_row(0.1, tau=0.15, status="stopped"))
     for number, trial in enumerate(rows):
         trial["trial"], trial["point"]["finetune.sigma"] = number, [None, [3, 4]][number % 2]
-    draw(tmp_path / "search.png", ranges, rows, "a note")
+    draw(tmp_path / "search.png", ranges, rows, choose(rows))
     assert (tmp_path / "search.png").stat().st_size > 20_000
+    draw(tmp_path / "off.png", ranges, [], Choice({}, "search off"))
+    assert (tmp_path / "off.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_positions_on_an_axis() -> None:
     assert position(SearchRange(low=1.0, high=100.0, log=True), 10.0) == pytest.approx(0.5)
-    assert position(SearchRange(low=0.0, high=4.0), 5.0) == 1.0
-    assert position(SearchRange(low=0.0, high=4.0), None) == 0.0
-    assert [position(SearchRange(choices=[3, 5, 7]), value) for value in (3, 5, 7, 9)] == [0, 0.5, 1, 0]
+    assert [position(SearchRange(choices=[3, 5, 7]), value) for value in (3, 5, 7)] == [0, 0.5, 1]
+    outside = [position(SearchRange(low=0.0, high=4.0), 5.0), position(SearchRange(choices=[3, 5]), 9)]
+    assert all(math.isnan(place) for place in [*outside, position(SearchRange(low=0.0, high=4.0), None)])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "labels"),
+    [
+        ({"low": 0.05, "high": 0.2, "log": True}, ["0.05", "0.1", "0.2"]),
+        ({"low": 3e-4, "high": 3e-2, "log": True}, ["0.0003", "0.001", "0.01", "0.03"]),
+        ({"low": 0.0, "high": 40.0}, ["0", "20", "40"]),
+        ({"choices": [None, [3, 4], "a"]}, ["None", "[3, 4]", "a"]),
+        ({"choices": [True]}, ["True"]),
+    ],
+)
+def test_an_axis_is_labelled_at_its_ends_and_round_numbers(allowed: dict[str, Any], labels: list[str]) -> None:
+    places, shown = zip(*ticks(SearchRange(**allowed)), strict=True)
+    assert list(shown) == labels and list(places) == sorted(places)
+    assert places[0] == 0 and (len(places) == 1 or places[-1] == 1)
 
 
 def test_trials_are_children_in_mlflow_and_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     tags = {"stage": "search", "git_commit": "none", "data_manifest_sha256": "none"}
     parent = registry.start_or_resume_run("search", None, tags=tags)
-    trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, False, [{"report": 1, "step": 5, "AP": 0.2}])
+    trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, False)
+    TrialRuns(parent, tags).log(trial)
+    assert [child.info.status for child in children(parent)] == ["RUNNING"]
+    trial.reports.append({"report": 1, "step": 5, "AP": 0.2, "error": 0.9})
     TrialRuns(parent, tags).log(trial)
     trial.reports.append({"report": 2, "step": 10, "AP": 0.3})
     trial.status = "stopped"
@@ -159,6 +180,7 @@ def test_trials_are_children_in_mlflow_and_logged_once(tmp_path: Path, monkeypat
     assert child.info.status == "KILLED" and child.data.params["finetune.tau"] == "0.1"
     history = registry.client().get_metric_history(child.info.run_id, "AP")
     assert [(point.step, point.value) for point in history] == [(5, 0.2), (10, 0.3)]
+    assert [point.value for point in registry.client().get_metric_history(child.info.run_id, "error")] == [0.9]
 
 
 def test_more_trials_continue_a_search_and_other_ranges_are_another(tmp_path: Path, params: Params) -> None:

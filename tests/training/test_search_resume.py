@@ -1,4 +1,7 @@
-"""A trial repeated and resumed, and a search whose driver is killed: both are what they would have been."""
+"""A trial repeated and resumed, and a search whose driver is killed: both are what they would have been.
+
+And a search that a user's mistake ends, met in a trial.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +34,7 @@ from tests.training.searching import TAU, Silent, children
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
+PATIENCE = 900.0  # seconds; only what hangs takes so long, also on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.set(
         search={
             "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2, "reference_seeds": 2,
-            "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [3, 5, 7]}},
+            "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
         },
         model__hidden=32, hardware__cpus_per_worker=1,
     )  # fmt: skip
@@ -94,6 +100,10 @@ def test_another_batch_size_sees_as_many_samples(prepared: Workspace, tmp_path: 
     assert [(report["report"], report["step"]) for report in reports] == [(3, 3)]
 
 
+def search(workspace: Workspace) -> subprocess.CompletedProcess[str]:
+    return workspace.run(sys.executable, "-m", "pipelines.search", timeout=PATIENCE)
+
+
 def result(workspace: Workspace) -> dict[str, Any]:
     return json.loads((workspace.folder / "models/search.json").read_text())
 
@@ -106,32 +116,36 @@ def ledger_of(workspace: Workspace) -> Ledger | None:
 def kill_search_when(workspace: Workspace, reports: int) -> None:
     """Start the search and `kill -9` its driver, and nothing else, once its ledger holds so many reports."""
     process = workspace.start(sys.executable, "-m", "pipelines.search")
-    deadline = time.monotonic() + 120
-    while True:
+    while (ledger := ledger_of(workspace)) is None or len(ledger.history) < reports:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        assert time.monotonic() < deadline, "the search never came that far"
-        ledger = ledger_of(workspace)
-        if ledger is not None and len(ledger.history) >= reports:
-            break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(30)
-    deadline = time.monotonic() + 60
-    while any(_is_trial(found, workspace) for found in psutil.process_iter(["cwd", "cmdline"])):
-        assert time.monotonic() < deadline, "trials outlive their driver"
-        time.sleep(0.2)
+    process.wait()
+    until(lambda: not trials_of(process.pid), "no trial outlives its driver")
 
 
-def _is_trial(process: psutil.Process, workspace: Workspace) -> bool:
-    line = process.info["cmdline"] or [""]
-    title = line[0]  # Ray's own agents take a minute to notice
-    return process.info["cwd"] == str(workspace.folder) and title.startswith("ray::") and "Agent" not in title
+def trials_of(session: int) -> list[psutil.Process]:
+    """The trials' processes of a search whose driver led this session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            title = process.cmdline()[:1] or [""]  # Ray's own agents take a minute to notice
+            if os.getsid(process.pid) == session and title[0].startswith("ray::") and "Agent" not in title[0]:
+                found.append(process)
+    return found
+
+
+def until(done: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, for as long as the slowest machine may take."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.1)
 
 
 def events(ledger: Ledger) -> list[tuple[Any, ...]]:
     return [
-        (trial.point, trial.reference, trial.seed, trial.status, [report["AP"] for report in trial.reports])
-        for _, trial in sorted(ledger.trials.items())
+        (trial.point, trial.reference, trial.seed, trial.status, trial.reports) for _, trial in sorted(ledger.trials.items())
     ]
 
 
@@ -143,7 +157,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     kill_search_when(prepared, 3)  # the reference has ended under both seeds, the first searched trial has reported once
     killed = ledger_of(prepared)
     assert killed is not None and not (prepared.folder / "models/search.json").exists()
-    resumed = prepared.stage("search")
+    resumed = search(prepared)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "resuming with" in resumed.stdout and "warm-up" not in resumed.stdout
     found, ledger = result(prepared), ledger_of(prepared)
@@ -154,8 +168,9 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     assert sorted(run.data.tags["mlflow.runName"] for run in runs) == [f"trial {number}" for number in range(4)]
     for run in runs:
         trial = found["trials"][int(run.data.tags["trial"])]
-        curve = [(point.step, point.value) for point in registry.client().get_metric_history(run.info.run_id, "AP")]
-        assert curve == [(report["step"], report["AP"]) for report in trial["reports"]]
+        for key in ("AP", "error"):
+            curve = [(point.step, point.value) for point in registry.client().get_metric_history(run.info.run_id, key)]
+            assert curve == [(report["step"], report[key]) for report in trial["reports"]]
         assert run.info.status == {"finished": "FINISHED", "stopped": "KILLED"}[trial["status"]]
         assert run.data.params["model.kernel"] == str(trial["point"]["model.kernel"])
     assert registry.client().get_run(found["run_id"]).info.status == "FINISHED"
@@ -165,10 +180,10 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     assert len(table) == 4 and all(line["finetune.tau"] and line["model.kernel"] and line["AP"] for line in table)
     assert not list(Path(found["store"]).glob("trial-*.pt")) and not (Path(found["store"]) / "tune").exists()
 
-    finished = prepared.stage("search")
-    assert finished.returncode == 0 and "finished already" in finished.stdout, finished.stdout + finished.stderr
+    again = search(prepared)
+    assert again.returncode == 0 and "finished already" in again.stdout, again.stdout + again.stderr
     assert result(prepared) == found
-
+    assert sorted(run.info.run_id for run in children(found["run_id"])) == sorted(run.info.run_id for run in runs)
     monkeypatch.chdir(prepared.folder)
     assert events(undisturbed(prepared, prepared.folder / "runs/undisturbed")) == events(ledger)
 
@@ -185,3 +200,28 @@ def undisturbed(workspace: Workspace, folder: Path) -> Ledger:
             if judge.on_trial_result(None, place, report) == TrialScheduler.STOP:
                 break
     return ledger
+
+
+def test_a_mistake_in_a_trial_ends_the_search_with_its_one_line(prepared: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a shard that is damaged within; the warm-up, of no steps, has not read it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
+    shard = prepared.folder / "data/shards/coco17/train/train-000000.tar"
+    before = set((prepared.folder / "runs").glob("search-*/run.json"))
+    whole = shard.read_bytes()
+    prepared.set(search__warmup_steps=0, search__concurrent=2)
+    try:
+        shard.write_bytes(bytes(byte ^ 0xFF for byte in whole))
+        failed = search(prepared)
+    finally:
+        shard.write_bytes(whole)
+        prepared.set(search__warmup_steps=2, search__concurrent=1)
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    lines = failed.stderr.splitlines()
+    assert lines[-1].startswith("error: ") and "train-000000.tar" in lines[-1] and "damaged" in lines[-1], failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+    (run_file,) = set((prepared.folder / "runs").glob("search-*/run.json")) - before
+    ledger = Ledger(run_file.with_name("ledger.jsonl"))
+    assert {trial.status for trial in ledger.trials.values()} == {"running"} and not ledger.history
+    parent = json.loads(run_file.read_text())["run_id"]
+    assert registry.client().get_run(parent).info.status == "FAILED"
+    assert [run.info.status for run in children(parent)] == ["FAILED"] * len(ledger.trials)

@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.search import Searcher
 
 from rtmpose.config import Params, UserError, load_params, parse, read_yaml
 from rtmpose.evaluation.split import Mix
-from rtmpose.training.search import (
-    check_variants,
-    complete,
-    new_trial,
-)
+from rtmpose.training.search import check_variants, complete, new_trial
 from rtmpose.training.search_ledger import Ledger, TrialRecord, locked
 from rtmpose.training.search_space import check_space, resolved, suggest
-from rtmpose.training.search_tune import Halving
+from rtmpose.training.search_tune import Halving, OnMistake, Suggestions
 from tests.support import ROOT
 from tests.training.searching import TAU, Silent, Space, searching
 
@@ -179,6 +176,20 @@ def test_trials_are_given_out_until_there_are_enough(tmp_path: Path, params: Par
     assert complete(params, ledger) and not complete(searching(params, trials=3), ledger)
 
 
+def test_a_shorter_search_in_a_longer_ones_store_runs_only_what_it_asks_for(tmp_path: Path, params: Params) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for _ in range(6):
+        new_trial(searching(params, trials=9, reference_seeds=2), ledger)
+    for number in (0, 1, 3, 4):  # 2 and 5 were running when the driver was killed
+        ledger.report(number, {"report": 2, "step": 48, "AP": 0.1})
+        ledger.end(number, "finished")
+    short = searching(params, trials=2, reference_seeds=2)
+    suggestions = Suggestions(short, ledger)
+    assert suggestions.count == 1 and suggestions.suggest("a")["spec"].number == 2
+    assert suggestions.suggest("b") == Searcher.FINISHED
+    assert Suggestions(searching(params, trials=5, reference_seeds=2), ledger).count == 3
+
+
 def test_two_drivers_do_not_share_a_search(tmp_path: Path) -> None:
     with locked(tmp_path / "lock"), pytest.raises(UserError, match="another process runs this search"), locked(
         tmp_path / "lock", wait=0.0
@@ -199,3 +210,11 @@ def test_asha_judges_by_what_the_ledger_holds(tmp_path: Path, params: Params) ->
     ledger.report(4, {"report": 1, "step": 12, "AP": 0.1})  # and the driver was killed before it wrote the end
     Halving(params, ledger, Silent())
     assert [trial.status for trial in Ledger(ledger.path).trials.values()] == ["finished"] * 2 + ["running"] * 2 + ["stopped"]
+
+
+def test_the_first_mistake_ends_the_search() -> None:
+    stopper = OnMistake()
+    assert not stopper("a", {"report": 1, "step": 12, "AP": 0.4}) and not stopper.stop_all()
+    assert stopper("a", {"AP": 0.0, "mistake": "a.tar: damaged"}) and stopper.stop_all()
+    stopper("b", {"AP": 0.0, "mistake": "b.tar: damaged"})
+    assert stopper.mistake == "a.tar: damaged"
