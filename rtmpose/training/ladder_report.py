@@ -19,9 +19,6 @@ from rtmpose.training.progress import write_csv
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# 97.5 % points of Student's t for 1 to 10 degrees of freedom; beyond, the expansion below is right to 2e-5.
-T_TABLE = (12.70620, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216, 2.22814)
-NORMAL = 1.959964
 COLUMNS = ("rung", "seed", "AP", "tuning_AP", "samples", "pretrain_samples", "plateau_samples", "minutes", "parameters")
 
 
@@ -42,26 +39,15 @@ class Interval:
         return f"{self.mean:+.1f}{half}" if sign else f"{self.mean:.1f}{half}"
 
 
-def student_t(freedom: int) -> float:
-    """The 97.5 % point of Student's t (Abramowitz and Stegun 26.7.5 beyond the table)."""
-    if freedom <= len(T_TABLE):
-        return T_TABLE[freedom - 1]
-    x, n = NORMAL, freedom
-    terms = (
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-    )
-    return x + sum(term / n**power for power, term in enumerate(terms, 1))
-
-
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % confidence interval of independent values."""
+    """Mean and 95 % confidence interval of independent values (Student's t)."""
+    from scipy.stats import t
+
     count = len(values)
     if count < 2:
         return Interval(values[0], None)
-    return Interval(statistics.fmean(values), student_t(count - 1) * statistics.stdev(values) / math.sqrt(count))
+    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+    return Interval(statistics.fmean(values), half)
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,8 @@ def steps(rungs: list[Rung], rows: list[Row]) -> list[Step]:
         if own:
             before = found[-1] if found else None
             gain = _gain(before.rows, own) if before else None
-            paper_gain = rung.paper - before.rung.paper if before else None
+            papers = before.rung.paper if before else None, rung.paper
+            paper_gain = papers[1] - papers[0] if papers[0] is not None and papers[1] is not None else None
             found.append(Step(rung, own, interval([100 * row["AP"] for row in own]), gain, paper_gain))
     return found
 
@@ -176,7 +163,7 @@ def _line(step: Step) -> str:
         samples,
         step.ap.shown(),
         gain,
-        f"{step.rung.paper:.1f}",
+        f"{step.rung.paper:.1f}" if step.rung.paper is not None else "",
         paper_gain,
         step.plateau(),
         f"{spent:.1f}",
@@ -194,8 +181,9 @@ def draw(found: list[Step], path: Path) -> None:
     for place, step in zip(places, found, strict=True):
         left.plot([100 * row["AP"] for row in step.rows], [place] * len(step.rows), ".", color="0.6")
         _bar(left, step.ap, place)
-        if step.gain is not None and step.paper_gain is not None:
+        if step.gain is not None:
             _bar(right, step.gain, place)
+        if step.paper_gain is not None:
             right.plot([step.paper_gain], [place], "x", color="C1")
     left.set_yticks(places, [step.rung.adds for step in found])
     left.invert_yaxis()

@@ -24,13 +24,13 @@ Entry = dict[str, Any]  # of the mix receipt
 
 @dataclass(frozen=True)
 class Rung:
-    """`name` in parameters and files, what is added in words, the paper's AP in percent (Table 1: COCO val2017, no flip), and
-    the changes against the rung before: values by parameter path, or functions of the recipe that give them.
+    """`name` in parameters and files, what is added in words, the paper's AP in percent (COCO val2017, no flip; None: unknown),
+    and the changes against the rung before: values by parameter path, or functions of the recipe that give them.
     """
 
     name: str
     adds: str
-    paper: float
+    paper: float | None
     changes: Mapping[str, Any]
 
 
@@ -80,14 +80,14 @@ FIRST: Mapping[str, Any] = {
 TWO_STAGES = {f"finetune.strong.{name}": RECIPE for name in COLOURS} | {"finetune.weak_epochs": RECIPE}
 
 RUNGS = (
-    Rung("resnet50-heatmap", "ResNet-50, heatmaps", 71.8, FIRST),
+    Rung("resnet50-heatmap", "ResNet-50, heatmaps", None, FIRST),
     Rung(
         "resnet50-simcc-deconv",
         "ResNet-50, SimCC with upsampling",
-        72.1,
+        None,
         {"model.head": "simcc_deconv", "finetune.sigma": one_sigma},
     ),
-    Rung("resnet50-simcc", "ResNet-50, SimCC without upsampling", 71.3, {"model.head": "simcc_plain"}),
+    Rung("resnet50-simcc", "ResNet-50, SimCC without upsampling", None, {"model.head": "simcc_plain"}),
     Rung("cspnext", "CSPNeXt instead of ResNet-50", 69.7, {"model.backbone": RECIPE}),
     Rung("pretrain", "+ UDP pretraining", 70.3, {"pretrain.enabled": RECIPE}),
     Rung("ema", "+ EMA", 70.4, {"model.ema_momentum": ema}),

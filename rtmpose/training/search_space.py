@@ -51,8 +51,9 @@ def read_choice(path: Path) -> Choice:
 def chosen_params(params: Params, path: Path) -> Params:
     """`params` with the values that the search at `path` has chosen."""
     refuse_baseline(params)
+    values = read_choice(path).values
     try:
-        return with_values(params, read_choice(path).values)
+        return with_values(params, values)
     except ValueError as error:
         raise UserError(f"{path}: chosen: {error}; run the search stage again") from None
 
