@@ -35,12 +35,13 @@ import torch
 from peers.bare_calls import WHOLE, calls, milliseconds, samples_of
 from peers.environment import MMPOSE_STEPS, ROOT, SIMPLEJPEG_STEPS, Peer, peer_python
 
-from rtmpose.config import AugmentConfig, UserError, setup_environment
+from rtmpose.config import AugmentConfig, setup_environment
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.shards import write_train_shards
 from rtmpose.data.stream import Batch, MixEntry, TrainStream
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
 from rtmpose.geometry import decode
 from rtmpose.models import normalise
 from rtmpose.targets import SimCC

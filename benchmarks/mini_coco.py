@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtmpose.config import Params, UserError, load_params, read_json, setup_environment, write_atomic
+from rtmpose.config import Params, load_params, setup_environment
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_manifest
@@ -46,6 +46,7 @@ from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
 from rtmpose.evaluation.split import Evaluator, Mix
+from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, open_stream
 from rtmpose.training.loop import Run

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from rtmpose.config import Params, load_params, read_json, setup_environment
+from rtmpose.config import Params, load_params, setup_environment
 from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.evaluation.split import read_mix
+from rtmpose.files import read_json
 from rtmpose.training.launch import Job, build_task, tuning_ap
 from rtmpose.training.search import updates
 

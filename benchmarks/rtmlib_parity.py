@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtmpose.config import UserError, setup_environment
+from rtmpose.config import setup_environment
 from rtmpose.data.mannequins import render_dataset
 from rtmpose.deploy.benchmark import machine
 from rtmpose.deploy.export import export_onnx
@@ -32,6 +32,7 @@ from rtmpose.deploy.runtimes import Infer, ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.split import raw_images
+from rtmpose.files import UserError
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
 from rtmpose.models import MEAN, STD, build_pose_net, normalise
 from rtmpose.targets import SimCC

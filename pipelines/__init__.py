@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from rtmpose.config import UserError, setup_environment
+from rtmpose.config import setup_environment
+from rtmpose.files import UserError
 
 
 def stage(main: Callable[[list[str]], None]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines import stage
 from pipelines.export import inputs
-from rtmpose.config import UserError, write_atomic
+from rtmpose.files import UserError, write_atomic
 
 WEIGHTS = Path("models/rtmpose.pt")
 ONNX = Path("models/rtmpose.onnx")

@@ -45,9 +45,9 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
     """The detector file of a set's raw folder, where it has one."""
-    from rtmpose.config import home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
+    from rtmpose.files import home
 
     layout = load_dataset(params.datasets[key].descriptor).splits["val"]
     path = home(params.datasets[key].raw) / layout.detections if layout.detections else None
@@ -56,7 +56,7 @@ def detector_boxes(params: Params, key: str) -> Boxes | None:
 
 def set_figures(judge: Evaluator, params: Params, key: str, folder: Path) -> tuple[Figures, Results, dict[str, Any]]:
     """Figures on ground-truth boxes and the detector boxes' AP beside them; on detector boxes if only those are asked for."""
-    from rtmpose.config import UserError
+    from rtmpose.files import UserError
 
     def show() -> Callable[[int, int], None]:
         return progress_line(f"evaluate  {key}:", "images")
@@ -77,10 +77,10 @@ def set_figures(judge: Evaluator, params: Params, key: str, folder: Path) -> tup
 
 def evaluate_sets(params: Params) -> None:
     """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's predictions."""
-    from rtmpose.config import UserError, write_atomic
     from rtmpose.evaluation.coco import evaluate_whole_body
     from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
     from rtmpose.evaluation.split import read_mix, sample_images
+    from rtmpose.files import UserError, write_atomic
     from rtmpose.training.progress import write_csv
 
     judge, mix = evaluator(params, WEIGHTS), read_mix(MIX)
@@ -108,9 +108,9 @@ def evaluate_sets(params: Params) -> None:
 
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
     """AP on a raw folder's validation images, printed as one JSON object."""
-    from rtmpose.config import UserError, home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
+    from rtmpose.files import UserError, home
 
     dataset, root = load_dataset(options.descriptor), home(options.raw)
     boxes: Boxes = "ground truth"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import stage
-from rtmpose.config import Params, load_params, write_atomic
+from rtmpose.config import Params, load_params
+from rtmpose.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np

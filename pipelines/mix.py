@@ -12,8 +12,9 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import UserError, load_params, write_atomic
+    from rtmpose.config import load_params
     from rtmpose.data.manifest import MANIFEST, read_manifest
+    from rtmpose.files import UserError, write_atomic
     from rtmpose.registry import sha256_of
 
     params = load_params()

@@ -18,7 +18,7 @@ INDEX = Path("data/index")
 
 def only_key(argv: list[str], stage_name: str, params: Params) -> str:
     """The one argument of a stage that works on one set; `Params.dataset` knows whether there is such a set."""
-    from rtmpose.config import UserError
+    from rtmpose.files import UserError
 
     if len(argv) != 1:
         known = ", ".join(params.datasets)
@@ -28,7 +28,7 @@ def only_key(argv: list[str], stage_name: str, params: Params) -> str:
 
 def prepare(key: str, chosen: DatasetParams) -> Path:
     """The set's raw folder, rendered where the parameters say so; no work when it is complete."""
-    from rtmpose.config import home
+    from rtmpose.files import home
 
     root, render = home(chosen.raw), chosen.render
     if render is not None:
@@ -52,9 +52,10 @@ def used_splits(chosen: DatasetParams) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import load_params, write_atomic
+    from rtmpose.config import load_params
     from rtmpose.data.annotations import index_raw
     from rtmpose.descriptors import SIGMA_RULE, load_dataset
+    from rtmpose.files import write_atomic
 
     params, start = load_params(), time.perf_counter()
     key = only_key(argv, "raw", params)

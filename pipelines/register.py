@@ -9,7 +9,8 @@ from typing import Any
 
 from pipelines import stage
 from rtmpose import registry
-from rtmpose.config import Params, UserError, load_params, read_json, write_atomic
+from rtmpose.config import Params, load_params
+from rtmpose.files import UserError, read_json, write_atomic
 
 ONNX = Path("models/rtmpose.onnx")
 TRAINING = Path("models/receipt.json")

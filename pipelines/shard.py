@@ -11,11 +11,12 @@ from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import home, load_params, read_json
+    from rtmpose.config import load_params
     from rtmpose.data.annotations import RawImage, check_unchanged, read_images
     from rtmpose.data.folders import resumable_folder
     from rtmpose.data.shards import in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
+    from rtmpose.files import home, read_json
     from rtmpose.fingerprint import forced_by_dvc
 
     params, start = load_params(), time.perf_counter()

@@ -16,7 +16,7 @@ RECEIPT, FIGURES, TRAINING = Path("metrics/register.json"), Path("metrics/evalua
 
 def register_again() -> None:
     """The register stage once more, through DVC, so that its lock file knows the new receipt."""
-    from rtmpose.config import UserError
+    from rtmpose.files import UserError
 
     print("the registered version is not where MLflow points now; registering again", flush=True)
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"]
@@ -25,7 +25,7 @@ def register_again() -> None:
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.config import read_json
+    from rtmpose.files import read_json
     from rtmpose.registry import still_registered
 
     again = "run `make repro` again"

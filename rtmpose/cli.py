@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from rtmpose.config import UserError, setup_environment
+from rtmpose.config import setup_environment
+from rtmpose.files import UserError
 
 app = typer.Typer(
     name="rtmpose",
@@ -52,8 +53,8 @@ def weights(
 
     import torch
 
-    from rtmpose.config import write_atomic
     from rtmpose.descriptors import load_skeleton
+    from rtmpose.files import write_atomic
     from rtmpose.models import build_pose_net, load_weights
 
     model = build_pose_net(size, head, load_skeleton(skeleton).num_keypoints, input_pair(input_size))

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from rtmpose.config import UserError, setup_environment
+from rtmpose.config import setup_environment
+from rtmpose.files import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -6,24 +6,19 @@ the file and the key. Nothing here imports torch, so that the command line stays
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rtmpose.files import UserError, read_yaml
 
 Size = Literal["t", "s", "m", "l", "x"]
 Precision = Literal["fp32", "bf16"]
 Backbone = Literal["cspnext", "resnet50"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class UserError(ValueError):
-    """A mistake the user can mend: its text is one line that names the file, the key and the fix."""
 
 
 class Strict(BaseModel):
@@ -65,31 +60,6 @@ def setup_environment() -> None:
         "OMP_WAIT_POLICY": "PASSIVE",
     }.items():
         os.environ.setdefault(key, value)
-
-
-def write_atomic(path: Path | str, content: str | bytes) -> Path:
-    """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def data_file(relative: str) -> Path:
-    """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed package."""
-    package = Path(__file__).resolve().parent
-    for root in (package.parent, package / "_data"):
-        if (root / relative).exists():
-            return root / relative
-    raise UserError(f"{relative}: no such file in {package.parent} or in the installed package")
 
 
 class RenderParams(Strict):
@@ -375,42 +345,6 @@ class Params(Strict):
         if key not in self.datasets:
             raise UserError(f"params.yaml: datasets has no '{key}', only {', '.join(self.datasets)}")
         return self.datasets[key]
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; errors name the file and the line."""
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-
-
-def read_json(path: Path | str, fix: str = "fetch or write it again") -> Any:
-    """A JSON file; UserError naming it and the `fix` when it is missing, cut off or not JSON."""
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {fix}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON, perhaps cut off ({error}); {fix}") from None
-
-
-def home(path: Path | str = ".") -> Path:
-    """`path` in the checkout, absolute, also from a DVC experiment that runs in a copy below `.dvc/tmp/exps`.
-
-    Such a copy holds what git tracks and is deleted afterwards: raw data and run stores lie in the checkout itself.
-    """
-    return outside_experiment(Path.cwd()) / path
-
-
-def outside_experiment(folder: Path) -> Path:
-    """The checkout that a folder inside a DVC experiment's copy was made from; any other folder as it is."""
-    checkout, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
-    return Path(checkout or "/") if inside else folder
 
 
 def parse(model: type[Model], content: Any, path: Path) -> Model:

@@ -16,7 +16,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from rtmpose.config import Strict, UserError, data_file, read_yaml
+from rtmpose.config import Strict
+from rtmpose.files import UserError, data_file, read_yaml
 from rtmpose.skeleton import MEAN_OF, Skeleton
 
 PUBLISHED_SIGMAS = "coco_wholebody"  # the set whose 133 sigmas stand in for those that a descriptor does not give

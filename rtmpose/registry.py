@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from rtmpose.config import UserError, home, outside_experiment, setup_environment
+from rtmpose.config import setup_environment
+from rtmpose.files import UserError, home, outside_experiment
 
 if TYPE_CHECKING:
     import numpy as np

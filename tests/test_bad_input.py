@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from tests.workspace import Workspace
 

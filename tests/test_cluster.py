@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from rtmpose.cluster import in_job, joins_cluster
-from rtmpose.config import HardwareParams, UserError, parse, read_yaml
+from rtmpose.config import HardwareParams, parse
+from rtmpose.files import UserError, read_yaml
 from rtmpose.training import submit
 from tests.support import ROOT
 

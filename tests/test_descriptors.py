@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 
-from rtmpose.config import UserError, data_file
 from rtmpose.descriptors import (
     Dataset,
     Instance,
@@ -25,6 +24,7 @@ from rtmpose.descriptors import (
     load_skeleton,
     shipped_datasets,
 )
+from rtmpose.files import UserError, data_file
 from tests.support import golden
 
 REFERENCE = {

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtmpose import registry
-from rtmpose.config import UserError, home
+from rtmpose.files import UserError, home
 from tests.support import ROOT
 
 

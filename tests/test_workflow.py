@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rtmpose.config import Params, UserError, load_params, parse
+from rtmpose.config import Params, load_params, parse
+from rtmpose.files import UserError
 from tests.support import ROOT
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # numpy 1 and albumentations 1 are what MMPose 1.3 was written for: albumentations 2 would ignore its hole sizes. xtcocotools

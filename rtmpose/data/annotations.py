@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError, read_json
 from rtmpose.data.raw_formats import ListedImage, Points, read_aic, read_coco, read_mpii
 from rtmpose.descriptors import Dataset, Split
+from rtmpose.files import UserError, read_json
 from rtmpose.registry import sha256_of
 
 FARTHEST = 1e6  # px from the image's corner; what lies farther is no point

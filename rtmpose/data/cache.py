@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long

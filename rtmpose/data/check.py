@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError, write_atomic
 from rtmpose.data.annotations import Person, RawImage, read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.descriptors import SIGMA_RULE, Dataset
+from rtmpose.files import UserError, write_atomic
 from rtmpose.geometry import Floats, box_to_center_scale, crop_matrix, fix_aspect, transform_points, warp
 from rtmpose.skeleton import Skeleton
 

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtmpose.config import UserError
 from rtmpose.data.annotations import Person, RawImage
 from rtmpose.data.index import MCU, TILES
+from rtmpose.files import UserError
 from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, decode, fix_aspect, half_body, pad_box
 from rtmpose.skeleton import Skeleton
 

@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError
 from rtmpose.data.annotations import Person, RawImage, defect_within
 from rtmpose.data.crops import QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
 from rtmpose.data.index import INDEX
+from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
 
 # What is the same in every member's header: no owner, no time, so that equal content is equal bytes. `TarInfo.tobuf` itself

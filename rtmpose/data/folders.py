@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError
 from rtmpose.data.cache import RemoteFile, RemoteShard
+from rtmpose.files import UserError
 from rtmpose.geometry import Floats, decode
 
 # One row of an `.idx` file: where the image and the JSON of a sample lie in the tar, its key's hash, and the CRC-32 of the

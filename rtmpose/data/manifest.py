@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import AugmentConfig, UserError, read_json, write_atomic
+from rtmpose.config import AugmentConfig
 from rtmpose.data.cache import ShardCache
 from rtmpose.data.index import INDEX, read_sample, span
+from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.geometry import decode
 
 MANIFEST = "manifest.json"

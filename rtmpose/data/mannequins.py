@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError, write_atomic
 from rtmpose.data import mannequin_body, mannequin_points, mannequin_render, mannequin_scene
 from rtmpose.data.mannequin_body import Array
 from rtmpose.data.mannequin_points import AIC14, COCO17
 from rtmpose.data.mannequin_scene import Person, render_scene
 from rtmpose.descriptors import load_skeleton
+from rtmpose.files import UserError, write_atomic
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from rtmpose.config import UserError, write_atomic
 from rtmpose.data.cache import ATTEMPTS, FIRST_PAUSE
+from rtmpose.files import UserError, write_atomic
 from rtmpose.registry import sha256_of
 
 if TYPE_CHECKING:

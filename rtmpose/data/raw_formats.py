@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import UserError
 from rtmpose.descriptors import Dataset, Instance, Part
+from rtmpose.files import UserError
 
 Points = NDArray[np.float64]  # (K, 3): x, y in px of the image, v 0 not labelled, 1 labelled but hidden, 2 seen
 

@@ -25,7 +25,6 @@ from typing import Any
 import cv2
 
 from rtmpose.cluster import spread
-from rtmpose.config import UserError, write_atomic
 from rtmpose.data.annotations import RawImage
 from rtmpose.data.crops import FINER, QUALITY, CutFor
 from rtmpose.data.cutting import Plan, Recipe, Skip, photographs_digest, sample_key, skip, write_shard
@@ -33,6 +32,7 @@ from rtmpose.data.folders import complete_folder
 from rtmpose.data.manifest import FORMAT, MANIFEST
 from rtmpose.data.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
+from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import code_version
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)

@@ -24,12 +24,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from rtmpose.config import AugmentConfig, UserError
+from rtmpose.config import AugmentConfig
 from rtmpose.data.augment import Augmenter
 from rtmpose.data.cache import RemoteShard, ShardCache
 from rtmpose.data.index import DamagedSample, decode_part, locate, read_row, read_sample
 from rtmpose.data.loader import open_loader
 from rtmpose.data.manifest import read_manifest, refuse_larger, refuse_small_cache, refuse_stronger
+from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
 
 Ints = NDArray[np.int64]

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from rtmpose.config import Precision, Strict, UserError, data_file, parse, read_yaml, setup_environment
+from rtmpose.config import Precision, Strict, parse, setup_environment
 from rtmpose.deploy.runtimes import (
     Infer,
     ModelFiles,
@@ -35,6 +35,7 @@ from rtmpose.deploy.runtimes import (
     open_session,
 )
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.files import UserError, data_file, read_yaml
 
 ANSWER_TIMEOUT = 300.0  # seconds a worker may take for one answer before it counts as hung
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

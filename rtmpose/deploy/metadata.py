@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.registry import git_commit
 
 PREFIX = "rtmpose."

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rtmpose.config import Precision, UserError
+from rtmpose.config import Precision
 from rtmpose.data.crops import clip_box
 from rtmpose.evaluation.coco import GroundTruth, load_ground_truth, person_annotations
+from rtmpose.files import UserError
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
 from rtmpose.models import normalise
 from rtmpose.oks import oks_nms, soft_oks_nms

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import write_atomic
 from rtmpose.evaluation.coco import GroundTruth, annotation_keypoints, load_ground_truth, person_annotations
 from rtmpose.evaluation.predict import Image
+from rtmpose.files import write_atomic
 from rtmpose.oks import keypoint_similarity
 from rtmpose.skeleton import Skeleton
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rtmpose.config import EvaluateParams, Precision, UserError, read_json
+from rtmpose.config import EvaluateParams, Precision
 from rtmpose.data.annotations import read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_eval, read_manifest
@@ -20,6 +20,7 @@ from rtmpose.descriptors import Dataset
 from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Boxes, Pose, mean_pose_predictions, predict_poses, to_results
+from rtmpose.files import UserError, read_json
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import torch
 
-from rtmpose.config import UserError, write_atomic
 from rtmpose.deploy.runtimes import ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.report import draw_skeleton
+from rtmpose.files import UserError, write_atomic
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
 from rtmpose.models import normalise
 from rtmpose.targets import SimCC

@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.models.cspnext import SIZES
 
 STORAGES: Mapping[str, torch.dtype] = {

@@ -6,7 +6,8 @@ from typing import get_args
 
 from torch import nn
 
-from rtmpose.config import Backbone, Head, ModelParams, UserError
+from rtmpose.config import Backbone, Head, ModelParams
+from rtmpose.files import UserError
 from rtmpose.models.baseline_head import PlainSimCCHead
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
 from rtmpose.models.heatmap_head import HeatmapHead

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 # The published configurations round sqrt(bins / 16) to these; their weights were trained with the rounded values.
 PUBLISHED_SIGMAS = {(192, 256): (4.9, 5.66), (288, 384): (6.0, 6.93), (256, 256): (5.66, 5.66)}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 BLUR = 11  # side of the Gaussian that smooths a predicted map before its logarithm is differentiated
 RADIUS = BLUR // 2

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from rtmpose.config import UserError, write_atomic
+from rtmpose.files import UserError, write_atomic
 from rtmpose.registry import sha256_of
 
 KEEP = 2

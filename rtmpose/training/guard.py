@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import UserError, write_atomic
+from rtmpose.files import UserError, write_atomic
 
 KEPT_BATCHES = 64
 

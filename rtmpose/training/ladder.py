@@ -21,9 +21,10 @@ import torch
 
 from rtmpose import registry
 from rtmpose.cluster import ray_cluster
-from rtmpose.config import Params, UserError, home, read_json, write_atomic
+from rtmpose.config import Params
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, read_mix
+from rtmpose.files import UserError, home, read_json, write_atomic
 from rtmpose.fingerprint import fingerprint
 from rtmpose.models import build_model, load_weights
 from rtmpose.models.weights import read_checkpoint

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtmpose.config import Params, write_atomic
+from rtmpose.config import Params
+from rtmpose.files import write_atomic
 from rtmpose.training.ladder import PLATEAU, Row
 from rtmpose.training.ladder_rungs import EPOCHS, Rung, ladder_of
 from rtmpose.training.progress import write_csv

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rtmpose.config import LadderParams, Params, TrainParams, UserError
+from rtmpose.config import LadderParams, Params, TrainParams
+from rtmpose.files import UserError
 from rtmpose.training.search_space import refuse_baseline, with_values
 
 RECIPE = object()  # in `Rung.changes`: from here on the recipe's own value

@@ -21,19 +21,12 @@ from torch import nn
 
 from rtmpose import registry
 from rtmpose.cluster import in_job, ray_cluster
-from rtmpose.config import (
-    Params,
-    TrainParams,
-    UserError,
-    home,
-    read_json,
-    setup_environment,
-    write_atomic,
-)
+from rtmpose.config import Params, TrainParams, setup_environment
 from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, Results, read_mix
+from rtmpose.files import UserError, home, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import build_model, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap

@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rtmpose.config import ModelParams, Precision, TrainParams, UserError
+from rtmpose.config import ModelParams, Precision, TrainParams
 from rtmpose.data.stream import Batch, TrainStream
+from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.guard import KEPT_BATCHES, Recent, Step
 from rtmpose.training.optim import learning_rate

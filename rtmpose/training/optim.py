@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import OptimParams, UserError
+from rtmpose.config import OptimParams
+from rtmpose.files import UserError
 
 REFERENCE_DEVICE_BATCH = 256
 ADAM_EPS = 1e-8 / REFERENCE_DEVICE_BATCH

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rtmpose.config import write_atomic
+from rtmpose.files import write_atomic
 from rtmpose.training.checkpoint import LOG, read_log
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from rtmpose import registry
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store, read_log
 
 

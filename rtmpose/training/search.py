@@ -33,11 +33,12 @@ from typing import Any
 import torch
 
 from rtmpose import registry
-from rtmpose.config import AugmentConfig, Params, UserError, home, read_json, write_atomic
+from rtmpose.config import AugmentConfig, Params
 from rtmpose.data.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Mix
+from rtmpose.files import UserError, home, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import build_model, load_weights
 from rtmpose.training.checkpoint import Store

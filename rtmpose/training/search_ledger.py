@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 
 Status = Literal["running", "stopped", "finished"]
 Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtmpose import registry
-from rtmpose.config import SearchRange, UserError, write_atomic
+from rtmpose.config import SearchRange
+from rtmpose.files import UserError, write_atomic
 from rtmpose.training.progress import write_csv
 from rtmpose.training.reports import logged_steps
 from rtmpose.training.search_ledger import FIGURES, TrialRecord

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from rtmpose.config import Params, SearchRange, UserError, read_json
+from rtmpose.config import Params, SearchRange
+from rtmpose.files import UserError, read_json
 
 if TYPE_CHECKING:
     from rtmpose.training.search_ledger import TrialRecord

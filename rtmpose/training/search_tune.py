@@ -19,7 +19,8 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from rtmpose.cluster import joins_cluster, ray_cluster
-from rtmpose.config import Params, UserError, setup_environment
+from rtmpose.config import Params, setup_environment
+from rtmpose.files import UserError
 from rtmpose.training.launch import Job
 from rtmpose.training.search import (
     Spec,

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from rtmpose import registry
 from rtmpose.cluster import in_job
-from rtmpose.config import HardwareParams, UserError, home
+from rtmpose.config import HardwareParams
+from rtmpose.files import UserError, home
 from rtmpose.fingerprint import forced_by_dvc
 
 if TYPE_CHECKING:

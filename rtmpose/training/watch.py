@@ -18,9 +18,10 @@ import cv2
 import psutil
 
 from rtmpose import registry
-from rtmpose.config import TrainParams, UserError
+from rtmpose.config import TrainParams
 from rtmpose.evaluation.report import draw_predictions
 from rtmpose.evaluation.split import Results, sample_images
+from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
 from rtmpose.training.checkpoint import Store
 

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from rtmpose.config import UserError
 from rtmpose.data.annotations import RawImage, index_raw, read_images
 from rtmpose.data.raw_formats import AREA_PER_BOX
 from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.evaluation.coco import evaluate_keypoints
+from rtmpose.files import UserError
 from tests.support import realdata
 
 COCO, AIC, WHOLEBODY = load_dataset("coco17"), load_dataset("aic"), load_dataset("coco_wholebody")

@@ -18,13 +18,14 @@ import fsspec
 import pytest
 import torch
 
-from rtmpose.config import AugmentConfig, UserError, read_json, write_atomic
+from rtmpose.config import AugmentConfig
 from rtmpose.data.annotations import read_images
 from rtmpose.data.cache import ATTEMPTS, RemoteFile, RemoteShard, ShardCache
 from rtmpose.data.manifest import MANIFEST
 from rtmpose.data.shards import write_train_shards
 from rtmpose.data.stream import MixEntry, TrainStream
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError, read_json, write_atomic
 from tests.s3 import BUCKET, faulty_proxy, s3_server, use_endpoint
 
 COCO, SIZE = load_dataset("coco17"), (96, 128)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
-from rtmpose.config import UserError
 from rtmpose.data.check import BOX, CAPTION, CELL, GAP, Check, check_split, contact_sheet, report
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
 from rtmpose.geometry import decode
 from tests.data.test_annotations import COCO, SAMPLES, small_coco
 from tests.support import ROOT, realdata

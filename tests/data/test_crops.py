@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtmpose.config import AugmentConfig, UserError
+from rtmpose.config import AugmentConfig
 from rtmpose.data.annotations import Person, RawImage
 from rtmpose.data.augment import MIRROR, Augmenter, crop_to_photograph, draw
 from rtmpose.data.crops import (
@@ -27,6 +27,7 @@ from rtmpose.data.crops import (
 )
 from rtmpose.data.index import decode_part
 from rtmpose.descriptors import load_skeleton
+from rtmpose.files import UserError
 from rtmpose.geometry import compose, decode, transform_points, warp
 
 COCO = load_skeleton("coco17")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtmpose.config import UserError
 from rtmpose.data.crops import encode_jpeg
 from rtmpose.data.index import DamagedSample, read_row, read_sample
 from rtmpose.data.manifest import index_tar
+from rtmpose.files import UserError
 from tests.data.test_crops import photograph
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from rtmpose.config import UserError
 from rtmpose.data import mannequin_body as anatomy
 from rtmpose.data import mannequin_scene as scene
 from rtmpose.data.mannequin_body import Camera, Pose
@@ -20,6 +19,7 @@ from rtmpose.data.mannequin_points import AIC14, labelled_points
 from rtmpose.data.mannequin_render import SUPERSAMPLING, Look, Parts, add_person, bounds
 from rtmpose.data.mannequins import MARKER, render_dataset
 from rtmpose.descriptors import load_skeleton
+from rtmpose.files import UserError
 from tests.support import realdata
 
 REST = {name: spread[0] for name, spread in anatomy.REST.items()}

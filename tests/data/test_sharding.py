@@ -20,13 +20,13 @@ import pytest
 
 from rtmpose import cluster
 from rtmpose.cluster import RETRIES, spread
-from rtmpose.config import UserError
 from rtmpose.data import places
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.folders import resumable_folder
 from rtmpose.data.places import RemotePlace
 from rtmpose.data.shards import write_eval_shards, write_train_shards
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
 from tests.data.test_shards import contents, half
 from tests.s3 import BUCKET, s3_server
 from tests.support import ROOT

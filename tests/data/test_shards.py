@@ -18,7 +18,6 @@ import pytest
 import webdataset as wds
 
 from rtmpose.cluster import spread
-from rtmpose.config import UserError
 from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.cutting import Sample, write_tar
 from rtmpose.data.folders import complete_folder
@@ -26,6 +25,7 @@ from rtmpose.data.index import INDEX, read_sample
 from rtmpose.data.manifest import FORMAT, index_tar, read_eval, read_manifest
 from rtmpose.data.shards import in_tune, write_eval_shards, write_train_shards
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
 from rtmpose.geometry import decode
 from tests.data.test_annotations import small_coco
 from tests.support import realdata

@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtmpose.config import AugmentConfig, UserError
+from rtmpose.config import AugmentConfig
 from rtmpose.data.annotations import read_images
 from rtmpose.data.cache import RemoteShard, ShardCache
 from rtmpose.data.crops import CutFor
@@ -27,6 +27,7 @@ from rtmpose.data.manifest import FORMAT, MANIFEST, read_eval
 from rtmpose.data.shards import write_eval_shards, write_train_shards
 from rtmpose.data.stream import Batch, EpochOrder, MixEntry, SetSize, TrainStream
 from rtmpose.descriptors import load_dataset, load_skeleton
+from rtmpose.files import UserError
 from tests.support import realdata
 
 COCO, AUGMENT = load_skeleton("coco17"), AugmentConfig()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from rtmpose.config import UserError
 from rtmpose.deploy import benchmark
 from rtmpose.deploy.benchmark import Budget, Target, load_target, run, table
 from rtmpose.deploy.runtimes import ModelFiles
+from rtmpose.files import UserError
 from tests.support import ROOT, det_input
 
 

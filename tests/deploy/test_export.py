@@ -9,11 +9,11 @@ import onnx
 import pytest
 import torch
 
-from rtmpose.config import UserError
 from rtmpose.deploy.export import differences, export_onnx, parity
 from rtmpose.deploy.runtimes import ModelFiles, NotPossible, open_session
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
 from rtmpose.deploy.runtimes.pytorch import build
+from rtmpose.files import UserError
 from tests.deploy.support import SIZE, card, formula_net
 from tests.support import ROOT, det_input
 

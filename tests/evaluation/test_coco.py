@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtmpose.config import UserError
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import (
     STATISTICS,
@@ -17,6 +16,7 @@ from rtmpose.evaluation.coco import (
     person_annotations,
 )
 from rtmpose.evaluation.predict import Pose, to_results
+from rtmpose.files import UserError
 from tests.support import golden, realdata
 
 COCO17 = load_skeleton("coco17")

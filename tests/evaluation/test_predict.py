@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import UserError
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, pose_score, predict, to_results
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from pipelines import evaluate
-from rtmpose.config import EvaluateParams, Params, UserError, load_params
+from rtmpose.config import EvaluateParams, Params, load_params
 from rtmpose.data.annotations import read_images
 from rtmpose.data.shards import write_eval_shards
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.split import Evaluator
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from tests.data.test_annotations import small_coco

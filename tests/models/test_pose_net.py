@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.models import PoseNet, build_pose_net
 from rtmpose.models.simcc_head import GatedAttention, ScaleNorm, SimCCHead
 from tests.models.support import build_named, fill, golden_names, golden_shapes

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.models import Mismatch, build_pose_net, load_weights
 from rtmpose.models.weights import Placeholder, RestrictedUnpickler, read_checkpoint
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.targets import SimCC
 from tests.support import assert_golden, det_rng, golden
 

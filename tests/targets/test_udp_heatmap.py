@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.targets import UDPHeatmap
 from rtmpose.targets.udp_heatmap import HESSIAN_EPS, _newton_step
 from tests.support import assert_golden, det_rng, golden

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rtmpose.config import UserError
+from rtmpose.files import UserError
 from rtmpose.fingerprint import fingerprint
 from rtmpose.registry import sha256_of
 from rtmpose.training.checkpoint import Store, read_log

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rtmpose.config import Params, UserError, load_params
+from rtmpose.config import Params, load_params
+from rtmpose.files import UserError
 from rtmpose.registry import flatten
 from rtmpose.training.ladder_rungs import NAMES, RUNGS, Entry, overrides, pretrain_params, rung_params, wanted, within
 from rtmpose.training.search_space import with_values

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from rtmpose import registry
-from rtmpose.config import Params, UserError, load_params
+from rtmpose.config import Params, load_params
 from rtmpose.evaluation.split import Mix
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.registry import sha256_of
 from rtmpose.training import launch

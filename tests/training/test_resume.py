@@ -15,12 +15,13 @@ import pytest
 import torch
 import yaml
 
-from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams, UserError
+from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams
 from rtmpose.data.annotations import read_images
 from rtmpose.data.mannequins import render_dataset
 from rtmpose.data.shards import write_train_shards
 from rtmpose.data.stream import Batch, MixEntry, TrainStream
 from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import Store, Superseded, read_log

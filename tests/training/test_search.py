@@ -11,7 +11,8 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from rtmpose import registry
-from rtmpose.config import Params, SearchRange, UserError, load_params
+from rtmpose.config import Params, SearchRange, load_params
+from rtmpose.files import UserError
 from rtmpose.training.search import (
     report_steps,
     run_search,

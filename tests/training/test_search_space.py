@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from rtmpose.config import Params, UserError, load_params, parse, read_yaml
+from rtmpose.config import Params, load_params, parse
 from rtmpose.evaluation.split import Mix
+from rtmpose.files import UserError, read_yaml
 from rtmpose.training.search import check_variants, complete, new_trial
 from rtmpose.training.search_ledger import Ledger, TrialRecord, locked
 from rtmpose.training.search_space import check_space, resolved, suggest

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import OptimParams, UserError
+from rtmpose.config import OptimParams
 from rtmpose.data.stream import Batch
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.guard import Step

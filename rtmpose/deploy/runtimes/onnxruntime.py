@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from rtmpose.config import Precision, UserError
+from rtmpose.config import Precision
 from rtmpose.deploy.metadata import ModelCard
 from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
+from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
 WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine do not belong in a report

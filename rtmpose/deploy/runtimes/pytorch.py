@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtmpose.config import Precision, UserError
+from rtmpose.config import Precision
 from rtmpose.deploy.metadata import ModelCard
 from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.files import UserError
 from rtmpose.models import build_pose_net, load_weights
 
 
