@@ -19,7 +19,6 @@ docs/mini_coco.png (with --quick, a minute that shows no more than that it runs,
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import tempfile
@@ -41,12 +40,13 @@ from rtmpose.data.shards import in_tune, write_train_shards
 from rtmpose.data.stream import MixEntry
 from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.descriptors import load_dataset
-from rtmpose.evaluation.bootstrap import Ranking, interval, resampled_error, resamples
+from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
 from rtmpose.evaluation.split import Evaluator, Mix
 from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, open_stream
 from rtmpose.training.loop import Run
@@ -131,7 +131,7 @@ def figures(judge: Evaluator, images: Iterator[EvalImage], boxes: Boxes = "groun
 
 
 def named(name: str, value: float, again: np.ndarray) -> Row:
-    low, high = interval(again)
+    low, high = percentile_interval(again)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
@@ -236,9 +236,9 @@ def train(bench: Bench, stage: str, init: Path | None, diary: Diary) -> Path:
     run.train()
     state = store.load()
     assert state is not None
-    buffer = io.BytesIO()
-    torch.save(state["ema"], buffer)
-    return write_atomic(bench.out / f"{stage}.pt", buffer.getvalue())
+    weights = bench.out / f"{stage}.pt"
+    save_tensors(weights, state["ema"])
+    return weights
 
 
 def final(bench: Bench, weights: Path, detections: Path) -> Row:

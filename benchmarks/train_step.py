@@ -11,11 +11,12 @@ slices alternate in one run and the ratio is the median over neighbouring slices
 meets all of them.
 
 On a CPU: batch 16, one thread and two; with two MMPose runs with the OpenMP settings it leaves alone and with ours, and the
-ratio is against the faster. On a GPU: batch 256, ours also compiled, which is the figure; where MMPose cannot be set up,
-`eager` stands for it: the same network trained its way. The share of the peak is the network's multiply-adds against those
-of a large matrix product or convolution in the same precision here, both per second of processor time on a CPU, by the clock
-on a GPU. Then the real stream: how much of the time updates wait for loader workers. `--with-peer` sets MMPose up in
-`.peers/mmpose`, once; `--profile` prints where the time of our step goes. The last line is one JSON object.
+ratio is against the faster. On a GPU: batch 256, ours also compiled (`finetune.compile`), which is the figure; where MMPose
+cannot be set up, `eager` stands for it: the same network trained its way. The share of the peak is the network's
+multiply-adds against those of a large matrix product or convolution in the same precision here, both per second of processor
+time on a CPU, by the clock on a GPU. Then the real stream: how much of the time updates wait for loader workers.
+`--with-peer` sets MMPose up in `.peers/mmpose`, once; `--profile` prints where the time of our step goes. The last line is one
+JSON object.
 """
 
 from __future__ import annotations

@@ -49,21 +49,15 @@ def weights(
     save: Annotated[Path | None, typer.Option(help="Write the loaded weights to this file, as a plain state dict.")] = None,
 ) -> None:
     """Load a checkpoint safely, say what does not match the model, and optionally save it in plain form."""
-    import io
-
-    import torch
 
     from rtmpose.descriptors import load_skeleton
-    from rtmpose.files import write_atomic
-    from rtmpose.models import build_pose_net, load_weights
+    from rtmpose.models import build_pose_net, load_weights, save_tensors
 
     model = build_pose_net(size, head, load_skeleton(skeleton).num_keypoints, input_pair(input_size))
     mismatch = load_weights(model, file)
     typer.echo(f"{file}: {mismatch}")
     if save is not None:
-        buffer = io.BytesIO()
-        torch.save(model.state_dict(), buffer)
-        write_atomic(save, buffer.getvalue())
+        save_tensors(save, model.state_dict())
         typer.echo(f"saved {save}")
 
 

@@ -291,7 +291,7 @@ class LadderParams(Strict):
     pretrain_samples: int = Field(..., ge=1)
     seeds: list[int] = Field(..., description="at least three, for confidence intervals")
     base: list[str] = Field(..., min_length=1)
-    rungs: list[str] | None = Field(None, description="names of the rungs to train; null: all")
+    rungs: list[str] | None = Field(None, min_length=1, description="names of the rungs to train; null: all")
     resnet_init: str | None = Field(None, description="weights that ResNet-50 starts from, such as ImageNet's; null: random")
 
     @model_validator(mode="after")

@@ -93,8 +93,10 @@ def client() -> MlflowClient:
     _quiet()
     from mlflow import MlflowClient
 
-    # An unreachable server should be an error within seconds; MLflow's own default is seven growing pauses.
+    # An unreachable server should be an error within seconds; MLflow's own default is seven growing pauses. One that takes a
+    # request and says nothing has two minutes there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri()
     with _reachable(uri):
         if uri.startswith("sqlite:"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,23 @@ def test_coco17_is_the_published_recipe(tmp_path: Path) -> None:
         assert (strong.shift, strong.scale, strong.rotate, strong.hole) == (0.16, 0.4, 80, 1.0)
         assert (weak.shift, weak.scale, weak.rotate, weak.hole) == (0, 0.25, 60, 0.5)
     assert not params.search.enabled and params.finetune.tau == 0.1 and params.finetune.sigma is None
+
+
+def documented_overrides() -> list[list[str]]:
+    """What follows each -S of the `dvc exp run` commands in README.md and docs/."""
+    commands = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text().replace("\\\n", " ")
+        for line in (line.strip() for line in text.splitlines()):
+            if line.startswith("dvc exp run"):
+                words = shlex.split(line, comments=True)
+                commands.append([value for flag, value in itertools.pairwise(words) if flag == "-S"])
+    return commands
+
+
+@pytest.mark.parametrize("overrides", documented_overrides(), ids=" ".join)
+def test_documented_commands_compose(tmp_path: Path, overrides: list[str]) -> None:
+    assert overrides and load_params(compose(tmp_path, *overrides)).recipe
 
 
 def test_every_stage_module_exists() -> None:

@@ -53,7 +53,7 @@ class Eager:
         self.task, self.device, self.scale = task, device, 1.0 / global_batch
         self.half = device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
-        groups = adamw(task.model, lr=0.0, weight_decay=WEIGHT_DECAY).param_groups
+        groups = adamw(task.model, OptimParams(), WEIGHT_DECAY).param_groups
         self.optimizer = torch.optim.AdamW([{key: group[key] for key in ("params", "weight_decay")} for group in groups])
         self.average, self.updates = copy.deepcopy(task.model.state_dict()), 0
 

@@ -25,7 +25,7 @@ def resamples(images: int, times: int = 1000, seed: int = 0) -> NDArray[np.int64
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=times)
 
 
-def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of resampled figures (times,); those that a resample had no person for are left out."""
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -9,6 +9,7 @@ becomes an inert `Placeholder`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import pickle
 import zipfile
@@ -20,7 +21,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from rtmpose.files import UserError
+from rtmpose.files import UserError, write_atomic
 from rtmpose.models.cspnext import SIZES
 
 STORAGES: Mapping[str, torch.dtype] = {
@@ -35,6 +36,15 @@ STORAGES: Mapping[str, torch.dtype] = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> str:
+    """Write what `torch.load(…, weights_only=True)` reads, under a temporary name first; the file's sha256."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    data = buffer.getvalue()
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)

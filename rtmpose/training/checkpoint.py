@@ -5,13 +5,12 @@
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
                      damaged.txt        the damaged samples that were skipped, if any, by step
+                     warnings.txt       what went wrong without ending the run
                      finished.json      the receipt, written last
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import shutil
@@ -23,11 +22,13 @@ from typing import Any
 
 import torch
 
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.models import save_tensors
 from rtmpose.registry import sha256_of
 
 KEEP = 2
-TOKEN, LOG, DAMAGED = "token", "train.log", "damaged.txt"
+TOKEN, LOG, DAMAGED, WARNINGS, BEST = "token", "train.log", "damaged.txt", "warnings.txt", "best.pt"
+FIX = "delete the run's folder to start anew"
 
 
 class Superseded(RuntimeError):
@@ -63,21 +64,17 @@ class Store:
 
     def finished(self) -> dict[str, Any] | None:
         """The receipt of a finished run whose best weights are still whole."""
-        path, best = self.folder / "finished.json", self.folder / "best.pt"
-        receipt = json.loads(path.read_text()) if path.exists() else None
-        return receipt if receipt and best.exists() and sha256_of(best) == receipt["sha256"] else None
+        path = self.folder / "finished.json"
+        receipt = read_json(path, FIX) if path.exists() else None
+        return receipt if receipt and self.best_is(receipt["sha256"]) else None
 
     def _pointer(self) -> dict[str, Any]:
         path = self.folder / "latest.json"
-        return json.loads(path.read_text()) if path.exists() else {"checkpoints": []}
+        return read_json(path, FIX) if path.exists() else {"checkpoints": []}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> str:
         self.check()
-        buffer = io.BytesIO()
-        torch.save(dict(content), buffer)
-        data = buffer.getvalue()
-        write_atomic(self.folder / name, data)
-        return hashlib.sha256(data).hexdigest()
+        return save_tensors(self.folder / name, content)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint of `state` (with an int `step`), then move the pointer, then drop all but the last two."""
@@ -97,13 +94,25 @@ class Store:
             path = self.folder / entry["file"]
             if path.exists() and sha256_of(path) == entry["sha256"]:
                 return torch.load(path, map_location="cpu", weights_only=True)
-            print(f"warning: checkpoint {path} is missing or damaged; falling back to the one before", file=sys.stderr)
+            self.warn(f"checkpoint {path} is missing or damaged; falling back to the one before")
         if entries:
             raise UserError(f"{self.folder}: every checkpoint is damaged; delete the folder to start anew")
         return None
 
-    def save_best(self, weights: Mapping[str, Any]) -> None:
-        self._write("best.pt", weights)
+    def save_best(self, weights: Mapping[str, Any]) -> str:
+        """Write the best weights so far; their sha256."""
+        return self._write(BEST, weights)
+
+    def best_is(self, sha256: str) -> bool:
+        """Whether the best weights are there and have this sha256."""
+        path = self.folder / BEST
+        return path.exists() and sha256_of(path) == sha256
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr and for whoever follows the run: workers' own output stays in Ray's logs."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+        with (self.folder / WARNINGS).open("a") as file:
+            file.write(" ".join(text.split()) + "\n")
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         self.check()

@@ -20,17 +20,18 @@ from typing import Any
 import torch
 
 from rtmpose import registry
-from rtmpose.cluster import ray_cluster
+from rtmpose.cluster import in_job, joins_cluster, ray_cluster
 from rtmpose.config import Params
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, read_mix
-from rtmpose.files import UserError, home, read_json, write_atomic
-from rtmpose.fingerprint import fingerprint
-from rtmpose.models import build_model, load_weights
+from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.models import build_model, load_weights, save_tensors
 from rtmpose.models.weights import read_checkpoint
-from rtmpose.training.checkpoint import read_log
-from rtmpose.training.ladder_rungs import Entry, Rung, ladder_of, pretrain_params, rung_params, used, wanted
-from rtmpose.training.launch import codec_of, run_stage
+from rtmpose.training.checkpoint import BEST, read_log
+from rtmpose.training.ladder_rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
+from rtmpose.training.launch import TRAINING_CODE, codec_of, run_stage, shared_mix
+from rtmpose.training.search_ledger import locked
 from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared
 
 PLATEAU = 0.9  # of the mean pose's error: below it a network has learned more than where people's joints are on average
@@ -44,7 +45,7 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
 
     Returns the rungs, a row for each of them and each seed, and the MLflow run of the whole.
     """
-    rungs, ladder = wanted(params), ladder_of(params)
+    rungs, ladder = distinct(params, wanted(params), read_json(mix, "run the stage mix")["train"]), ladder_of(params)
     if not read_mix(mix).val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
     name = ladder_fingerprint(params, mix)
@@ -53,7 +54,8 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     expected = len(rungs) * len(ladder.seeds)
     if server is None:
         adopt_checkout()
-        Climb(params, mix, folder, name).all(rungs, lambda: publish(rungs, known_rows(params, folder, rungs)))
+        with locked(folder.parent / f"{folder.name}.lock", wait=15):
+            Climb(params, mix, folder, name).all(rungs, lambda: publish(rungs, known_rows(params, folder, rungs)))
     elif fresh or len(known_rows(params, folder, rungs)) < expected:
         run_job("ladder", server, folder.name, fresh=fresh)
     rows = known_rows(params, folder, rungs)
@@ -67,11 +69,19 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
 
 
 def ladder_fingerprint(params: Params, mix: Path) -> str:
-    """Names an experiment set. More rungs or seeds belong to the same one; each run's own fingerprint is stricter."""
+    """Names an experiment set by everything its rows depend on; more rungs or seeds belong to the same one."""
     ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
+    given = [path and registry.sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])]
     without = {"ladder", "seed", "hardware", "search", "targets", "register_as", "recipe"}
     recipe = params.model_dump(mode="json", exclude=without)
-    return fingerprint(ladder=ladder, recipe=recipe, precision=params.hardware.precision, mix=registry.sha256_of(mix))
+    return fingerprint(
+        ladder=ladder,
+        recipe=recipe,
+        precision=params.hardware.precision,
+        mix=registry.sha256_of(mix),
+        init=given,
+        code=code_version((*TRAINING_CODE, "training/ladder.py", "training/ladder_rungs.py")),
+    )
 
 
 def known_rows(params: Params, folder: Path, rungs: list[Rung]) -> list[Row]:
@@ -95,8 +105,6 @@ class Climb:
 
     def all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
         """Every rung under every seed, on one Ray cluster, below one MLflow run."""
-        for rung in rungs:  # impossible ones are refused before the first is trained
-            rung_params(self.params, rung.name, 0, self.entries)
         run_file, hardware = self.folder / "run.json", self.params.hardware
         tags = registry.lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
         known = read_json(run_file)["run_id"] if run_file.exists() else None
@@ -120,8 +128,8 @@ class Climb:
         )
         file = row_file(self.folder, rung.name, seed)
         before = read_json(file) if file.exists() else {}
-        weights = Path(receipt["store"]) / "best.pt"
-        ap = before["AP"] if before.get("sha256") == receipt["sha256"] else evaluation_ap(params, weights, mix)
+        weights = Path(receipt["store"]) / BEST
+        ap = before["AP"] if before.get("sha256") == receipt["sha256"] else self.evaluated(params, weights, mix)
         log = read_log(weights.parent)
         row = {
             "rung": rung.name,
@@ -147,7 +155,7 @@ class Climb:
         given = ladder_of(params).resnet_init if resnet else params.pretrain.init
         if given is None:
             return None
-        path = with_prefix(home(given), self.folder / "resnet50.pt") if resnet else home(given)
+        path = with_prefix(shared(given), self.folder / "resnet50.pt") if resnet else shared(given)
         return {"weights": path, "samples": 0}
 
     def pretrain(self, rung: Params) -> Row:
@@ -155,10 +163,10 @@ class Climb:
         mix, params = self.mix_of(rung), pretrain_params(self.params, rung, self.entries)
         key = (mix, rung.seed)
         if key not in self.pretrained:
-            init = home(params.pretrain.init) if params.pretrain.init else None
+            init = shared(params.pretrain.init) if params.pretrain.init else None
             receipt = self.train("pretrain", params, mix, init, "pretraining", tau=0.1, sigma=None)
             drop_checkpoints(Path(receipt["store"]))
-            self.pretrained[key] = {"weights": Path(receipt["store"]) / "best.pt", "samples": receipt["samples"]}
+            self.pretrained[key] = {"weights": Path(receipt["store"]) / BEST, "samples": receipt["samples"]}
         return self.pretrained[key]
 
     def train(
@@ -190,6 +198,16 @@ class Climb:
         receipt.unlink()
         return done
 
+    def evaluated(self, params: Params, weights: Path, mix: Path) -> float:
+        """`evaluation_ap`; on a cluster by a task with a worker's resources, since its head may have no GPU."""
+        folder, hardware = next(iter(shared_mix(mix).val.values())), params.hardware
+        if not (in_job() or joins_cluster()):
+            return evaluation_ap(params, weights, folder)
+        import ray
+
+        remote = ray.remote(num_cpus=hardware.cpus_per_worker, num_gpus=hardware.gpus_per_worker)(evaluation_ap)
+        return float(ray.get(remote.remote(params, weights, folder)))
+
     def mix_of(self, params: Params) -> Path:
         """The mix of the sets that the parameters train on: the stage's own where they are all."""
         kept = used(params, self.entries)
@@ -205,13 +223,12 @@ def with_prefix(path: Path, copy: Path) -> Path:
     weights = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not isinstance(weights, dict) or any(str(key).startswith("backbone.") for key in weights):
         return path
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({f"backbone.{key}": value for key, value in weights.items()}, copy)
+    save_tensors(copy, {f"backbone.{key}": value for key, value in weights.items()})
     return copy
 
 
-def evaluation_ap(params: Params, weights: Path, mix: Path) -> float:
-    """AP on the first evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
+def evaluation_ap(params: Params, weights: Path, folder: Path) -> float:
+    """AP on an evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
     skeleton = load_skeleton(params.skeleton)
     net = build_model(params.model, skeleton.num_keypoints, params.input_size)
     assert load_weights(net, weights).ok, "a run's weights fit its own network"
@@ -219,7 +236,7 @@ def evaluation_ap(params: Params, weights: Path, mix: Path) -> float:
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     codec = codec_of("finetune", params, params.finetune.sigma)
     judge = Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device).without_flip()
-    figures, _, _ = judge.shards(next(iter(read_mix(mix).val.values())))
+    figures, _, _ = judge.shards(folder)
     return float(figures["AP"])
 
 
@@ -235,13 +252,13 @@ def plateau_samples(log: list[dict[str, Any]], batch_size: int) -> int | None:
     mean distance to the labelled points in units of √area); None: never.
     """
     for line in log:
-        if "AP" in line and line["error"] < PLATEAU * line["mean_pose_error"]:
+        if "error" in line and line["error"] < PLATEAU * line["mean_pose_error"]:
             return int(line["step"]) * batch_size
     return None
 
 
 def minutes(log: list[dict[str, Any]], batch_size: int) -> float:
-    """Time spent in updates, by the rates that the run logged: without starting up, evaluating and what was repeated."""
+    """Time spent in updates and waiting for data, by the rates that the run logged: without evaluations and repetitions."""
     total, last = 0.0, 0
     for line in log:
         if "loss" in line:

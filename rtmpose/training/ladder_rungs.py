@@ -137,6 +137,12 @@ def wanted(params: Params) -> list[Rung]:
     return [rung for rung in RUNGS if ladder.rungs is None or rung.name in ladder.rungs]
 
 
+def distinct(params: Params, rungs: list[Rung], entries: list[Entry]) -> list[Rung]:
+    """The rungs that train something else than the rung before: on one data set, for one, the last rung adds nothing."""
+    found = [rung_params(params, rung.name, 0, entries) for rung in rungs]
+    return [rung for rung, own, before in zip(rungs, found, [None, *found], strict=False) if own != before]
+
+
 def overrides(params: Params, name: str) -> dict[str, Any]:
     """Where the rung `name` differs from the recipe: values by parameter path."""
     changes: dict[str, Any] = {}
@@ -170,6 +176,8 @@ def used(params: Params, entries: list[Entry]) -> list[Entry]:
 
 def within(train: TrainParams, samples: int, entries: list[Entry]) -> dict[str, Any]:
     """Epochs nearest to a budget of samples, at least one, with the recipe's share of weak ones; nothing ends them early."""
+    if not entries:
+        raise ValueError("data/mix.json has none of its data sets; run the stage mix again")
     epoch = sum(entry["samples"] * entry["repeat"] for entry in entries)
     steps = -(-epoch // train.batch_size)
     epochs = max(round(samples / (steps * train.batch_size)), 1)

@@ -7,7 +7,6 @@ and on a cluster.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -28,9 +27,9 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, Results, read_mix
 from rtmpose.files import UserError, home, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import build_model, load_weights
+from rtmpose.models import Mismatch, PoseNet, build_model, load_weights, save_tensors
 from rtmpose.targets import SimCC, UDPHeatmap
-from rtmpose.training.checkpoint import Store
+from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
 from rtmpose.training.reports import Reporter
@@ -40,19 +39,11 @@ from rtmpose.training.watch import Pictures, system_metrics
 
 TRAINING_CODE = (
     *(f"training/{name}.py" for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "launch")),
-    *(
-        "models",
-        "targets",
-        "losses.py",
-        "oks.py",
-        "geometry.py",
-        "skeleton.py",
-        "data/stream.py",
-        "data/index.py",
-        "data/augment.py",
-    ),
-    *(f"evaluation/{name}.py" for name in ("coco", "predict", "split")),
+    *(f"data/{name}.py" for name in ("stream", "index", "manifest", "crops", "augment")),
+    *("models", "targets", "losses.py", "oks.py", "geometry.py", "skeleton.py"),
+    *(f"evaluation/{name}.py" for name in ("coco", "error", "predict", "split")),
 )
+WITHOUT_EFFECT = ("log_steps", "checkpoint_steps", "picture_every", "max_bad_updates")  # of TrainParams, on a result
 TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
 
@@ -78,20 +69,23 @@ class Job:
 
 
 def build_task(job: Job) -> Task:
-    """The network, codec and loss of a job; seeded, so every rank builds the same.
-
-    Its backbone starts from `init` when given, and with `finetune.init` every layer that fits.
-    """
-    params, model = job.params, job.params.model
-    torch.manual_seed(params.seed)
-    points = load_skeleton(job.train.skeleton).num_keypoints
-    hidden = params.pretrain.hidden if job.stage == "pretrain" else None
-    net = build_model(model, points, params.input_size, pretrain_hidden=hidden)
-    if job.init is not None:
-        whole = job.stage == "finetune" and params.finetune.init is not None
-        load_weights(net, job.init, prefix=None if whole else "backbone.")
-    codec = codec_of(job.stage, params, job.sigma)
+    """The network, codec and loss of a job."""
+    net, _ = network(job.stage, job.params, job.init)
+    codec = codec_of(job.stage, job.params, job.sigma)
     return heatmap_task(net, codec) if isinstance(codec, UDPHeatmap) else simcc_task(net, codec, job.tau)
+
+
+def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mismatch | None]:
+    """A stage's network, and what of the weights it starts from did not fit; seeded, so that every rank builds the same.
+
+    `init` gives the backbone, or with `finetune.init` every layer that fits.
+    """
+    torch.manual_seed(params.seed)
+    train, hidden = (params.pretrain, params.pretrain.hidden) if stage == "pretrain" else (params.finetune, None)
+    points = load_skeleton(train.skeleton).num_keypoints
+    net = build_model(params.model, points, params.input_size, pretrain_hidden=hidden)
+    whole = stage == "finetune" and params.finetune.init is not None
+    return net, load_weights(net, init, prefix=None if whole else "backbone.") if init is not None else None
 
 
 def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> SimCC | UDPHeatmap:
@@ -105,7 +99,7 @@ def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> S
 
 def finetune_init(params: Params, pretrained: Path) -> Path:
     """The weights that finetuning and its search start from."""
-    return home(params.finetune.init) if params.finetune.init is not None else pretrained
+    return shared(params.finetune.init) if params.finetune.init is not None else pretrained
 
 
 def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1) -> TrainStream:
@@ -247,7 +241,7 @@ def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, ta
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
         stage=stage,
-        train=train.model_dump(exclude={"log_steps", "picture_every"}),
+        train=train.model_dump(exclude=set(WITHOUT_EFFECT)),
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,
@@ -300,6 +294,8 @@ def run_stage(
     run_id = registry.start_or_resume_run(stage, known, tags=lineage | {"stage": stage} | dict(tags or {}))
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
+    if init is not None:
+        print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
     start = init and shared_file(init, store)
     uri = registry.tracking_uri()
     # Ray Train's workers have a current folder of their own.
@@ -342,12 +338,14 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
     state = store.load()
     assert state is not None, "a run that ended has a checkpoint"
     position = state["position"]
+    if not store.best_is(position["best_sha256"]):
+        raise UserError(f"{store.folder}: the best weights are damaged; delete the folder to start anew")
     codec = codec_of(job.stage, job.params, job.sigma)
     return {
         "stage": job.stage,
         "fingerprint": name,
         "store": str(store.folder),
-        "sha256": registry.sha256_of(store.folder / "best.pt"),
+        "sha256": position["best_sha256"],
         "run_id": job.run_id,
         "steps": position["step"],
         "samples": position["step"] * job.train.batch_size,
@@ -361,7 +359,7 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
 
 def hand_over(store: Store, content: dict[str, Any], weights: Path, receipt: Path) -> dict[str, Any]:
     """Copy the best weights out of the store, write the receipt, and mark the store as finished last of all."""
-    write_atomic(weights, (store.folder / "best.pt").read_bytes())
+    write_atomic(weights, (store.folder / BEST).read_bytes())
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     store.finish(content)
     return content
@@ -369,14 +367,10 @@ def hand_over(store: Store, content: dict[str, Any], weights: Path, receipt: Pat
 
 def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -> dict[str, Any]:
     """What `pretrain.enabled: false` hands on: a network with `init`'s backbone, or as initialised."""
-    torch.manual_seed(params.seed)
-    points = load_skeleton(params.pretrain.skeleton).num_keypoints
-    net = build_model(params.model, points, params.input_size, pretrain_hidden=params.pretrain.hidden)
-    if init is not None:
-        load_weights(net, init, prefix="backbone.")
-    buffer = io.BytesIO()
-    torch.save(net.state_dict(), buffer)
-    write_atomic(weights, buffer.getvalue())
-    content = {"stage": "pretrain", "store": None, "sha256": registry.sha256_of(weights), "init": str(init) if init else None}
+    net, mismatch = network("pretrain", params, init)
+    if mismatch is not None:
+        print(f"pretrain: the backbone starts from {init}. {mismatch}", flush=True)
+    sha256 = save_tensors(weights, net.state_dict())
+    content = {"stage": "pretrain", "store": None, "sha256": sha256, "init": str(init) if init else None}
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     return content

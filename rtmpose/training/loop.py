@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rtmpose.config import ModelParams, Precision, TrainParams
+from rtmpose.data.manifest import refuse_stronger
 from rtmpose.data.stream import Batch, TrainStream
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store
@@ -51,7 +52,7 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Loss per sample, gradient norm before clipping (NaN where all updates were skipped), samples/s, share of the time
-        spent waiting for data.
+        that this process waited for data (on a GPU, which works on behind it, an upper bound of what the device waited).
         """
         assert self.totals is not None
         seconds = time.perf_counter() - self.since
@@ -105,6 +106,7 @@ class Position:
     best_ap: float = -2.0  # pycocotools says -1 where there is nothing to measure
     best_error: float = math.inf
     best_epoch: int = 0
+    best_sha256: str = ""
     stopped: bool = False
 
 
@@ -139,6 +141,9 @@ class Run:
                 f"params.yaml: batch_size {params.batch_size} is too small for hardware.workers {world} x accumulate "
                 f"{params.accumulate}: every part needs a sample; raise it or lower one of the two"
             )
+        for augment in {params.strong, params.weak}:  # now, not after hundreds of epochs
+            for folder, manifest in zip(stream.folders, stream.manifests, strict=True):
+                refuse_stronger(folder, manifest, augment)
         self.updater = Updater(
             task,
             device=device,
@@ -171,6 +176,10 @@ class Run:
             self.meter.totals = state["meter"].to(self.updater.device)
         torch.set_rng_state(state["rng"])
         self.position = Position(**state["position"])
+        if self.rank == 0 and self.position.best_sha256 and not self.store.best_is(self.position.best_sha256):
+            # Written after this checkpoint, or damaged. The evaluations that follow choose anew; those that are only repeated
+            # come to the same choice, since what was written later was better.
+            self.position.best_ap, self.position.best_error = Position.best_ap, Position.best_error
 
     def _save(self) -> None:
         self._stop_if_bad()
@@ -258,6 +267,6 @@ class Run:
         error = metrics.get("error", math.inf)
         if (metrics["AP"], -error) > (self.position.best_ap, -self.position.best_error):  # AP is 0 for long at first
             self.position.best_ap, self.position.best_error, self.position.best_epoch = metrics["AP"], error, epoch + 1
-            self.store.save_best(self.updater.ema.state)
+            self.position.best_sha256 = self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

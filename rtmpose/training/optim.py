@@ -5,7 +5,7 @@ device's batch (256 in the published settings) and averages over devices: its gr
 does not change under a common factor as long as its epsilon changes with it, hence `ADAM_EPS`; a clipping value of the
 reference (35 in some configurations) means 35 / 256 = 0.137 here, `optim.clip_grad` in the parameters. `loss_scale` is where
 the convention becomes a number; the heatmap loss is a mean over the batch in the reference too, so only for SimCC is there a
-factor between the two.
+factor between the two, and pretraining keeps the reference's epsilon, `MEAN_EPS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from rtmpose.config import OptimParams
 from rtmpose.files import UserError
 
 REFERENCE_DEVICE_BATCH = 256
-ADAM_EPS = 1e-8 / REFERENCE_DEVICE_BATCH
+MEAN_EPS = 1e-8  # AdamW's epsilon for a loss that is a mean in the reference, too
+ADAM_EPS = MEAN_EPS / REFERENCE_DEVICE_BATCH
 MILESTONES, OF = (170, 200), 210  # epochs of MMPose's heatmap and SimCC baselines; here shares of any run
 
 
@@ -63,12 +64,10 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool = 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def adamw(
-    model: nn.Module, *, lr: float, weight_decay: float, eps: float = ADAM_EPS, decay_norms: bool = False
-) -> torch.optim.AdamW:
+def adamw(model: nn.Module, optim: OptimParams, weight_decay: float, eps: float = ADAM_EPS) -> torch.optim.AdamW:
     """AdamW (β 0.9, 0.999) over `parameter_groups`, as one kernel per group of tensors, on CPUs too."""
-    groups = parameter_groups(model, weight_decay, decay_norms)
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=eps, fused=True)
+    groups = parameter_groups(model, weight_decay, optim.decay_norms)
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=eps, fused=True)
 
 
 def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtmpose.files import write_atomic
-from rtmpose.training.checkpoint import LOG, read_log
+from rtmpose.training.checkpoint import LOG, WARNINGS, read_log
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
@@ -36,7 +36,7 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
 def following(folder: Path, stage: str, every: float = 10.0) -> Iterator[None]:
     """Print the store's log while the block runs: one rewritten line on a terminal, a line every `every` seconds else."""
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(folder / LOG, stage, every, done), daemon=True)
+    thread = threading.Thread(target=_follow, args=(folder, stage, every, done), daemon=True)
     thread.start()
     try:
         yield
@@ -45,17 +45,29 @@ def following(folder: Path, stage: str, every: float = 10.0) -> Iterator[None]:
         thread.join()
 
 
-def _follow(path: Path, stage: str, every: float, done: threading.Event) -> None:
+class _Tail:
+    """What a file gains from now on, in whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset = path, path.stat().st_size if path.exists() else 0
+
+    def lines(self) -> list[str]:
+        gained = self.path.read_bytes()[self.offset :] if self.path.exists() else b""
+        whole = gained[: gained.rfind(b"\n") + 1]  # the writer may be inside a line
+        self.offset += len(whole)
+        return whole.decode().splitlines()
+
+
+def _follow(folder: Path, stage: str, every: float, done: threading.Event) -> None:
     terminal = sys.stdout.isatty()
     before, after = ("\r\x1b[K", "") if terminal else ("", "\n")
-    offset = path.stat().st_size if path.exists() else 0
+    log, warnings = _Tail(folder / LOG), _Tail(folder / WARNINGS)
     ended = False
     while not ended:
         ended = done.wait(0.5 if terminal else every)
-        text = path.read_text()[offset:] if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # the writer may be inside a line
-        offset += len(whole)
-        lines = [json.loads(line) for line in whole.splitlines() if line.endswith("}")]
+        for text in warnings.lines():
+            print(f"{before}warning: {text}", flush=True)
+        lines = [json.loads(line) for line in log.lines() if line.endswith("}")]
         for line in lines[:-1]:
             if "AP" in line:
                 print(before + status_line(stage, line), flush=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from typing import Any
 
 from rtmpose import registry
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store, read_log
+
+PAUSE = 300.0  # seconds without a request after one that failed: the other workers wait while this one does
 
 
 class Reporter:
@@ -21,14 +23,17 @@ class Reporter:
         self.stage, self.run_id, self.store = stage, run_id, store
         self.sent: set[tuple[int, bool]] | None = None
         self.waiting = read_log(store.folder)
+        self.again = 0.0  # when to try again
 
     def __call__(self, line: dict[str, Any]) -> None:
         self.store.check()  # a worker that outlived its driver must not report beside the new one
         self.waiting.append(line)
-        try:
-            self._send()
-        except UserError as error:
-            print(f"warning: step {line['step']}: {error}", file=sys.stderr, flush=True)
+        if time.monotonic() >= self.again:
+            try:
+                self._send()
+            except UserError as error:
+                self.again = time.monotonic() + PAUSE
+                self.store.warn(f"step {line['step']}: {error}")
         self.store.append_log(line)
 
     def _send(self) -> None:

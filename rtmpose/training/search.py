@@ -20,7 +20,6 @@ A trial runs in one process on one worker; one that needs several GPUs for a sin
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import shutil
@@ -40,7 +39,7 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Mix
 from rtmpose.files import UserError, home, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import build_model, load_weights
+from rtmpose.models import build_model, load_weights, save_tensors
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_file, shared_mix, tuning_ap
 from rtmpose.training.optim import freeze, learning_rate
@@ -282,13 +281,7 @@ def updates(
 def snapshot(path: Path, step: int, updater: Updater, **more: Any) -> None:
     """Write what `updates` needs to go on after `step` updates."""
     state = {"step": step, "model": updater.task.model.state_dict(), "optimizer": updater.optimizer.state_dict()}
-    write_weights(path, state | more)
-
-
-def write_weights(path: Path, state: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    save_tensors(path, state | more)
 
 
 def read_snapshot(path: Path) -> dict[str, Any] | None:
@@ -317,7 +310,7 @@ def warm_up(job: Job) -> Path:
                 minutes, rest = divmod(int(seconds / (step - first) * (steps - step)), 60)
                 note(job.store, f"warm-up step {step:6d}/{steps}  {rate:.0f} samples/s  {minutes}m{rest:02d}s left")
                 snapshot(part, step, updater)
-        write_weights(path, {key: value.cpu() for key, value in task.model.state_dict().items()})
+        save_tensors(path, {key: value.cpu() for key, value in task.model.state_dict().items()})
         part.unlink(missing_ok=True)
     return path
 

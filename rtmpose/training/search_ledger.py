@@ -106,7 +106,7 @@ def locked(path: Path, wait: float | None = None) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if deadline is not None and time.monotonic() > deadline:
-                    raise UserError(f"{path}: another process runs this search; wait for it or end it first") from None
+                    raise UserError(f"{path}: another process works on this; wait for it or end it first") from None
                 time.sleep(0.2)
         try:
             yield

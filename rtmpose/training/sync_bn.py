@@ -16,7 +16,11 @@ from torch.autograd.function import once_differentiable
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` with batch norm over all workers; its parameters, buffers and state-dict keys stay what they are."""
+    """`model` with batch norm over all workers; its parameters, buffers and state-dict keys stay what they are.
+
+    On CUDA devices PyTorch's own, whose kernels are fused. It makes the host wait once a layer, to leave out workers without
+    rows; the stream gives every worker rows.
+    """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
@@ -85,7 +89,7 @@ def _global_moments(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tens
     """
     scratch = x.new_zeros(2, x.shape[1], dtype=dtype)  # running statistics that nobody reads; their type is the result's
     mean, biased = torch.batch_norm_update_stats(x, scratch[0], scratch[1], 0.0)  # `var_mean` is 15 times slower channels-last
-    count = mean.new_tensor([x.numel() / x.shape[1]])
+    count = mean.new_full((1,), x.numel() / x.shape[1])
     own = torch.cat([mean, biased, count])  # (2C + 1,)
     every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(every, own)

@@ -23,17 +23,18 @@ from rtmpose.models import normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from rtmpose.training.guard import Guard, Step
 from rtmpose.training.memory import keep_freed_memory
-from rtmpose.training.optim import Ema, adamw, freeze, loss_scale, update_unless
+from rtmpose.training.optim import ADAM_EPS, MEAN_EPS, Ema, adamw, freeze, loss_scale, update_unless
 from rtmpose.training.sync_bn import synchronise_batch_norm
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned: a network, the codec of its targets, and a loss that is summed over the batch."""
+    """What is learned: a network, its targets' codec, a loss that is summed over the batch, and AdamW's epsilon for it."""
 
     model: nn.Module
     codec: Codec
     loss: Callable[[Any, Any, Tensor], Tensor]
+    eps: float = ADAM_EPS
 
 
 def simcc_task(model: nn.Module, codec: SimCC, tau: float) -> Task:
@@ -43,7 +44,7 @@ def simcc_task(model: nn.Module, codec: SimCC, tau: float) -> Task:
 
 def heatmap_task(model: nn.Module, codec: UDPHeatmap) -> Task:
     """UDP heatmap pretraining: weighted squared error, a mean over points and pixels and a sum over the batch."""
-    return Task(model, codec, lambda output, target, weight: heatmap_mse_loss(output, target, weight) * len(weight))
+    return Task(model, codec, lambda output, target, weight: heatmap_mse_loss(output, target, weight) * len(weight), MEAN_EPS)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -86,7 +87,7 @@ class Updater:
             synchronise_batch_norm(task.model, device)
         self.still = freeze(task.model, frozen)
         self.rest()
-        self.optimizer = adamw(task.model, lr=optim.lr, weight_decay=weight_decay, decay_norms=optim.decay_norms)
+        self.optimizer = adamw(task.model, optim, weight_decay, task.eps)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.ema = Ema(task.model, momentum=ema_momentum, gamma=optim.ema_gamma)
         self.guard = Guard(task.model, device)

@@ -6,7 +6,6 @@ Both are for people: whatever goes wrong here costs a picture or a point of a cu
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +39,8 @@ class Pictures:
     def __init__(
         self, stage: str, run_id: str, store: Store, train: TrainParams, tune: Path, skeleton: Skeleton, steps_per_epoch: int
     ) -> None:
-        self.key, self.run_id, self.folder, self.train = f"{stage}/predictions", run_id, store.folder / "pictures", train
+        self.key, self.run_id, self.store, self.train = f"{stage}/predictions", run_id, store, train
+        self.folder = store.folder / "pictures"
         self.tune, self.skeleton, self.steps_per_epoch = tune, skeleton, steps_per_epoch
         self.results: Results = []
         self.sent: set[int] | None = None
@@ -64,7 +64,7 @@ class Pictures:
             self._send()
         except Exception as error:  # stores of artifacts raise classes of their own, and none is worth a run
             reason = str(error).partition("\n")[0]
-            print(f"warning: step {step}: the picture of predictions is not logged ({reason})", file=sys.stderr, flush=True)
+            self.store.warn(f"step {step}: the picture of predictions is not logged ({reason})")
 
     def _send(self) -> None:
         if self.sent is None:
@@ -120,9 +120,10 @@ def _sample(run_id: str, monitors: list[Any], every: float, done: threading.Even
         ended = done.wait(every)
         figures: dict[str, float] = {}
         for monitor in monitors:
-            monitor.collect_metrics()
-            figures |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
-            monitor.clear_metrics()
+            with suppress(Exception):  # drivers and counters fail in their own ways: a point is missing then
+                monitor.collect_metrics()
+                figures |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+                monitor.clear_metrics()
         try:
             began = registry.run_started(run_id) if began is None else began
             registry.log_metrics(run_id, figures, step=int(time.time() - began))

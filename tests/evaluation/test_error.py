@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.bootstrap import Ranking, interval, resampled_error, resamples
+from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.evaluation.error import PointErrors, point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Pose, mean_pose_predictions, to_results
@@ -129,7 +129,7 @@ def test_no_predictions_and_no_persons() -> None:
     ranking = Ranking.of(truth | {"annotations": truth["annotations"][:1]}, [], SIGMAS)
     nobody = np.array([[0, 0, 0, 0, 5]]) * (ranking.persons == 0)
     assert np.isnan(ranking.resampled_ap(nobody)).all()
-    assert interval(np.array([np.nan, 0.25, 0.25])) == (0.25, 0.25)
+    assert percentile_interval(np.array([np.nan, 0.25, 0.25])) == (0.25, 0.25)
 
 
 def test_intervals_cover_what_they_should() -> None:
@@ -139,7 +139,7 @@ def test_intervals_cover_what_they_should() -> None:
     for seed in range(200):
         count = rng.integers(1, 30, 60).astype(float)
         errors = PointErrors(count * rng.gamma(2.0, 0.1, 60), count)  # 0.2 in the mean
-        low, high = interval(resampled_error(errors, resamples(60, times=300, seed=seed)))
+        low, high = percentile_interval(resampled_error(errors, resamples(60, times=300, seed=seed)))
         assert low < errors.mean < high
         covered += low <= 0.2 <= high
     assert 175 <= covered <= 198
@@ -149,7 +149,7 @@ def test_a_thousand_resamples_of_two_hundred_images_take_seconds() -> None:
     truth, results = noisy_set(200)
     draws, start = resamples(200, times=1000, seed=1), time.process_time()
     ranking = Ranking.of(truth, results, SIGMAS)
-    low, high = interval(ranking.resampled_ap(draws))
+    low, high = percentile_interval(ranking.resampled_ap(draws))
     assert low < evaluate_keypoints(truth, results, SIGMAS)["AP"] < high and high - low < 0.2
     assert time.process_time() - start < 10
     assert (draws == resamples(200, times=1000, seed=1)).all()

@@ -126,3 +126,12 @@ def test_exports_hold_the_plain_convolution() -> None:
     program = torch.export.export(layer.bfloat16(), (torch.randn(1, 4, 6, 5).bfloat16(),))
     called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert called == ["aten.conv2d.default"]
+
+
+def test_every_depthwise_convolution_keeps_the_maps_size() -> None:
+    """What its own gradient takes for granted."""
+    found = [module for module in build_pose_net("m").modules() if isinstance(module, DepthwiseConv)]
+    assert len(found) == 12
+    for module in found:
+        assert module.stride == (1, 1) and module.dilation == (1, 1) and module.bias is None
+        assert module.padding == (module.kernel_size[0] // 2,) * 2 and module.kernel_size[0] == module.kernel_size[1]

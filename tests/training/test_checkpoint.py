@@ -99,6 +99,22 @@ def test_log_keeps_one_line_per_step_and_passes_over_a_cut_one(tmp_path: Path) -
     ]
 
 
+def test_a_step_that_is_saved_again_takes_no_other_ones_place(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    for step in (10, 20, 20):
+        store.save(state(step))
+    (store.folder / "step-00000020.pt").write_bytes(b"damaged")
+    loaded = store.load()
+    assert loaded is not None and loaded["step"] == 10
+
+
+def test_damaged_pointer_is_one_line(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "run", fresh=False)
+    (store.folder / "latest.json").write_text('{"checkpoints"')
+    with pytest.raises(UserError, match=r"latest\.json: not valid JSON.*delete the run's folder"):
+        store.load()
+
+
 def test_damaged_samples_of_repeated_steps_count_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "run", fresh=False)
     assert store.damaged() == 0

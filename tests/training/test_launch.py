@@ -16,7 +16,7 @@ from rtmpose.evaluation.split import Mix
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.registry import sha256_of
-from rtmpose.training import launch
+from rtmpose.training import launch, reports
 from rtmpose.training.checkpoint import Store, Superseded, read_log
 from rtmpose.training.launch import Job, build_task, finetune_init
 from rtmpose.training.reports import Reporter
@@ -65,11 +65,16 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     uri = registry.tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(reports, "PAUSE", 60.0)
     report(line(1))
     assert "warning: step 1: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    assert "does not answer" in (report.store.folder / "warnings.txt").read_text()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     report(line(2))
-    assert [step for step, _ in in_mlflow(tmp_path, "finetune/loss")] == [1, 2]
+    assert not in_mlflow(tmp_path, "finetune/loss")  # it is not asked again at once
+    report.again = 0.0
+    report(line(3))
+    assert [step for step, _ in in_mlflow(tmp_path, "finetune/loss")] == [1, 2, 3]
 
 
 def test_result_of_a_job_is_handed_over_from_the_shared_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import nn
 
 from rtmpose.config import OptimParams
 from rtmpose.models import build_pose_net
+from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.optim import Ema, adamw, ema_momentum, learning_rate, parameter_groups
+from rtmpose.training.update import Updater, heatmap_task, simcc_task
 from tests.support import assert_golden, golden
 
 
@@ -49,7 +52,7 @@ def test_norms_and_biases_decay_when_asked_to() -> None:
     decayed, free = parameter_groups(model, 0.05, decay_norms=True)
     assert len(decayed["params"]) == len(list(model.parameters())) and free["params"] == []  # type: ignore[arg-type]
     assert decayed["weight_decay"] == 0.05
-    optimizer = adamw(model, lr=1e-3, weight_decay=0.05, decay_norms=True)
+    optimizer = adamw(model, OptimParams(lr=1e-3, decay_norms=True), 0.05)
     model(torch.randn(2, 3, 32, 32))[0].sum().backward()
     optimizer.step()
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
@@ -86,3 +89,14 @@ def load_flat(model: nn.Module, keys: list[str], flat: np.ndarray) -> None:
     for key, part in zip(keys, split_flat(model, keys, flat), strict=True):
         own = state[names(model, keys)[key]]
         own.copy_(torch.from_numpy(np.asarray(part)).reshape(own.shape).to(own.dtype))
+
+
+def test_epsilons_are_the_references_for_the_scale_of_each_loss() -> None:
+    """Ours is a mean over the batch: SimCC's is a sum over 256 samples in the reference, the heatmaps' a mean."""
+    size = (96, 128)
+    simcc = simcc_task(build_pose_net("t", input_size=size), SimCC(size), 0.1)
+    heatmap = heatmap_task(build_pose_net("t", "heatmap", input_size=size), UDPHeatmap(size))
+    options: dict[str, Any] = {"global_batch": 4, "weight_decay": 0.0, "optim": OptimParams(), "ema_momentum": 0.0}
+    for task, eps in ((simcc, 1e-8 / 256), (heatmap, 1e-8)):
+        updater = Updater(task, device=torch.device("cpu"), precision="fp32", **options)
+        assert [group["eps"] for group in updater.optimizer.param_groups] == [eps, eps]

@@ -26,7 +26,7 @@ from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import Store, Superseded, read_log
 from rtmpose.training.loop import Run
-from rtmpose.training.update import Updater, simcc_task
+from rtmpose.training.update import simcc_task
 from tests.support import ROOT
 from tests.training.ranks import on_ranks
 
@@ -181,7 +181,6 @@ def test_without_a_better_ap_it_ends_after_its_patience(tmp_path: Path, shards: 
     falling = iter([{"AP": 0.0, "error": error} for error in (0.9, 0.8, 0.7, 0.7, 0.8, 0.6)])
     by_error = run(Store.open(tmp_path, "error", fresh=False), shards, params, evaluate=lambda model: next(falling)).train()
     assert (by_error.best_epoch, by_error.best_error, by_error.stopped) == (3, 0.7, True)
-    assert not run(Store.open(tmp_path, "all", fresh=False), shards, params.model_copy(update={"epochs": 1})).train().stopped
 
 
 def run_of_a_rank(shards: Path, folder: Path, params: FinetuneParams, rank: int, world: int) -> dict[str, Any]:
@@ -227,31 +226,32 @@ def test_a_run_that_was_superseded_stops_at_its_next_write(tmp_path: Path) -> No
     assert new.load() is None
 
 
-def test_gradients_of_half_batches_add_up_to_the_whole_ones(shards: Path, params: FinetuneParams) -> None:
-    """The loss is summed over the global batch and divided by its size, however it is split (batch norm held fixed)."""
-
-    def gradients(batches: list[Batch], world: int) -> list[torch.Tensor]:
-        torch.manual_seed(0)
-        task = simcc_task(build_pose_net("t", input_size=SIZE).double().eval(), SimCC(SIZE), params.tau)
-        options = {"global_batch": 8, "weight_decay": 0.0, "optim": params.optim, "ema_momentum": 0.0}
-        updater = Updater(task, device=torch.device("cpu"), precision="fp32", **options)  # type: ignore[arg-type]
-        scale = world / 8  # what a rank multiplies by before DDP averages over `world` ranks
-        for batch in batches:
-            images = batch.images.double().permute(0, 3, 1, 2) / 255
-            (updater.loss(images, batch.keypoints.double(), batch.weights.double()) * scale / world).backward()
-        return [p.grad for p in task.model.parameters() if p.grad is not None]
-
-    skeleton = load_dataset("coco17").skeleton
-
-    def first(rank: int, world: int) -> Batch:
-        stream = TrainStream([MixEntry(shards, 1)], skeleton, SIZE, batch_size=8, seed=5, rank=rank, world=world)
-        return next(iter(stream.epoch(0, params.weak)))
-
-    batches = [first(0, 1), first(0, 2), first(1, 2)]
-    for one, two in zip(gradients(batches[:1], 1), gradients(batches[1:], 2), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
-
-
 def test_a_mistake_in_the_data_is_the_users_to_read(tmp_path: Path, shards: Path) -> None:
     with pytest.raises(UserError, match="stage shard"):
         TrainStream([MixEntry(tmp_path, 1)], load_dataset("coco17").skeleton, SIZE, batch_size=4, seed=0)
+
+
+def test_augmentation_that_the_shards_do_not_allow_is_refused_before_the_first_update(
+    tmp_path: Path, shards: Path, params: FinetuneParams
+) -> None:
+    wild = params.model_copy(update={"weak": params.weak.model_copy(update={"scale": 0.9})})
+    with pytest.raises(UserError, match="scale"):
+        run(Store.open(tmp_path, "run", fresh=False), shards, wild)
+
+
+def test_best_weights_of_another_time_are_not_taken_for_those_of_the_checkpoint(
+    tmp_path: Path, shards: Path, params: FinetuneParams
+) -> None:
+    """As after a fall back behind an evaluation: the file holds what the checkpoint does not know of."""
+    ap = iter([0.5, 0.4, 0.3])
+    store = Store.open(tmp_path, "run", fresh=False)
+    first = run(store, shards, params, evaluate=lambda model: {"AP": next(ap)})
+    assert (first.train().best_epoch, first.position.best_ap) == (1, 0.5)
+    store.save_best({"w": torch.zeros(1)})
+    again = run(
+        Store.open(tmp_path, "run", fresh=False),
+        shards,
+        params.model_copy(update={"epochs": 4}),
+        evaluate=lambda _: {"AP": 0.2},
+    )
+    assert again.train().best_epoch == 4 and store.best_is(again.position.best_sha256)

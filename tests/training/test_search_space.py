@@ -192,7 +192,7 @@ def test_a_shorter_search_in_a_longer_ones_store_runs_only_what_it_asks_for(tmp_
 
 
 def test_two_drivers_do_not_share_a_search(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock"), pytest.raises(UserError, match="another process runs this search"), locked(
+    with locked(tmp_path / "lock"), pytest.raises(UserError, match="another process works on this"), locked(
         tmp_path / "lock", wait=0.0
     ):  # fmt: skip
         pass
