@@ -27,20 +27,10 @@ SHOWN = 12
 
 def evaluator(params: Params, weights: Path) -> Evaluator:
     """The trained network and how the parameters say to evaluate it."""
-    import torch
-
-    from rtmpose.deploy.runtimes.pytorch import load_exactly
-    from rtmpose.descriptors import load_skeleton
-    from rtmpose.evaluation.split import Evaluator
-    from rtmpose.models import build_model
+    from rtmpose.evaluation.split import load_evaluator
     from rtmpose.targets import SimCC
 
-    skeleton = load_skeleton(params.skeleton)
-    net = build_model(params.model, skeleton.num_keypoints, params.input_size)
-    load_exactly(net, weights)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Evaluator(net, SimCC(params.input_size), skeleton, params.evaluate, params.hardware.precision, device)
+    return load_evaluator(params, weights, SimCC(params.input_size))
 
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from rtmpose.config import EvaluateParams, Precision
+from rtmpose.config import EvaluateParams, Params, Precision
 from rtmpose.data.annotations import read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_eval, read_manifest
 from rtmpose.data.stream import MixEntry
-from rtmpose.descriptors import Dataset
+from rtmpose.descriptors import Dataset, load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Boxes, Pose, mean_pose_predictions, predict_poses, to_results
 from rtmpose.files import UserError, read_json
+from rtmpose.models import build_model, load_exactly
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 
@@ -128,6 +129,16 @@ def raw_images(dataset: Dataset, root: Path, split: str) -> Iterator[EvalImage]:
 def sample_images(folder: Path, count: int) -> list[EvalImage]:
     """The first `count` images of an evaluation shard set that hold a person."""
     return list(islice((image for image in read_eval(folder) if person_annotations(image.annotations)), count))
+
+
+def load_evaluator(params: Params, weights: Path, codec: Codec) -> Evaluator:
+    """The network of the parameters with its trained weights, on a GPU where there is one, and how they say to evaluate it."""
+    skeleton = load_skeleton(params.skeleton)
+    net = build_model(params.model, skeleton.num_keypoints, params.input_size)
+    load_exactly(net, weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device)
 
 
 @dataclass(frozen=True)

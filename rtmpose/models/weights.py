@@ -101,6 +101,17 @@ def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) 
     return Mismatch(missing, unexpected, wrong)
 
 
+def load_exactly(model: nn.Module, weights: Path) -> None:
+    """Load `weights` into `model`; UserError naming the first key that is missing, unexpected or of another shape."""
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file; run the finetune stage")
+    mismatch = load_weights(model, weights)
+    for problem in ("wrong_shape", "missing", "unexpected"):
+        if keys := list(getattr(mismatch, problem)):
+            what = f"{len(keys)} {problem.replace('_', ' ')} key(s), first '{keys[0]}'"
+            raise UserError(f"{weights}: {what}; params.yaml's model, input_size and skeleton must be those trained")
+
+
 def _fix(weights: Mapping[str, Tensor]) -> str:
     """The way out when the file is of one of the known sizes, recognised by the width of its stem."""
     stem = weights.get("backbone.stem.2.conv.weight")

@@ -23,10 +23,10 @@ from rtmpose import registry
 from rtmpose.cluster import in_job, joins_cluster, ray_cluster
 from rtmpose.config import Params
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.split import Evaluator, read_mix
+from rtmpose.evaluation.split import load_evaluator, read_mix
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import build_model, load_weights, save_tensors
+from rtmpose.models import build_model, save_tensors
 from rtmpose.models.weights import read_checkpoint
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.ladder_rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
@@ -229,14 +229,8 @@ def with_prefix(path: Path, copy: Path) -> Path:
 
 def evaluation_ap(params: Params, weights: Path, folder: Path) -> float:
     """AP on an evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
-    skeleton = load_skeleton(params.skeleton)
-    net = build_model(params.model, skeleton.num_keypoints, params.input_size)
-    assert load_weights(net, weights).ok, "a run's weights fit its own network"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     codec = codec_of("finetune", params, params.finetune.sigma)
-    judge = Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device).without_flip()
-    figures, _, _ = judge.shards(folder)
+    figures, _, _ = load_evaluator(params, weights, codec).without_flip().shards(folder)
     return float(figures["AP"])
 
 

@@ -11,8 +11,7 @@ from rtmpose.config import Precision
 from rtmpose.deploy.metadata import ModelCard
 from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.files import UserError
-from rtmpose.models import build_pose_net, load_weights
+from rtmpose.models import build_pose_net, load_exactly
 
 
 def build(card: ModelCard, weights: Path) -> torch.nn.Module:
@@ -27,17 +26,6 @@ def build(card: ModelCard, weights: Path) -> torch.nn.Module:
     )
     load_exactly(model, weights)
     return model.eval()
-
-
-def load_exactly(model: torch.nn.Module, weights: Path) -> None:
-    """Load `weights` into `model`; UserError naming the first key that is missing, unexpected or of another shape."""
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file; run the finetune stage")
-    mismatch = load_weights(model, weights)
-    for problem in ("wrong_shape", "missing", "unexpected"):
-        if keys := list(getattr(mismatch, problem)):
-            what = f"{len(keys)} {problem.replace('_', ' ')} key(s), first '{keys[0]}'"
-            raise UserError(f"{weights}: {what}; params.yaml's model, input_size and skeleton must be those trained")
 
 
 def load(files: ModelFiles, precision: Precision, threads: int) -> Infer:
