@@ -51,7 +51,7 @@ TITLES = {
     "compiled": "ours, bf16, compiled",
     "eager": "the same network, eager as MMPose trains",
     "peer": "MMPose",
-    "peer_passive": "MMPose, its waiting threads asleep as ours",
+    "peer_passive": "MMPose, its threads waiting as ours do",
 }
 Slices = dict[str, list[dict[str, Any]]]
 
@@ -59,7 +59,7 @@ Slices = dict[str, list[dict[str, Any]]]
 class Sides:
     """Our process and, if wanted, MMPose's; `ways` are the figures, each a way to train, `head` is the product's own.
 
-    How threads wait for each other is an environment variable that we set and MMPose does not: on a CPU it runs both ways.
+    How threads wait for each other is up to environment variables that we set and MMPose does not: on a CPU it runs both ways.
     """
 
     def __init__(self, folder: Path, device: str, options: argparse.Namespace, stack: ExitStack) -> None:
@@ -73,7 +73,8 @@ class Sides:
             python = peer_python("mmpose", MMPOSE_STEPS)
             for way in ["peer"] if on_gpu else ["peer_passive", "peer"]:
                 if way == "peer":
-                    os.environ.pop("OMP_WAIT_POLICY", None)  # ours has started
+                    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):  # ours has started
+                        os.environ.pop(name, None)
                 self.peers[way] = stack.enter_context(Peer(python, PEERS / "mmpose_step.py", *arguments))
         self.others = [*(["eager"] if on_gpu else []), *(["peer"] if self.peers else [])]
 
