@@ -288,14 +288,14 @@ def run_stage(
     state = store.load() or {}
     if state:
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
+    elif init is not None:
+        print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
     run_file = store.folder / "run.json"  # there before the first checkpoint is
     known = read_json(run_file)["run_id"] if run_file.exists() else state.get("run_id")
     lineage = registry.lineage_tags(Path("dvc.lock"), mix, name)
     run_id = registry.start_or_resume_run(stage, known, tags=lineage | {"stage": stage} | dict(tags or {}))
     write_atomic(run_file, json.dumps({"run_id": run_id}))
     registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
-    if init is not None:
-        print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
     start = init and shared_file(init, store)
     uri = registry.tracking_uri()
     # Ray Train's workers have a current folder of their own.
