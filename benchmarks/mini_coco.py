@@ -34,7 +34,6 @@ import torch
 
 from rtmpose.config import Params, load_params, setup_environment
 from rtmpose.data.annotations import RawImage, read_images
-from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_manifest
 from rtmpose.data.shards import in_tune, write_train_shards
 from rtmpose.data.stream import MixEntry
@@ -44,7 +43,7 @@ from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
-from rtmpose.evaluation.split import Evaluator, Mix
+from rtmpose.evaluation.split import Evaluator, Mix, opened
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store
@@ -76,10 +75,7 @@ class Bench:
     out: Path
 
     def images(self) -> Iterator[EvalImage]:
-        for raw in self.val:
-            _, pixels = read_photograph(raw)
-            height, width = pixels.shape[:2]
-            yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.path.name)
+        return opened(self.val)
 
     def job(self, stage: str, store: Store, init: Path | None) -> Job:
         return Job(

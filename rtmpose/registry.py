@@ -197,6 +197,13 @@ def log_image(run_id: str, pixels: NDArray[np.uint8], key: str, step: int) -> No
         store.log_image(run_id, pixels, key=key, step=step, synchronous=True)
 
 
+def logged_steps(run_id: str, key: str) -> set[int]:
+    """The steps at which MLflow has the metric `key` of a run."""
+    store = client()
+    with _reachable(tracking_uri()):
+        return {metric.step for metric in store.get_metric_history(run_id, key)}
+
+
 def image_steps(run_id: str, key: str) -> set[int]:
     """The steps at which MLflow has the image `key` of a run."""
     store = client()

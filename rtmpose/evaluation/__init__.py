@@ -7,7 +7,7 @@ from rtmpose.evaluation.coco import (
     load_ground_truth,
     person_annotations,
 )
-from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, predict, to_results
+from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, predict_poses, to_results
 from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "mean_pose_predictions",
     "per_keypoint_error",
     "person_annotations",
-    "predict",
+    "predict_poses",
     "to_results",
 ]

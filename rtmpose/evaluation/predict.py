@@ -62,40 +62,6 @@ class _Crop:
     pixels: NDArray[np.uint8]
 
 
-def predict(
-    model: nn.Module,
-    codec: Codec,
-    images: Iterable[Image],
-    boxes: Boxes,
-    skeleton: Skeleton,
-    *,
-    batch_size: int = 64,
-    flip_test: bool = True,
-    device: torch.device | str | None = None,
-    precision: Precision = "fp32",
-    rescore: Rescore = "bbox_keypoint",
-    keypoint_threshold: float = 0.2,
-    nms: Suppress = "oks",
-    nms_threshold: float = 0.9,
-) -> list[dict[str, Any]]:
-    """Predict a pose in every box, as `predict_poses` does; returns COCO results.
-
-    Args:
-        rescore, keypoint_threshold, nms, nms_threshold: see `to_results`.
-
-    Returns:
-        A list of {image_id, category_id: 1, keypoints: [x, y, score] * K, score, bbox}, bbox being the box it was
-        predicted in, and with ground-truth boxes annotation_id.
-    """
-    poses = predict_poses(
-        model, codec, images, boxes, skeleton, batch_size=batch_size, flip_test=flip_test, device=device, precision=precision
-    )
-    return to_results(
-        poses, skeleton.sigmas, rescore=rescore, keypoint_threshold=keypoint_threshold,
-        nms=nms, nms_threshold=nms_threshold,
-    )  # fmt: skip
-
-
 def predict_poses(
     model: nn.Module,
     codec: Codec,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rtmpose.config import EvaluateParams, Params, Precision
-from rtmpose.data.annotations import read_images
+from rtmpose.data.annotations import RawImage, read_images
 from rtmpose.data.crops import read_photograph
 from rtmpose.data.manifest import EvalImage, read_eval, read_manifest
 from rtmpose.data.stream import MixEntry
@@ -120,7 +120,12 @@ class Evaluator:
 
 def raw_images(dataset: Dataset, root: Path, split: str) -> Iterator[EvalImage]:
     """The images of a raw folder, read in place."""
-    for raw in read_images(dataset, root, split):
+    return opened(read_images(dataset, root, split))
+
+
+def opened(images: Iterable[RawImage]) -> Iterator[EvalImage]:
+    """Raw images with their pixels and size."""
+    for raw in images:
         _, pixels = read_photograph(raw)
         height, width = pixels.shape[:2]
         yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.path.name)

@@ -31,8 +31,9 @@ from rtmpose.models.weights import read_checkpoint
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.ladder_rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
 from rtmpose.training.launch import TRAINING_CODE, codec_of, run_stage, shared_mix
+from rtmpose.training.reports import RUN_FILE, open_run
 from rtmpose.training.search_ledger import locked
-from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared
+from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
 
 PLATEAU = 0.9  # of the mean pose's error: below it a network has learned more than where people's joints are on average
 
@@ -60,12 +61,9 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
         run_job("ladder", server, folder.name, fresh=fresh)
     rows = known_rows(params, folder, rungs)
     if len(rows) < expected:
-        raise UserError(
-            f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished ladder here; "
-            "name a folder that this machine sees under the same path as the cluster"
-        )
+        raise not_here(folder, "ladder")
     publish(rungs, rows)
-    return rungs, rows, read_json(folder / "run.json")["run_id"]
+    return rungs, rows, read_json(folder / RUN_FILE)["run_id"]
 
 
 def ladder_fingerprint(params: Params, mix: Path) -> str:
@@ -105,11 +103,9 @@ class Climb:
 
     def all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
         """Every rung under every seed, on one Ray cluster, below one MLflow run."""
-        run_file, hardware = self.folder / "run.json", self.params.hardware
+        hardware = self.params.hardware
         tags = registry.lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
-        known = read_json(run_file)["run_id"] if run_file.exists() else None
-        self.run_id = registry.start_or_resume_run("ladder", known, tags=tags)
-        write_atomic(run_file, json.dumps({"run_id": self.run_id}))
+        self.run_id = open_run(self.folder, "ladder", tags)
         with registry.finished(self.run_id), ray_cluster(hardware.workers * hardware.cpus_per_worker + 1):
             registry.log_params_flat(self.run_id, self.params.model_dump(mode="json"))
             for number, rung in enumerate(rungs):

@@ -25,15 +25,15 @@ from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.split import Evaluator, Mix, Results, read_mix
-from rtmpose.files import UserError, home, read_json, write_atomic
+from rtmpose.files import UserError, home, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_weights, save_tensors
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
-from rtmpose.training.reports import Reporter
-from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared, shared_copy
+from rtmpose.training.reports import Reporter, open_run
+from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here, run_job, shared, shared_copy
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 from rtmpose.training.watch import Pictures, system_metrics
 
@@ -290,11 +290,8 @@ def run_stage(
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
     elif init is not None:
         print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
-    run_file = store.folder / "run.json"  # there before the first checkpoint is
-    known = read_json(run_file)["run_id"] if run_file.exists() else state.get("run_id")
     lineage = registry.lineage_tags(Path("dvc.lock"), mix, name)
-    run_id = registry.start_or_resume_run(stage, known, tags=lineage | {"stage": stage} | dict(tags or {}))
-    write_atomic(run_file, json.dumps({"run_id": run_id}))
+    run_id = open_run(store.folder, stage, lineage | {"stage": stage} | dict(tags or {}), state.get("run_id"))
     registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
     start = init and shared_file(init, store)
     uri = registry.tracking_uri()
@@ -326,10 +323,7 @@ def run_elsewhere(stage: str, server: str, folder: Path, fresh: bool, weights: P
         run_job(stage, server, folder.name, fresh=fresh)
     done = store.finished()
     if done is None:
-        raise UserError(
-            f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished run here; "
-            "name a folder that this machine sees under the same path as the cluster"
-        )
+        raise not_here(folder, "run")
     return hand_over(store, done, weights, receipt)
 
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rtmpose import registry
-from rtmpose.files import UserError
+from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.training.checkpoint import Store, read_log
 
+RUN_FILE = "run.json"
 PAUSE = 300.0  # seconds without a request after one that failed: the other workers wait while this one does
+
+
+def open_run(folder: Path, name: str, tags: Mapping[str, str], otherwise: str | None = None) -> str:
+    """The MLflow run of what is trained in `folder`, opened again or new: its id lies there in `run.json` before anything else.
+
+    `otherwise` is the id that a checkpoint knows, where that file is lost.
+    """
+    file = folder / RUN_FILE
+    known = read_json(file)["run_id"] if file.exists() else otherwise
+    run_id = registry.start_or_resume_run(name, known, tags=tags)
+    write_atomic(file, json.dumps({"run_id": run_id}))
+    return run_id
 
 
 class Reporter:
@@ -38,7 +54,7 @@ class Reporter:
 
     def _send(self) -> None:
         if self.sent is None:
-            updates, evaluations = (logged_steps(self.run_id, f"{self.stage}/{name}") for name in ("lr", "AP"))
+            updates, evaluations = (registry.logged_steps(self.run_id, f"{self.stage}/{name}") for name in ("lr", "AP"))
             self.sent = {(step, False) for step in updates} | {(step, True) for step in evaluations}
         while self.waiting:
             line = self.waiting[0]
@@ -53,15 +69,3 @@ def curves(stage: str, line: dict[str, Any]) -> dict[str, Any]:
     """What of a report becomes a point of a curve in MLflow; before the first evaluation there is no best AP."""
     unknown = {"step", "steps"} | ({"best_AP"} if line.get("best_AP", 0) < -1 else set())
     return {f"{stage}/{name}": value for name, value in line.items() if name not in unknown}
-
-
-def logged_steps(run_id: str, key: str) -> set[int]:
-    """The steps at which MLflow has the metric `key` of a run; UserError when it does not answer."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return {metric.step for metric in registry.client().get_metric_history(run_id, key)}
-    except MlflowException as error:
-        where = registry.without_password(registry.tracking_uri())
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"MLFLOW_TRACKING_URI: {where} does not answer ({reason})") from None

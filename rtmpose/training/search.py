@@ -43,7 +43,7 @@ from rtmpose.models import build_model, load_weights, save_tensors
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_file, shared_mix, tuning_ap
 from rtmpose.training.optim import freeze, learning_rate
-from rtmpose.training.reports import logged_steps
+from rtmpose.training.reports import RUN_FILE, open_run
 from rtmpose.training.search_ledger import FIGURES, Ledger, Report, TrialRecord, locked
 from rtmpose.training.search_report import TrialRuns, choose, draw, row, write_table
 from rtmpose.training.search_space import (
@@ -57,7 +57,7 @@ from rtmpose.training.search_space import (
     variants,
     with_values,
 )
-from rtmpose.training.submit import adopt_checkout, forced, job_server, run_job, shared
+from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
 from rtmpose.training.update import Task, Updater
 
 SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_space", "_tune", "_ledger"))
@@ -91,14 +91,11 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
             run_trials(params, mix, init, folder, name, fresh)
         ledger = Ledger(folder / "ledger.jsonl")
         if not complete(params, ledger):
-            raise UserError(
-                f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished search here; "
-                "name a folder that this machine sees under the same path as the cluster"
-            )
+            raise not_here(folder, "search")
         rows = [row(trial) for trial in wanted(params, ledger)]
         best = choose(rows)
         choice = Choice(resolved(params, best.values), best.note)
-        content = {"store": str(folder), "run_id": read_json(folder / "run.json")["run_id"]}
+        content = {"store": str(folder), "run_id": read_json(folder / RUN_FILE)["run_id"]}
     write_table(table, list(params.search.space), rows)
     draw(picture, params.search.space, rows, choice)
     if content["run_id"] is not None and job_server(params.hardware) is None:
@@ -164,11 +161,8 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         ledger = Ledger(folder / "ledger.jsonl")
-        run_file = folder / "run.json"
-        known = read_json(run_file)["run_id"] if run_file.exists() else None
         tags = {"stage": "search"} | registry.lineage_tags(Path("dvc.lock"), mix, name)
-        run_id = registry.start_or_resume_run("search", known, tags=tags)
-        write_atomic(run_file, json.dumps({"run_id": run_id}))
+        run_id = open_run(folder, "search", tags)
         with registry.finished(run_id):
             registry.log_params_flat(run_id, params.model_dump(mode="json"))
             runs = TrialRuns(run_id, tags)
@@ -180,7 +174,7 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
             trials = wanted(params, ledger)
             for trial in trials:
                 runs.log(trial)
-            if len(trials) not in logged_steps(run_id, "best_AP"):
+            if len(trials) not in registry.logged_steps(run_id, "best_AP"):
                 registry.log_metrics(run_id, {"best_AP": max(row(trial)["AP"] for trial in trials)}, step=len(trials))
 
 

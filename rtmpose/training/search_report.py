@@ -13,7 +13,6 @@ from rtmpose import registry
 from rtmpose.config import SearchRange
 from rtmpose.files import UserError, write_atomic
 from rtmpose.training.progress import write_csv
-from rtmpose.training.reports import logged_steps
 from rtmpose.training.search_ledger import FIGURES, TrialRecord
 from rtmpose.training.search_space import Choice
 
@@ -107,7 +106,7 @@ class TrialRuns:
             self.ids[number] = registry.start_or_resume_run(f"trial {number}", self.ids.get(number), tags=tags)
             about = {"seed": trial.seed, "reference": trial.reference}
             registry.log_params_flat(self.ids[number], trial.point | about)
-            self.sent[number] = logged_steps(self.ids[number], "AP")
+            self.sent[number] = registry.logged_steps(self.ids[number], "AP")
         for report in trial.reports:
             if report["step"] not in self.sent[number]:
                 figures = {key: report[key] for key in FIGURES if key in report}

@@ -108,6 +108,14 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
         ) from None
 
 
+def not_here(folder: Path, what: str) -> UserError:
+    """What to raise where a job has succeeded and its result is not in the storage as this machine sees it."""
+    return UserError(
+        f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished {what} here; "
+        "name a folder that this machine sees under the same path as the cluster"
+    )
+
+
 def connect(server: str) -> JobSubmissionClient:
     """A client of the job server; it sends the token of `~/.ray/auth_token` or RAY_AUTH_TOKEN where there is one."""
     # All of it is read when ray is imported or packs the folder. What git ignores is needed: weights, data/mix.json.

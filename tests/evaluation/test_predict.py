@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
-from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, pose_score, predict, to_results
+from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, pose_score, predict_poses, to_results
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.skeleton import Skeleton
@@ -19,6 +19,13 @@ from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from tests.support import assert_golden, det_input, det_tensor, golden, realdata
 
 COCO17 = load_skeleton("coco17")
+
+
+def predict(
+    model: nn.Module, codec: Codec, images: Any, boxes: Any, skeleton: Skeleton, nms: Any = "oks", **how: Any
+) -> list[dict[str, Any]]:
+    """Poses in every box as COCO results, as the evaluation makes them."""
+    return to_results(predict_poses(model, codec, images, boxes, skeleton, **how), skeleton.sigmas, nms=nms)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ line is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -31,7 +30,7 @@ import psutil
 import torch
 
 from rtmpose.training.checkpoint import LOG, read_log
-from tests.faults.sharding import MARK, clear_away, marked
+from tests.faults.sharding import MARK, clear_away, kill_options, marked
 from tests.workspace import Workspace
 
 KINDS = ("worker", "driver", "head", "controller")
@@ -60,11 +59,7 @@ class Spoilt:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
+    options = kill_options(__doc__)
     with tempfile.TemporaryDirectory(prefix="rtmpose-faults-") as folder:
         line = faults(Path(folder), options.kills, random.Random(options.seed))
     print(json.dumps(line))

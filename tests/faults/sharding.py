@@ -43,15 +43,21 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
+    options = kill_options(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         line = faults(Path(folder), options.kills, random.Random(options.seed))
     print(json.dumps(line))
     sys.exit(0 if line["survived"] == line["tried"] and line["identical"] else 1)
+
+
+def kill_options(description: str | None) -> argparse.Namespace:
+    """How many kills, and the seed of their moments, which is printed."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    return options
 
 
 def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, object]:
