@@ -247,7 +247,9 @@ class SearchParams(Strict):
     trial_steps: int = Field(100, ge=1, description="updates of the recipe's batch size; another one sees as many samples")
     reports: int = Field(2, ge=1, description="evaluations a trial, at which the scheduler may stop it")
     trials: int = Field(4, ge=0, description="besides the reference point")
-    reference_seeds: int = Field(2, ge=2, description="runs of the reference point: their spread is the noise")
+    reference_seeds: int = Field(
+        3, ge=2, description="runs of the reference point: their range is the noise; a trial that leads runs under as many"
+    )
     space: dict[str, SearchRange] = Field(..., min_length=1)
     concurrent: int = Field(2, ge=1)
 

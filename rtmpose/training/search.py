@@ -2,7 +2,8 @@
 
 The objective is AP on the tuning split, never the loss, whose scale changes with τ. All trials of one network start from
 one checkpoint that was warmed up beyond SimCC's initial plateau, and the reference point (the recipe's values) runs under
-several seeds: a difference smaller than their spread, or than a floor, is noise, and then the recipe's values stay.
+several seeds: a difference smaller than their spread, or than a floor, is noise. A trial that leads by more runs again under
+the other seeds; when it does not lead there as well, the recipe's values stay.
 
 <storage>/search-<fingerprint>/ledger.jsonl   every point, report and end: the search's only truth
                                warm-<…>.pt    where all trials of one network start
@@ -44,33 +45,32 @@ from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_file, shared_mix, tuning_ap
 from rtmpose.training.optim import freeze, learning_rate
 from rtmpose.training.reports import RUN_FILE, open_run
-from rtmpose.training.search_ledger import FIGURES, Ledger, Report, TrialRecord, locked
-from rtmpose.training.search_report import TrialRuns, choose, draw, row, write_table
+from rtmpose.training.search_ledger import FIGURES, Ledger, Report, locked
+from rtmpose.training.search_plan import best_of, choose, complete, row, wanted
+from rtmpose.training.search_report import TrialRuns, draw, write_table
 from rtmpose.training.search_space import (
     ARCHITECTURE,
     Choice,
     Point,
     check_space,
-    reference_point,
     resolved,
-    suggest,
     variants,
     with_values,
 )
 from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
 from rtmpose.training.update import Task, Updater
 
-SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_space", "_tune", "_ledger"))
+SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_plan", "_space", "_tune", "_ledger"))
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One trial as a worker gets it: its number, point, seed, whether it is the reference, and how often it has reported."""
+    """One trial as a worker gets it: its number, point, seed, whether it may be stopped, and how often it has reported."""
 
     number: int
     point: Point
     seed: int
-    reference: bool
+    judged: bool
     known: int = 0
 
 
@@ -112,22 +112,6 @@ def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
         job=job_fingerprint("finetune", params, mix, init, params.finetune.tau, params.finetune.sigma),
         code=code_version(SEARCH_CODE),
     )
-
-
-def total(params: Params) -> int:
-    """How many trials the parameters ask for, the reference's included."""
-    return params.search.reference_seeds + params.search.trials
-
-
-def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
-    """The trials that the parameters ask for; a longer search in the same store may have run more."""
-    return [trial for number, trial in sorted(ledger.trials.items()) if number < total(params)]
-
-
-def complete(params: Params, ledger: Ledger) -> bool:
-    """Whether every trial that the parameters ask for has ended."""
-    ended = [trial for trial in wanted(params, ledger) if trial.status != "running"]
-    return len(ended) == total(params)
 
 
 def check_variants(params: Params, mix: Mix) -> None:
@@ -175,7 +159,7 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
             for trial in trials:
                 runs.log(trial)
             if len(trials) not in registry.logged_steps(run_id, "best_AP"):
-                registry.log_metrics(run_id, {"best_AP": max(row(trial)["AP"] for trial in trials)}, step=len(trials))
+                registry.log_metrics(run_id, {"best_AP": best_of([row(trial) for trial in trials])["AP"]}, step=len(trials))
 
 
 def _tune(params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, runs: TrialRuns) -> None:
@@ -324,7 +308,7 @@ def note(folder: Path, text: str) -> None:
 def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
     """Train one point from the warmed-up network; its reports from the first on that is not known yet.
 
-    The reference reports only its end. What it computes depends on the point and the seed alone.
+    One that may not be stopped reports only its end. What it computes depends on the point and the seed alone.
     """
     recipe, search = job.params, job.params.search
     params = with_values(recipe, resolved(recipe, spec.point))
@@ -335,7 +319,7 @@ def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
     load_weights(task.model, warm)
     evaluate = tuning_ap(job, task, device)
     steps = max(round(search.trial_steps * recipe.finetune.batch_size / params.finetune.batch_size), 1)
-    due = report_steps(steps, 1 if spec.reference else search.reports)
+    due = report_steps(steps, search.reports if spec.judged else 1)
     path = trial_file(job.store, spec.number)
     state = read_snapshot(path)
     reports: list[Report] = state["reports"] if state is not None else []
@@ -358,17 +342,3 @@ def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
 def trial_file(folder: Path, number: int) -> Path:
     """An unfinished trial at its last report."""
     return folder / f"trial-{number}.pt"
-
-
-def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
-    """Give out the next trial, None when all are: the reference under each of its seeds, then what Optuna suggests.
-
-    Searched points share the reference's first seed, so that they differ from it in their values alone.
-    """
-    number, references = len(ledger.trials), params.search.reference_seeds
-    if number >= total(params):
-        return None
-    if number < references:
-        return ledger.start(reference_point(params), seed=number, reference=True)
-    before = [trial for trial in ledger.trials.values() if not trial.reference]
-    return ledger.start(suggest(params, number - references, before), seed=0, reference=False)

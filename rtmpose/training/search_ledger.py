@@ -19,6 +19,7 @@ from typing import Any, Literal
 from rtmpose.files import UserError
 
 Status = Literal["running", "stopped", "finished"]
+Kind = Literal["reference", "searched", "repeat"]
 Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}
 FIGURES = ("AP", "error")  # the mean keypoint error tells something where AP is still 0
 
@@ -30,12 +31,12 @@ def report_of(entry: Mapping[str, Any]) -> Report:
 
 @dataclass
 class TrialRecord:
-    """One trial: its point, its seed (an offset to `params.seed`), what it has reported, and whether and how it ended."""
+    """One trial: its point, its seed (an offset to `params.seed`), what it is for, what it has reported, and how it ended."""
 
     number: int
     point: dict[str, Any]
     seed: int
-    reference: bool
+    kind: Kind
     reports: list[Report] = field(default_factory=list)
     status: Status = "running"
 
@@ -54,10 +55,10 @@ class Ledger:
                 continue
             self._apply(entry)
 
-    def start(self, point: dict[str, Any], *, seed: int, reference: bool) -> TrialRecord:
+    def start(self, point: dict[str, Any], *, seed: int, kind: Kind) -> TrialRecord:
         """A new trial under the next number."""
         number = len(self.trials)
-        self._append({"event": "start", "trial": number, "point": point, "seed": seed, "reference": reference})
+        self._append({"event": "start", "trial": number, "point": point, "seed": seed, "kind": kind})
         return self.trials[number]
 
     def report(self, number: int, report: Report) -> None:
@@ -85,7 +86,7 @@ class Ledger:
     def _apply(self, entry: dict[str, Any]) -> None:
         number = entry["trial"]
         if entry["event"] == "start":
-            self.trials[number] = TrialRecord(number, entry["point"], entry["seed"], entry["reference"])
+            self.trials[number] = TrialRecord(number, entry["point"], entry["seed"], entry["kind"])
         elif entry["event"] == "report":
             report = report_of(entry)
             self.trials[number].reports.append(report)

@@ -1,4 +1,4 @@
-"""What comes of a search: the choice, a line and a row for each trial, a picture of all, and a child run in MLflow."""
+"""What a search shows: a line and a row of the table for each trial, a picture of all, and a child run in MLflow."""
 
 from __future__ import annotations
 
@@ -14,55 +14,23 @@ from rtmpose.config import SearchRange
 from rtmpose.files import UserError, write_atomic
 from rtmpose.training.progress import write_csv
 from rtmpose.training.search_ledger import FIGURES, TrialRecord
+from rtmpose.training.search_plan import Row, best_of, reference_ap
 from rtmpose.training.search_space import Choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
-# AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they agree by chance),
-# and the best of several trials, which is higher than their mean by luck alone, is compared with the best of few references.
-NOISE_FLOOR = 0.005
 STATUS = {"running": "RUNNING", "stopped": "KILLED", "finished": "FINISHED"}  # in MLflow's words
+OTHERS = {"reference": "x", "repeat": "+"}  # the marks of what was not searched
 PER_LINE = 4  # plots beside one another, at most
 COLOURS = "viridis_r"  # the best are the darkest
-
-
-def row(trial: TrialRecord) -> Row:
-    """A trial that has ended, as it is kept and compared: its last AP counts."""
-    last = trial.reports[-1]
-    named = {"trial": trial.number, "reference": trial.reference, "seed": trial.seed, "status": trial.status}
-    return named | {"point": trial.point, "AP": last["AP"], "steps": last["step"], "reports": trial.reports}
-
-
-def reference_ap(rows: Sequence[Row]) -> tuple[float, float]:
-    """The best AP of the reference's runs, and the noise: how much more a trial must have to be better than luck."""
-    aps = [trial["AP"] for trial in rows if trial["reference"]]
-    assert len(aps) >= 2, "the reference point needs several seeds"
-    return max(aps), max(max(aps) - min(aps), NOISE_FLOOR)
-
-
-def best_of(rows: Sequence[Row]) -> Row:
-    """The trial with the highest AP; the reference where a trial is merely as good."""
-    return max(rows, key=lambda trial: (trial["AP"], trial["reference"]))
-
-
-def choose(rows: Sequence[Row]) -> Choice:
-    """The best trial's point when it beats every run of the reference by more than the noise; nothing to change else."""
-    (top, noise), best = reference_ap(rows), best_of(rows)
-    if best["reference"]:
-        return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
-    if best["AP"] - top <= noise:
-        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
-        return Choice({}, f"{note}, the recipe's values are kept")
-    return Choice(best["point"], f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})")
 
 
 def trial_line(trial: TrialRecord) -> str:
     """A trial that has ended, in one line."""
     last = trial.reports[-1]
     values = "  ".join(f"{path} {shown(value)}" for path, value in trial.point.items())
-    kind = "  (reference)" if trial.reference else "  (stopped)" if trial.status == "stopped" else ""
+    kind = "  (stopped)" if trial.status == "stopped" else "" if trial.kind == "searched" else f"  ({trial.kind})"
     return f"trial {trial.number:3d}  {values}  step {last['step']:6d}  AP {last['AP']:.3f}{kind}"
 
 
@@ -72,7 +40,7 @@ def shown(value: Any) -> str:
 
 def write_table(path: Path, space: list[str], rows: list[Row]) -> None:
     """Every trial with all its parameters as CSV, for `dvc plots`."""
-    fields = ["trial", "reference", "seed", "status", *space, "steps", "AP"]
+    fields = ["trial", "kind", "seed", "status", *space, "steps", "AP"]
     write_csv(path, fields, [trial | trial["point"] for trial in rows])
 
 
@@ -104,7 +72,7 @@ class TrialRuns:
         if number not in self.sent:
             tags = self.tags | {"trial": str(number)}
             self.ids[number] = registry.start_or_resume_run(f"trial {number}", self.ids.get(number), tags=tags)
-            about = {"seed": trial.seed, "reference": trial.reference}
+            about = {"seed": trial.seed, "kind": trial.kind}
             registry.log_params_flat(self.ids[number], trial.point | about)
             self.sent[number] = registry.logged_steps(self.ids[number], "AP")
         for report in trial.reports:
@@ -139,7 +107,7 @@ def draw(path: Path, space: Mapping[str, SearchRange], rows: Sequence[Row], choi
             axes.tick_params(labelleft=index % columns == 0)
             axes.margins(y=0.1)
         best = "chosen" if choice.values else "best trial, not chosen"
-        figure.legend(handles=legend(best, rows), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+        figure.legend(handles=legend(best, rows), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
     write_atomic(path, picture.getvalue())
@@ -153,11 +121,15 @@ def legend(best: str, rows: Sequence[Row]) -> list[Any]:
     def mark(label: str, marker: str, **looks: Any) -> Line2D:
         return Line2D([], [], color="black", marker=marker, label=label, **({"linestyle": "none"} | looks))
 
-    marks = [mark("reference: the recipe's values", "x", linestyle="--"), Patch(color="0.9", label="within its noise")]
-    marks.append(mark("trial", "o"))
+    reference = mark("reference: the recipe's values", OTHERS["reference"], linestyle="--")
+    marks = [reference, Patch(color="0.9", label="within its noise"), mark("trial", "o")]
     if any(trial["status"] == "stopped" for trial in rows):
         marks.append(mark("stopped early", "o", markerfacecolor="none"))
-    return marks if best_of(rows)["reference"] else [*marks, mark(best, "*", markersize=12)]
+    if best_of(rows)["kind"] != "reference":
+        marks.append(mark(best, "*", markersize=12))
+    if any(trial["kind"] == "repeat" for trial in rows):
+        marks.append(mark("best trial, other seeds", OTHERS["repeat"]))
+    return marks
 
 
 def draw_parallel(axes: Axes, space: Mapping[str, SearchRange], rows: Sequence[Row]) -> list[Any]:
@@ -172,7 +144,7 @@ def draw_parallel(axes: Axes, space: Mapping[str, SearchRange], rows: Sequence[R
     for trial, colour in zip(rows, colours, strict=True):
         heights = [*(position(allowed, trial["point"][path]) for path, allowed in space.items())]
         heights.append((trial["AP"] - low) / (high - low))
-        if trial["reference"]:
+        if trial["kind"] == "reference":
             axes.plot(heights, "x--", color="black", linewidth=1.2, zorder=3)
         else:
             axes.plot(heights, color=colour, linewidth=3.5 if trial is best else 1.5)
@@ -233,8 +205,8 @@ def draw_response(axes: Axes, allowed: SearchRange, path: str, rows: Sequence[Ro
     _reference_band(axes, rows)
     for trial, colour in zip(rows, colours, strict=True):
         place = position(allowed, trial["point"][path])
-        if trial["reference"]:
-            axes.plot(place, trial["AP"], "x", color="black", zorder=3)
+        if trial["kind"] != "searched":
+            axes.plot(place, trial["AP"], OTHERS[trial["kind"]], color="black", zorder=3)
         else:
             marker, face = "*" if trial is best else "o", "none" if trial["status"] == "stopped" else colour
             size = 13 if trial is best else 6
@@ -250,8 +222,8 @@ def draw_curves(axes: Axes, rows: Sequence[Row], colours: Sequence[Any]) -> None
     _reference_band(axes, rows)
     for trial, colour in zip(rows, colours, strict=True):
         steps, aps = zip(*((report["step"], report["AP"]) for report in trial["reports"]), strict=True)
-        if trial["reference"]:
-            axes.plot(steps, aps, "x", color="black", zorder=3)
+        if trial["kind"] != "searched":
+            axes.plot(steps, aps, OTHERS[trial["kind"]], color="black", zorder=3)
         else:
             face = "none" if trial["status"] == "stopped" else colour
             axes.plot(steps, aps, "o-", color=colour, markerfacecolor=face, markersize=4)
@@ -262,4 +234,4 @@ def draw_curves(axes: Axes, rows: Sequence[Row], colours: Sequence[Any]) -> None
 def _reference_band(axes: Axes, rows: Sequence[Row]) -> None:
     """What counts as no better than the reference: from its worst run to its best one and the noise."""
     top, noise = reference_ap(rows)
-    axes.axhspan(min(trial["AP"] for trial in rows if trial["reference"]), top + noise, color="0.9", zorder=0)
+    axes.axhspan(min(trial["AP"] for trial in rows if trial["kind"] == "reference"), top + noise, color="0.9", zorder=0)

@@ -24,19 +24,16 @@ from rtmpose.files import UserError
 from rtmpose.training.launch import Job
 from rtmpose.training.search import (
     Spec,
-    complete,
-    new_trial,
     say,
     search_device,
-    total,
     trial_file,
     trial_reports,
     trial_threads,
-    wanted,
     warm_file,
     warm_up,
 )
 from rtmpose.training.search_ledger import Ledger, Report, report_of
+from rtmpose.training.search_plan import complete, left, new_trial, wanted
 from rtmpose.training.search_report import TrialRuns, trial_line
 
 
@@ -47,13 +44,13 @@ class Suggestions(Searcher):
         super().__init__(metric="AP", mode="max")
         self.params, self.ledger = params, ledger
         self.unfinished = [trial for trial in wanted(params, ledger) if trial.status == "running"]
-        self.count = len(self.unfinished) + max(total(params) - len(ledger.trials), 0)
+        self.count = len(self.unfinished) + left(params, ledger)
 
     def suggest(self, trial_id: str) -> Any:
         trial = self.unfinished.pop(0) if self.unfinished else new_trial(self.params, self.ledger)
         if trial is None:
             return Searcher.FINISHED
-        return {"spec": Spec(trial.number, trial.point, trial.seed, trial.reference, len(trial.reports))}
+        return {"spec": Spec(trial.number, trial.point, trial.seed, trial.kind == "searched", len(trial.reports))}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The scheduler has written everything down by then."""
@@ -69,7 +66,8 @@ class Suggestions(Searcher):
 class Halving(ASHAScheduler):
     """ASHA over the reports of the ledger, past ones first: at report 1, 2, 4, … a trial below the median so far is stopped.
 
-    Every report is written down before it is judged. The reference reports its end only, at which nothing is compared.
+    Every report is written down before it is judged. The reference and repeats report their end only, which is compared
+    with nothing.
     """
 
     def __init__(self, params: Params, ledger: Ledger, runs: TrialRuns) -> None:
@@ -157,13 +155,15 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they print a failed trial's traceback, which we raise
     with ray_cluster(max(hardware.cpus_per_worker, search.concurrent)):
         prepare(job)
-        scheduler = Halving(job.params, ledger, runs)  # which may end the last trial that a kill left open
-        if not complete(job.params, ledger):
+        while True:  # all trials, then the best one's repeats
+            scheduler = Halving(job.params, ledger, runs)  # which may end the last trial that a kill left open
+            if complete(job.params, ledger):
+                break
             fit(job, Suggestions(job.params, ledger), scheduler)
 
 
 def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
-    """Let Tune run what the ledger lacks."""
+    """Let Tune run what the ledger lacks at the moment."""
     stopper = OnMistake()
     scratch = job.store / "tune"  # Tune's own notes of trials: the ledger is ours, and theirs are never read
     shutil.rmtree(scratch, ignore_errors=True)
@@ -188,6 +188,8 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
         raise UserError(stopper.mistake)
     for error in results.errors:
         raise unwrapped(error) from None
+    if len(results) < suggestions.count or any(trial.status == "running" for trial in wanted(job.params, scheduler.ledger)):
+        raise UserError("the search was interrupted; run the stage again to go on")  # Tune returns from Ctrl-C as from its end
     shutil.rmtree(scratch, ignore_errors=True)
 
 

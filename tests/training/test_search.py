@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.exceptions import RayTaskError
 
@@ -20,8 +22,9 @@ from rtmpose.training.search import (
     search_fingerprint,
     trial_threads,
 )
-from rtmpose.training.search_ledger import TrialRecord
-from rtmpose.training.search_report import TrialRuns, choose, draw, position, row, ticks
+from rtmpose.training.search_ledger import Kind, TrialRecord
+from rtmpose.training.search_plan import NOISE_FLOOR, Row, choose, row
+from rtmpose.training.search_report import TrialRuns, draw, position, ticks
 from rtmpose.training.search_space import Choice, chosen_params, read_choice
 from rtmpose.training.search_tune import unwrapped
 from tests.support import ROOT
@@ -33,20 +36,41 @@ def params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-def trial_row(ap: float, *, tau: float = 0.1, reference: bool = False, status: str = "finished") -> dict[str, Any]:
+def trial_row(ap: float, kind: Kind = "searched", *, seed: int = 0, tau: float = 0.15, status: str = "finished") -> Row:
     point = {"finetune.tau": tau, "sigma_factor": 1.0}
     reports = [{"report": 1, "step": 5, "AP": ap / 2}, {"report": 2, "step": 10, "AP": ap}]
-    return {"AP": ap, "point": point, "reference": reference, "seed": 0, "steps": 10, "status": status, "reports": reports}
+    return {"AP": ap, "point": point, "kind": kind, "seed": seed, "steps": 10, "status": status, "reports": reports}
 
 
-def chosen(*trials: float, references: tuple[float, ...] = (0.30, 0.32)) -> Choice:
-    return choose([trial_row(ap, reference=True) for ap in references] + [trial_row(ap, tau=0.15) for ap in trials])
+def chosen(*trials: float, references: Sequence[float] = (0.32, 0.30), repeats: Sequence[float] = ()) -> Choice:
+    rows = [trial_row(ap, "reference", seed=seed, tau=0.1) for seed, ap in enumerate(references)]
+    rows += [trial_row(ap) for ap in trials]
+    return choose(rows + [trial_row(ap, "repeat", seed=seed) for seed, ap in enumerate(repeats, 1)])
 
 
-def test_a_clear_winner_is_taken() -> None:
-    choice = chosen(0.35, 0.40, 0.10)
+def test_a_winner_that_leads_under_every_seed_is_taken() -> None:
+    choice = chosen(0.35, 0.40, 0.10, repeats=[0.34])
     assert choice.values == {"finetune.tau": 0.15, "sigma_factor": 1.0}
-    assert choice.note == "AP 0.400 beats the reference's 0.320 (noise ±0.020)"
+    assert choice.note == "AP 0.400 beats the reference's 0.320 (noise ±0.020), under other seeds by 0.040"
+
+
+def test_a_winner_by_luck_is_not() -> None:
+    choice = chosen(0.40, references=(0.32, 0.30, 0.31), repeats=[0.33, 0.31])
+    assert choice.values == {}
+    assert choice.note.endswith("but under other seeds leads by +0.015 only, the recipe's values are kept")
+
+
+@pytest.mark.parametrize(("trials", "gain", "low", "high"), [(3, 0, 0.0, 0.07), (20, 0, 0.0, 0.1), (20, 5, 0.85, 1.0)])
+def test_how_often_a_point_is_taken(trials: int, gain: float, low: float, high: float) -> None:
+    """Points no better than the reference hardly ever are; one better by five times the spread of runs nearly always is."""
+    draws, spread, taken = np.random.default_rng(0), 2 * NOISE_FLOOR, 0
+    for _ in range(2000):
+        references, searched = draws.normal(0.3, spread, 3).tolist(), draws.normal(0.3, spread, trials)
+        searched[0] += gain * spread
+        better = gain * spread * (searched.argmax() == 0)
+        repeats = draws.normal(0.3 + better, spread, 2).tolist()
+        taken += bool(chosen(*searched, references=references, repeats=repeats).values)
+    assert low <= taken / 2000 <= high
 
 
 def test_a_lead_within_the_references_spread_is_noise() -> None:
@@ -57,7 +81,7 @@ def test_a_lead_within_the_references_spread_is_noise() -> None:
 
 @pytest.mark.parametrize(("ap", "taken"), [(1e-6, False), (0.0045, False), (0.0055, True)])
 def test_references_that_agree_leave_a_floor_of_noise(ap: float, taken: bool) -> None:
-    choice = chosen(ap, references=(0.0, 0.0))
+    choice = chosen(ap, references=(0.0, 0.0), repeats=[ap])
     assert bool(choice.values) == taken and "±0.005" in choice.note
 
 
@@ -107,7 +131,7 @@ def test_switched_off_it_changes_nothing(tmp_path: Path, params: Params) -> None
     run_search(searching(params, enabled=False), mix=tmp_path / "mix.json", init=tmp_path / "x.pt", **paths)
     assert chosen_params(params, paths["out"]) == params
     assert read_choice(paths["out"]).note == "search off, the recipe's values are kept"
-    assert paths["table"].read_text() == "trial,reference,seed,status,finetune.tau,sigma_factor,steps,AP\n"
+    assert paths["table"].read_text() == "trial,kind,seed,status,finetune.tau,sigma_factor,steps,AP\n"
     assert paths["picture"].read_bytes().startswith(b"\x89PNG")
 
 
@@ -131,8 +155,8 @@ def test_damaged_result_is_one_line(tmp_path: Path, params: Params, chosen: str)
 def test_pictures_show_ranges_and_choices(tmp_path: Path, params: Params) -> None:
     space: Space = {"finetune.tau": TAU, "sigma_factor": TAU, "finetune.sigma": {"choices": [None, [3, 4]]}}
     ranges = searching(params, space).search.space
-    rows = [trial_row(0.3, reference=True), trial_row(0.31, reference=True), trial_row(0.35, tau=0.07)]
-    rows.append(trial_row(0.1, tau=0.15, status="stopped"))
+    rows = [trial_row(0.3, "reference", tau=0.1), trial_row(0.31, "reference", seed=1, tau=0.1), trial_row(0.35, tau=0.07)]
+    rows += [trial_row(0.1, status="stopped"), trial_row(0.34, "repeat", seed=1, tau=0.07)]
     for number, trial in enumerate(rows):
         trial["trial"], trial["point"]["finetune.sigma"] = number, [None, [3, 4]][number % 2]
     draw(tmp_path / "search.png", ranges, rows, choose(rows))
@@ -168,7 +192,7 @@ def test_trials_are_children_in_mlflow_and_logged_once(tmp_path: Path, monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     tags = {"stage": "search", "git_commit": "none", "data_manifest_sha256": "none"}
     parent = registry.start_or_resume_run("search", None, tags=tags)
-    trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, False)
+    trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, "searched")
     TrialRuns(parent, tags).log(trial)
     assert [child.info.status for child in children(parent)] == ["RUNNING"]
     trial.reports.append({"report": 1, "step": 5, "AP": 0.2, "error": 0.9})
@@ -197,5 +221,5 @@ def test_more_trials_continue_a_search_and_other_ranges_are_another(tmp_path: Pa
 
 
 def test_a_row_is_the_last_report() -> None:
-    trial = TrialRecord(3, {"finetune.tau": 0.1}, 0, False, [{"report": 1, "step": 5, "AP": 0.2}], "stopped")
+    trial = TrialRecord(3, {"finetune.tau": 0.1}, 0, "searched", [{"report": 1, "step": 5, "AP": 0.2}], "stopped")
     assert row(trial)["AP"] == 0.2 and row(trial)["steps"] == 5 and row(trial)["status"] == "stopped"

@@ -27,8 +27,9 @@ from ray.tune.schedulers import TrialScheduler
 from rtmpose import registry
 from rtmpose.config import load_params
 from rtmpose.training.launch import Job, shared_mix
-from rtmpose.training.search import Spec, new_trial, trial_reports
+from rtmpose.training.search import Spec, trial_reports
 from rtmpose.training.search_ledger import Ledger
+from rtmpose.training.search_plan import new_trial
 from rtmpose.training.search_tune import Halving
 from tests.training.searching import TAU, Silent, children
 from tests.workspace import Workspace
@@ -76,7 +77,7 @@ def test_a_trial_is_a_function_of_its_point_and_seed(
 ) -> None:
     """Equal to the bit when repeated, when resumed behind a report, and when its driver has not heard of the last one."""
     monkeypatch.chdir(prepared.folder)
-    job, spec = job_in(prepared, tmp_path / "a"), Spec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, False)
+    job, spec = job_in(prepared, tmp_path / "a"), Spec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, judged=True)
     whole = list(trial_reports(spec, job))
     assert [(report["report"], report["step"]) for report in whole] == [(1, 2), (2, 4), (3, 6)]
     last = torch.load(tmp_path / "a/trial-7.pt", weights_only=True)
@@ -96,7 +97,7 @@ def test_a_trial_is_a_function_of_its_point_and_seed(
 
 def test_another_batch_size_sees_as_many_samples(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(prepared.folder)
-    reports = list(trial_reports(Spec(0, {"finetune.batch_size": 16}, 0, True), job_in(prepared, tmp_path / "a")))
+    reports = list(trial_reports(Spec(0, {"finetune.batch_size": 16}, 0, judged=False), job_in(prepared, tmp_path / "a")))
     assert [(report["report"], report["step"]) for report in reports] == [(3, 3)]
 
 
@@ -144,9 +145,7 @@ def until(done: Callable[[], bool], what: str) -> None:
 
 
 def events(ledger: Ledger) -> list[tuple[Any, ...]]:
-    return [
-        (trial.point, trial.reference, trial.seed, trial.status, trial.reports) for _, trial in sorted(ledger.trials.items())
-    ]
+    return [(trial.point, trial.kind, trial.seed, trial.status, trial.reports) for _, trial in sorted(ledger.trials.items())]
 
 
 def test_a_killed_search_ends_as_an_undisturbed_one(
@@ -193,13 +192,43 @@ def undisturbed(workspace: Workspace, folder: Path) -> Ledger:
     job, ledger = job_in(workspace, folder), Ledger(folder / "ledger.jsonl")
     judge = Halving(job.params, ledger, Silent())
     while trial := new_trial(job.params, ledger):
-        spec = Spec(trial.number, trial.point, trial.seed, trial.reference)
+        spec = Spec(trial.number, trial.point, trial.seed, trial.kind == "searched")
         place = SimpleNamespace(config={"spec": spec})
         judge.on_trial_add(None, place)
         for report in trial_reports(spec, job):
             if judge.on_trial_result(None, place, report) == TrialScheduler.STOP:
                 break
     return ledger
+
+
+def test_a_trial_that_leads_runs_again_and_an_interrupted_search_goes_on(
+    prepared: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A searched trial's AP is raised in the ledger: what leads by luck does not lead under the reference's other seed."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
+    before = search(prepared)
+    assert before.returncode == 0, before.stdout + before.stderr
+    ledger = ledger_of(prepared)
+    assert ledger is not None
+    lines = [json.loads(line) for line in ledger.path.read_text().splitlines()]
+    last = max(number for number, line in enumerate(lines) if line["event"] == "report" and line["trial"] == 2)
+    lines[last]["AP"] = 0.9
+    ledger.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    process = prepared.start(sys.executable, "-m", "pipelines.search")
+    until(lambda: len(Ledger(ledger.path).trials) == 5 or process.poll() is not None, "the repeat starts")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and "error: the search was interrupted; run the stage again to go on" in output, output
+    assert "Traceback" not in output
+    resumed = search(prepared)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    found = result(prepared)
+    assert found["chosen"] == {} and "beats the reference's" in found["note"] and "only, the recipe's values" in found["note"]
+    repeat = found["trials"][-1]
+    assert (repeat["kind"], repeat["seed"], repeat["point"]) == ("repeat", 1, found["trials"][2]["point"])
+    (run,) = [run for run in children(found["run_id"]) if run.data.params["kind"] == "repeat"]
+    assert run.info.status == "FINISHED" and run.data.metrics["AP"] == repeat["AP"]
 
 
 def test_a_mistake_in_a_trial_ends_the_search_with_its_one_line(prepared: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

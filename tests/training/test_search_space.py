@@ -11,8 +11,9 @@ from ray.tune.search import Searcher
 from rtmpose.config import Params, load_params, parse
 from rtmpose.evaluation.split import Mix
 from rtmpose.files import UserError, read_yaml
-from rtmpose.training.search import check_variants, complete, new_trial
+from rtmpose.training.search import Spec, check_variants
 from rtmpose.training.search_ledger import Ledger, TrialRecord, locked
+from rtmpose.training.search_plan import complete, left, new_trial, wanted
 from rtmpose.training.search_space import check_space, resolved, suggest
 from rtmpose.training.search_tune import Halving, OnMistake, Suggestions
 from tests.support import ROOT
@@ -143,7 +144,7 @@ def test_from_the_eleventh_on_suggestions_follow_the_best(params: Params) -> Non
     for number in range(40):
         point = suggest(params, number, known)
         ap = 1.0 - abs(point["finetune.tau"] - 0.15) * 5 - 0.2 * (point["model.kernel"] != 5)
-        known.append(TrialRecord(number, point, 0, False, [{"report": 1, "step": 1, "AP": ap}], "finished"))
+        known.append(TrialRecord(number, point, 0, "searched", [{"report": 1, "step": 1, "AP": ap}], "finished"))
     late = [trial.point for trial in known[25:]]
     assert sum(point["model.kernel"] == 5 for point in late) > 10
     assert sum(abs(point["finetune.tau"] - 0.15) < 0.02 for point in late) > 6
@@ -153,7 +154,7 @@ def test_the_ledger_is_read_back_and_survives_a_line_cut_short(tmp_path: Path, p
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path)
     first = new_trial(params, ledger)
-    assert first is not None and first.reference and first.point == {"finetune.tau": 0.1, "sigma_factor": 1.0}
+    assert first is not None and first.kind == "reference" and first.point == {"finetune.tau": 0.1, "sigma_factor": 1.0}
     ledger.report(0, {"report": 2, "step": 48, "AP": 0.25})
     ledger.end(0, "finished")
     assert new_trial(params, ledger) is not None
@@ -169,12 +170,57 @@ def test_trials_are_given_out_until_there_are_enough(tmp_path: Path, params: Par
     params = searching(params, trials=2, reference_seeds=2)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     given = [new_trial(params, ledger) for _ in range(5)]
-    assert [trial and (trial.reference, trial.seed) for trial in given] == [(True, 0), (True, 1), (False, 0), (False, 0), None]
+    kinds = [trial and (trial.kind, trial.seed) for trial in given]
+    assert kinds == [("reference", 0), ("reference", 1), ("searched", 0), ("searched", 0), None]
     for number in range(4):
-        ledger.report(number, {"report": 2, "step": 48, "AP": 0.1})
         assert not complete(params, ledger)
-        ledger.end(number, "finished")
+        ended(ledger, number, 0.1)
     assert complete(params, ledger) and not complete(searching(params, trials=3), ledger)
+
+
+def ended(ledger: Ledger, number: int, ap: float) -> None:
+    ledger.report(number, {"report": 2, "step": 48, "AP": ap})
+    ledger.end(number, "finished")
+
+
+def test_the_best_runs_again_under_the_other_seeds_once_all_have_ended(tmp_path: Path, params: Params) -> None:
+    params = searching(params, trials=2, reference_seeds=3)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for number, ap in enumerate((0.30, 0.31, 0.32, 0.40)):
+        new_trial(params, ledger)
+        ended(ledger, number, ap)
+    assert new_trial(params, ledger) is not None and new_trial(params, ledger) is None
+    ended(ledger, 4, 0.35)  # the one before stays the best
+    assert not complete(params, ledger) and left(params, ledger) == 2
+    repeats, best = [new_trial(params, ledger), new_trial(params, ledger)], ledger.trials[3].point
+    assert [repeat and (repeat.kind, repeat.seed, repeat.point) for repeat in repeats] == [
+        ("repeat", 1, best),
+        ("repeat", 2, best),
+    ]
+    assert new_trial(params, ledger) is None and not complete(params, ledger)
+    assert Suggestions(params, Ledger(ledger.path)).suggest("a")["spec"] == Spec(5, best, 1, judged=False)
+    for number in (5, 6):
+        ended(ledger, number, 0.39)
+    assert complete(params, ledger) and [trial.number for trial in wanted(params, ledger)] == list(range(7))
+
+    longer = searching(params, trials=3)
+    assert not complete(longer, ledger) and left(longer, ledger) == 1
+    new_trial(longer, ledger)
+    ended(ledger, 7, 0.33)  # no better: the repeats still count
+    assert complete(longer, ledger) and [trial.number for trial in wanted(longer, ledger)] == [0, 1, 2, 3, 4, 7, 5, 6]
+    longest = searching(params, trials=4)
+    new_trial(longest, ledger)
+    ended(ledger, 8, 0.5)  # better: it has to be repeated itself
+    assert left(longest, ledger) == 2 and 5 not in [trial.number for trial in wanted(longest, ledger)]
+
+
+def test_a_best_trial_within_noise_is_not_repeated(tmp_path: Path, params: Params) -> None:
+    params = searching(params, trials=1, reference_seeds=2)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for number, ap in enumerate((0.30, 0.32, 0.335)):
+        new_trial(params, ledger)
+        ended(ledger, number, ap)
+    assert complete(params, ledger) and new_trial(params, ledger) is None
 
 
 def test_a_shorter_search_in_a_longer_ones_store_runs_only_what_it_asks_for(tmp_path: Path, params: Params) -> None:
@@ -182,8 +228,7 @@ def test_a_shorter_search_in_a_longer_ones_store_runs_only_what_it_asks_for(tmp_
     for _ in range(6):
         new_trial(searching(params, trials=9, reference_seeds=2), ledger)
     for number in (0, 1, 3, 4):  # 2 and 5 were running when the driver was killed
-        ledger.report(number, {"report": 2, "step": 48, "AP": 0.1})
-        ledger.end(number, "finished")
+        ended(ledger, number, 0.1)
     short = searching(params, trials=2, reference_seeds=2)
     suggestions = Suggestions(short, ledger)
     assert suggestions.count == 1 and suggestions.suggest("a")["spec"].number == 2
@@ -199,7 +244,7 @@ def test_two_drivers_do_not_share_a_search(tmp_path: Path) -> None:
 
 
 def test_asha_judges_by_what_the_ledger_holds(tmp_path: Path, params: Params) -> None:
-    params = searching(params, reports=4, trials=6)
+    params = searching(params, reports=4, trials=6, reference_seeds=2)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for _ in range(2 + 3):
         new_trial(params, ledger)
