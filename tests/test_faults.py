@@ -65,7 +65,7 @@ def receipt(workspace: Workspace) -> dict[str, object]:
 
 
 def test_killed_run_resumes_and_changed_or_forced_one_starts_anew(tmp_path: Path) -> None:
-    """Also: every stage runs twice over a raw folder with a file of the user's in it, and the file is still there."""
+    """Also: all that leads to a model runs twice over a raw folder with a file of the user's in it, which is still there."""
     workspace = Workspace(tmp_path).small()
     prepared = workspace.run("dvc", "repro", "mix", "pretrain", "search")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
@@ -86,15 +86,14 @@ def test_killed_run_resumes_and_changed_or_forced_one_starts_anew(tmp_path: Path
     workspace.set(finetune__optim__lr=0.001)
     kill_finetune_after(workspace, 3, "finetune")
     workspace.set(finetune__optim__lr=0.0015)
-    changed = workspace.run("dvc", "repro")
+    changed = workspace.run("dvc", "repro", "finetune")
     assert changed.returncode == 0 and "resuming" not in changed.stdout, changed.stdout + changed.stderr
     assert receipt(workspace)["fingerprint"] != first["fingerprint"]
 
     workspace.set(finetune__optim__lr=0.001)  # whose killed run could still be resumed
-    forced = workspace.run("dvc", "repro", "-f")
+    forced = workspace.run("dvc", "repro", "-f", "finetune")
     assert forced.returncode == 0 and "resuming" not in forced.stdout, forced.stdout + forced.stderr
     assert users.read_text() == "mine"
-    assert json.loads((workspace.folder / "metrics/register.json").read_text())["version"] == 2
 
 
 def steps_of(workspace: Workspace) -> int:
