@@ -52,14 +52,14 @@ def repeated(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | 
 def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
     """The trials that count: as many as the parameters ask for, and the best one's repeats."""
     found = repeated(params, ledger)
-    return planned(params, ledger) + (found[1][: params.search.reference_seeds - 1] if found else [])
+    return planned(params, ledger) + (found[1] if found else [])
 
 
 def left(params: Params, ledger: Ledger) -> int:
     """How many more trials can be given out now; the best one's repeats only when all others have ended."""
     found = repeated(params, ledger)
     if found is not None:
-        return max(params.search.reference_seeds - 1 - len(found[1]), 0)
+        return params.search.reference_seeds - 1 - len(found[1])
     return total(params) - len(planned(params, ledger))
 
 
