@@ -20,7 +20,7 @@ from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.evaluation.split import read_mix
 from rtmpose.training.ladder_report import interval
 from rtmpose.training.launch import Job, build_task, tuning_ap
-from rtmpose.training.search import updates
+from rtmpose.training.search import Place, updates
 
 PRETRAINED = Path("models/pretrain.pt")
 
@@ -33,7 +33,7 @@ def final_ap(params: Params, seed: int, precision: Precision, samples: int) -> f
         run_id="", tracking_uri="", init=PRETRAINED.resolve(), tau=params.finetune.tau, sigma=params.finetune.sigma,
     )  # fmt: skip
     task, device = build_task(job), torch.device("cpu")
-    for _ in updates(job, task, samples // params.finetune.batch_size, seed=seed, decay=True, device=device):
+    for _ in updates(job, task, samples // params.finetune.batch_size, Place(device), seed=seed, decay=True):
         pass
     ap = tuning_ap(job, task, device)(task.model)["AP"]
     print(f"seed {seed}, {precision}: AP {ap:.4f} after {samples} samples", flush=True)

@@ -21,7 +21,7 @@ from rtmpose.deploy.runtimes import cpu_name
 from rtmpose.evaluation.split import read_mix
 from rtmpose.files import read_json
 from rtmpose.training.launch import Job, build_task, tuning_ap
-from rtmpose.training.search import updates
+from rtmpose.training.search import Place, updates
 
 EVALUATIONS = 8
 
@@ -37,7 +37,7 @@ def curve(params: Params, init: Path | None, samples: int, label: str) -> list[t
     batch = params.finetune.batch_size
     steps = samples // batch
     points, start = [], time.perf_counter()
-    for step, updater in updates(job, task, steps, seed=params.seed, decay=True, device=device):
+    for step, updater in updates(job, task, steps, Place(device), seed=params.seed, decay=True):
         if step % max(steps // EVALUATIONS, 1) == 0:
             points.append((step * batch, evaluate(updater.task.model)["AP"]))
             updater.task.model.train()

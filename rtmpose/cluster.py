@@ -28,7 +28,7 @@ def joins_cluster() -> bool:
 
 
 @contextmanager
-def ray_cluster(cpus: float) -> Iterator[None]:
+def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names, else start a small local one; the one we started ends with us.
 
     Where this process has joined one already, that is used and stays.
@@ -45,7 +45,7 @@ def ray_cluster(cpus: float) -> Iterator[None]:
     options: dict[str, Any] = {}
     if not joins_cluster():
         # "local": without it Ray joins whatever cluster somebody has started on this machine.
-        options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": False}
+        options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
     ray.init(logging_level="error", log_to_driver=False, **options)
     try:

@@ -252,6 +252,7 @@ class SearchParams(Strict):
     )
     space: dict[str, SearchRange] = Field(..., min_length=1)
     concurrent: int = Field(2, ge=1)
+    workers: int = Field(1, ge=1, description="of one trial: more than one share each batch, where it does not fit one GPU")
 
 
 class HardwareParams(Strict):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from rtmpose import registry
 from rtmpose.cluster import in_job, ray_cluster
-from rtmpose.config import Params, TrainParams, setup_environment
+from rtmpose.config import HardwareParams, Params, TrainParams, setup_environment
 from rtmpose.data.cache import ShardCache
 from rtmpose.data.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
@@ -139,20 +140,56 @@ def tuning_ap(
     return evaluate
 
 
-def worker(config: dict[str, Any]) -> None:
-    """What runs in each Ray Train worker; a user's mistake is left for the driver to say, and ends the run at once.
+def run_workers(
+    work: Callable[[], None], hardware: HardwareParams, *, workers: int, folder: Path, callbacks: Sequence[Any] = ()
+) -> None:
+    """Have so many workers of Ray Train do `work`, in one process group, from its start again when one of them dies.
+
+    `folder`, which all machines see, takes Ray's own notes. A UserError of `work` is raised here as it is.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
+    if hardware.gpus_per_worker:
+        resources["GPU"] = hardware.gpus_per_worker
+    mistake = folder / MISTAKE
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "mistake": mistake},
+        torch_config=TorchConfig(backend="nccl" if hardware.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=hardware.gpus_per_worker > 0, resources_per_worker=resources),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=hardware.max_failures),
+            callbacks=list(callbacks),
+        ),
+    )
+    mistake.unlink(missing_ok=True)
+    try:
+        trainer.fit()
+    except WorkerGroupError:
+        if not mistake.exists():
+            raise
+    if mistake.exists():
+        raise UserError(mistake.read_text())
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What runs in each worker; a user's mistake is left for the driver to say, and ends the run at once.
 
     Ray Train would start failed workers again and again. One worker alone just returns; several must fail, since the others
     may be waiting for this one, and return when they are started again.
     """
     import ray.train
 
-    job: Job = config["job"]
-    mistake = job.store / MISTAKE
+    setup_environment()
+    mistake: Path = config["mistake"]
     if mistake.exists():
         return
     try:
-        run_rank(job)
+        config["work"]()
     except UserError as error:
         write_atomic(mistake, str(error))
         if ray.train.get_context().get_world_size() > 1:
@@ -163,7 +200,6 @@ def run_rank(job: Job) -> None:
     """One rank's part of the run, resumed from the store."""
     import ray.train.torch
 
-    setup_environment()
     os.environ["MLFLOW_TRACKING_URI"] = job.tracking_uri
     context = ray.train.get_context()
     hardware = job.params.hardware
@@ -205,35 +241,12 @@ def launch(job: Job) -> None:
     hardware = job.params.hardware
     with ray_cluster(hardware.workers * hardware.cpus_per_worker + 1), following(job.store, job.stage):
         from ray.exceptions import RayError
-        from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-        from ray.train.torch import TorchConfig, TorchTrainer
 
-        resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
-        if hardware.gpus_per_worker:
-            resources["GPU"] = hardware.gpus_per_worker
-        trainer = TorchTrainer(
-            worker,
-            train_loop_config={"job": job},
-            torch_config=TorchConfig(backend="nccl" if hardware.gpus_per_worker else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=hardware.workers, use_gpu=hardware.gpus_per_worker > 0, resources_per_worker=resources
-            ),
-            run_config=RunConfig(
-                name="ray", storage_path=str(job.store), failure_config=FailureConfig(max_failures=hardware.max_failures)
-            ),
-        )
-        mistake = job.store / MISTAKE
-        mistake.unlink(missing_ok=True)
         try:
-            trainer.fit()
-        except WorkerGroupError:
-            if not mistake.exists():
-                raise
+            run_workers(partial(run_rank, job), hardware, workers=hardware.workers, folder=job.store)
         except RayError as error:  # of the driver's own calls: the controller was killed, or all of Ray
             lost = f"{job.stage}: Ray ended under the run ({type(error).__name__})"
             raise UserError(f"{lost}; run the stage again to resume it") from None
-        if mistake.exists():
-            raise UserError(mistake.read_text())
 
 
 def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:

@@ -98,6 +98,23 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - start
 
 
+def agreed(decision: bool, device: torch.device, world: int) -> bool:
+    """Rank 0's decision, on every one of `world` ranks; they wait for it."""
+    flag = torch.tensor(int(decision), device=device)
+    if world > 1:
+        dist.broadcast(flag, src=0)
+    return bool(flag)
+
+
+def check_split(params: TrainParams, world: int, workers: str = "hardware.workers") -> None:
+    """UserError where a batch has fewer rows than `world` workers with `accumulate` parts each; `workers` names their key."""
+    if params.batch_size // world < params.accumulate:
+        raise UserError(
+            f"params.yaml: batch_size {params.batch_size} is too small for {workers} {world} x accumulate {params.accumulate}: "
+            "every part needs a sample; raise it or lower one of the two"
+        )
+
+
 @dataclass
 class Position:
     """Where a run is: updates done, the best AP so far with its error and epoch, and whether it ended for want of a better."""
@@ -136,11 +153,7 @@ class Run:
         self.stream, self.store, self.params = stream, store, params
         self.evaluate, self.report, self.epoch_done = evaluate, report, epoch_done
         self.rank, self.world = rank, world
-        if params.batch_size // world < params.accumulate:
-            raise UserError(
-                f"params.yaml: batch_size {params.batch_size} is too small for hardware.workers {world} x accumulate "
-                f"{params.accumulate}: every part needs a sample; raise it or lower one of the two"
-            )
+        check_split(params, world)
         for augment in {params.strong, params.weak}:  # now, not after hundreds of epochs
             for folder, manifest in zip(stream.folders, stream.manifests, strict=True):
                 refuse_stronger(folder, manifest, augment)
@@ -209,17 +222,11 @@ class Run:
                 if self.rank == 0:
                     self._evaluate(epoch)
                 if params.patience is not None and epoch + 1 < params.epochs:
-                    self.position.stopped = self._agreed(epoch + 1 - self.position.best_epoch >= params.patience)
+                    patient = epoch + 1 - self.position.best_epoch < params.patience
+                    self.position.stopped = not agreed(patient, self.updater.device, self.world)
             self._save()
             self.epoch_done(vars(self.position) | {"epoch": epoch + 1})
         return self.position
-
-    def _agreed(self, decision: bool) -> bool:
-        """Rank 0's decision, on every rank."""
-        flag = torch.tensor(int(decision), device=self.updater.device)
-        if self.world > 1:
-            dist.broadcast(flag, src=0)
-        return bool(flag)
 
     def _epoch(self, epoch: int, start_step: int) -> None:
         params, steps = self.params, self.stream.steps_per_epoch

@@ -16,7 +16,8 @@ report. A trial is a function of its point and seed, and a suggestion of the see
 random), and which reports precede a later suggestion or a decision to stop depends on who was faster, as it always does.
 (Equal to the bit on a CPU; CUDA kernels may add in another order.)
 
-A trial runs in one process on one worker; one that needs several GPUs for a single batch is not supported.
+A trial is one process on one worker. Where a batch does not fit it, `search.workers` of them share each batch, as in a run of
+Ray Train within the trial; that changes no result beyond the order of sums.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import math
 import shutil
 import time
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import build_model, load_weights, save_tensors
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import Job, build_task, job_fingerprint, open_stream, shared_file, shared_mix, tuning_ap
+from rtmpose.training.loop import agreed, check_split
 from rtmpose.training.optim import freeze, learning_rate
 from rtmpose.training.reports import RUN_FILE, open_run
 from rtmpose.training.search_ledger import FIGURES, Ledger, Report, locked
@@ -61,6 +64,15 @@ from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here
 from rtmpose.training.update import Task, Updater
 
 SEARCH_CODE = tuple(f"training/search{part}.py" for part in ("", "_plan", "_space", "_tune", "_ledger"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one of `world` workers of a trial computes, and which of them it is."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
 def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
     """Names a search by all its trials depend on. How many there are and run at a time is not part of it: more continue it."""
     return fingerprint(
-        search=params.search.model_dump(exclude={"enabled", "trials", "concurrent"}),
+        search=params.search.model_dump(exclude={"enabled", "trials", "concurrent", "workers"}),
         job=job_fingerprint("finetune", params, mix, init, params.finetune.tau, params.finetune.sigma),
         code=code_version(SEARCH_CODE),
     )
@@ -225,21 +237,24 @@ def batches(stream: TrainStream, augment: AugmentConfig, steps: int, start: int 
 
 
 def updates(
-    job: Job, task: Task, steps: int, *, seed: int, decay: bool, device: torch.device, state: dict[str, Any] | None = None
+    job: Job, task: Task, steps: int, place: Place, *, seed: int, decay: bool, state: dict[str, Any] | None = None
 ) -> Iterator[tuple[int, Updater]]:
-    """Train `task` for `steps` updates in this process, yielding after each; the second half decays the rate if asked.
+    """Train `task` for `steps` updates, yielding after each; the second half decays the rate if asked.
 
     With the `snapshot` of an earlier, equal run as `state` it goes on behind it.
     """
     params, train = job.params, job.train
-    stream = open_stream(params.model_copy(update={"seed": seed}), train, job.mix, udp=task.codec.udp)
+    check_split(train, place.world, "search.workers")
+    seeded = params.model_copy(update={"seed": seed})
+    stream = open_stream(seeded, train, job.mix, udp=task.codec.udp, rank=place.rank, world=place.world)
     task.model.train()
     optim = train.optim.model_copy(update={"warmup_steps": min(train.optim.warmup_steps, max(steps // 4, 1))})
     updater = Updater(
         task,
-        device=device,
+        device=place.device,
         precision=params.hardware.precision,
         global_batch=train.batch_size,
+        world=place.world,
         weight_decay=params.model.weight_decay,
         optim=optim,
         ema_momentum=0.0,
@@ -267,7 +282,7 @@ def read_snapshot(path: Path) -> dict[str, Any] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
-def warm_up(job: Job) -> Path:
+def warm_up(job: Job, place: Place) -> Path:
     """Where all trials of the job's network start: the pretrained backbone after `warmup_steps` of SimCC training.
 
     Whoever needs it first makes it, with the recipe's values for everything but the network; others wait. A killed one
@@ -275,21 +290,23 @@ def warm_up(job: Job) -> Path:
     """
     path = warm_file(job)
     part = path.with_suffix(".part")
-    with locked(path.with_suffix(".lock")):
-        if path.exists():
+    with locked(path.with_suffix(".lock")) if place.rank == 0 else nullcontext():
+        if agreed(path.exists(), place.device, place.world):
             return path
-        device, task, steps = search_device(job.params), build_task(job), job.params.search.warmup_steps
+        task, steps = build_task(job), job.params.search.warmup_steps
         state, start = read_snapshot(part), time.perf_counter()
         first = state["step"] if state is not None else 0
-        for step, updater in updates(job, task, steps, seed=job.params.seed, decay=False, device=device, state=state):
-            if step in report_steps(steps, 4):
+        for step, updater in updates(job, task, steps, place, seed=job.params.seed, decay=False, state=state):
+            if step in report_steps(steps, 4) and place.rank == 0:
                 seconds = time.perf_counter() - start
                 rate = (step - first) * job.train.batch_size / seconds
                 minutes, rest = divmod(int(seconds / (step - first) * (steps - step)), 60)
                 note(job.store, f"warm-up step {step:6d}/{steps}  {rate:.0f} samples/s  {minutes}m{rest:02d}s left")
                 snapshot(part, step, updater)
-        save_tensors(path, {key: value.cpu() for key, value in task.model.state_dict().items()})
-        part.unlink(missing_ok=True)
+        if place.rank == 0:
+            save_tensors(path, {key: value.cpu() for key, value in task.model.state_dict().items()})
+            part.unlink(missing_ok=True)
+        agreed(True, place.device, place.world)  # it is there before anybody reads it
     return path
 
 
@@ -305,35 +322,36 @@ def note(folder: Path, text: str) -> None:
         file.write(f"{text}\n")
 
 
-def trial_reports(spec: Spec, job: Job) -> Generator[Report]:
+def trial_reports(spec: Spec, job: Job, place: Place) -> Generator[Report]:
     """Train one point from the warmed-up network; its reports from the first on that is not known yet.
 
-    One that may not be stopped reports only its end. What it computes depends on the point and the seed alone.
+    One that may not be stopped reports only its end. What it computes depends on the point and the seed alone. Of several
+    workers rank 0 evaluates; the others' reports have no figures.
     """
     recipe, search = job.params, job.params.search
     params = with_values(recipe, resolved(recipe, spec.point))
     network = {name: getattr(params.model, name) for name in ARCHITECTURE}
-    warm = warm_up(replace(job, params=recipe.model_copy(update={"model": recipe.model.model_copy(update=network)})))
+    warm = warm_up(replace(job, params=recipe.model_copy(update={"model": recipe.model.model_copy(update=network)})), place)
     job = replace(job, params=params, tau=params.finetune.tau, sigma=params.finetune.sigma, init=None)
-    device, task = search_device(params), build_task(job)
+    task = build_task(job)
     load_weights(task.model, warm)
-    evaluate = tuning_ap(job, task, device)
+    evaluate = tuning_ap(job, task, place.device)
     steps = max(round(search.trial_steps * recipe.finetune.batch_size / params.finetune.batch_size), 1)
     due = report_steps(steps, search.reports if spec.judged else 1)
     path = trial_file(job.store, spec.number)
     state = read_snapshot(path)
     reports: list[Report] = state["reports"] if state is not None else []
     yield from reports[spec.known :]
-    for step, updater in updates(job, task, steps, seed=recipe.seed + 1 + spec.seed, decay=True, device=device, state=state):
+    for step, updater in updates(job, task, steps, place, seed=recipe.seed + 1 + spec.seed, decay=True, state=state):
         if step in due:
-            figures = evaluate(updater.task.model)
+            figures = evaluate(updater.task.model) if place.rank == 0 else {}
             updater.task.model.train()
             updater.rest()
             last = step == steps
             index = search.reports if last else len(reports) + 1  # the last one's is the same for all, however many there were
             finite = {key: float(figures[key]) for key in FIGURES if math.isfinite(figures.get(key, math.nan))}
             reports.append({"report": index, "step": step, "AP": 0.0} | finite)
-            if not last:
+            if not last and place.rank == 0:
                 snapshot(path, step, updater, reports=reports)
             if len(reports) > spec.known:
                 yield reports[-1]

@@ -7,13 +7,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import ray
+import ray.train.torch
 import torch
 from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
@@ -21,8 +25,9 @@ from ray.tune.stopper import Stopper
 from rtmpose.cluster import joins_cluster, ray_cluster
 from rtmpose.config import Params, setup_environment
 from rtmpose.files import UserError
-from rtmpose.training.launch import Job
+from rtmpose.training.launch import Job, run_workers
 from rtmpose.training.search import (
+    Place,
     Spec,
     say,
     search_device,
@@ -153,7 +158,9 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
     )
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they print a failed trial's traceback, which we raise
-    with ray_cluster(max(hardware.cpus_per_worker, search.concurrent)):
+    # The workers of a distributed trial are left behind without the dashboard's agents.
+    cpus = search.workers * max(hardware.cpus_per_worker, search.concurrent) + (search.concurrent if search.workers > 1 else 0)
+    with ray_cluster(cpus, dashboard=search.workers > 1):
         prepare(job)
         while True:  # all trials, then the best one's repeats
             scheduler = Halving(job.params, ledger, runs)  # which may end the last trial that a kill left open
@@ -164,16 +171,16 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
 
 def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     """Let Tune run what the ledger lacks at the moment."""
-    stopper = OnMistake()
+    stopper, search = OnMistake(), job.params.search
     scratch = job.store / "tune"  # Tune's own notes of trials: the ledger is ours, and theirs are never read
     shutil.rmtree(scratch, ignore_errors=True)
     config = tune.TuneConfig(
         num_samples=suggestions.count,
         search_alg=suggestions,
         scheduler=scheduler,
-        max_concurrent_trials=job.params.search.concurrent,
+        max_concurrent_trials=search.concurrent,
         trial_dirname_creator=lambda trial: trial.trial_id,
-        reuse_actors=True,
+        reuse_actors=search.workers == 1,  # workers of a stopped trial end with its process alone
     )
     run = tune.RunConfig(
         name="trials",
@@ -182,7 +189,8 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
         stop=stopper,
         failure_config=tune.FailureConfig(max_failures=job.params.hardware.max_failures),
     )
-    trainable = tune.with_resources(tune.with_parameters(trial, job=job), resources(job.params, trial_threads(job.params)))
+    own = {"CPU": 1.0} if search.workers > 1 else resources(job.params, trial_threads(job.params))
+    trainable = tune.with_resources(tune.with_parameters(trial, job=job), own)
     results = tune.Tuner(trainable, tune_config=config, run_config=run).fit()
     if stopper.mistake is not None:
         raise UserError(stopper.mistake)
@@ -203,7 +211,8 @@ def prepare(job: Job) -> None:
     """The recipe's warm-up, which most trials start from, with a whole worker for itself; other networks' are trials' own."""
     if warm_file(job).exists():
         return
-    needed = resources(job.params, job.params.hardware.cpus_per_worker)
+    several = job.params.search.workers > 1
+    needed = {"CPU": 1.0} if several else resources(job.params, job.params.hardware.cpus_per_worker)
     retries = job.params.hardware.max_failures  # of a worker that died; it goes on from its last quarter
     task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=retries)(_warm_up).remote(job)
     notes = job.store / "notes.txt"
@@ -223,19 +232,52 @@ def prepare(job: Job) -> None:
 
 def _warm_up(job: Job) -> None:
     setup_environment()
-    torch.set_num_threads(max(int(job.params.hardware.cpus_per_worker), 1))
-    warm_up(job)
+    params = job.params
+    if params.search.workers > 1:
+        together(partial(_warm_up_rank, job), job, "warm-up", params.hardware.cpus_per_worker)
+    else:
+        torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
+        warm_up(job, Place(search_device(params)))
 
 
 def trial(config: dict[str, Any], job: Job) -> None:
-    """One trial in its worker."""
+    """One trial in its process."""
     setup_environment()
-    torch.set_num_threads(trial_threads(job.params))
+    spec: Spec = config["spec"]
+    threads = trial_threads(job.params)
     try:
-        for report in trial_reports(config["spec"], job):
-            tune.report(report)
+        if job.params.search.workers > 1:
+            together(partial(_trial_rank, spec, job), job, f"trial-{spec.number}", threads, TuneReportCallback())
+        else:
+            torch.set_num_threads(threads)
+            for report in trial_reports(spec, job, Place(search_device(job.params))):
+                tune.report(report)
     except UserError as error:
         tune.report({"mistake": str(error), "AP": 0.0})  # Tune refuses a report without the metric
+
+
+def together(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
+    """`work` in each of `search.workers` workers with so many CPUs, in one process group."""
+    folder = job.store / "workers" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    hardware = job.params.hardware.model_copy(update={"cpus_per_worker": cpus})
+    run_workers(work, hardware, workers=job.params.search.workers, folder=folder, callbacks=callbacks)
+
+
+def _place(threads: float) -> Place:
+    """This worker of Ray Train."""
+    torch.set_num_threads(max(int(threads), 1))
+    context = ray.train.get_context()
+    return Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+
+
+def _warm_up_rank(job: Job) -> None:
+    warm_up(job, _place(job.params.hardware.cpus_per_worker))
+
+
+def _trial_rank(spec: Spec, job: Job) -> None:
+    for report in trial_reports(spec, job, _place(trial_threads(job.params))):
+        ray.train.report(report)
 
 
 def unwrapped(error: Exception | str) -> Exception:

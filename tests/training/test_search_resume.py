@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,14 +28,16 @@ from ray.tune.schedulers import TrialScheduler
 from rtmpose import registry
 from rtmpose.config import load_params
 from rtmpose.training.launch import Job, shared_mix
-from rtmpose.training.search import Spec, trial_reports
+from rtmpose.training.search import Place, Spec, trial_reports
 from rtmpose.training.search_ledger import Ledger
 from rtmpose.training.search_plan import new_trial
 from rtmpose.training.search_tune import Halving
+from tests.training.ranks import on_ranks
 from tests.training.searching import TAU, Silent, children
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
+ALONE = Place(torch.device("cpu"))
 PATIENCE = 900.0  # seconds; only what hangs takes so long, also on a machine that is busy with other things
 
 
@@ -78,27 +81,51 @@ def test_a_trial_is_a_function_of_its_point_and_seed(
     """Equal to the bit when repeated, when resumed behind a report, and when its driver has not heard of the last one."""
     monkeypatch.chdir(prepared.folder)
     job, spec = job_in(prepared, tmp_path / "a"), Spec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, judged=True)
-    whole = list(trial_reports(spec, job))
+    whole = list(trial_reports(spec, job, ALONE))
     assert [(report["report"], report["step"]) for report in whole] == [(1, 2), (2, 4), (3, 6)]
     last = torch.load(tmp_path / "a/trial-7.pt", weights_only=True)
     assert last["step"] == 4 and last["reports"] == whole[:2]
 
     again = job_in(prepared, tmp_path / "b")
-    killed = trial_reports(spec, again)
+    killed = trial_reports(spec, again, ALONE)
     assert [next(killed), next(killed)] == whole[:2]
     killed.close()
     other = torch.load(tmp_path / "b/trial-7.pt", weights_only=True)
     assert all(torch.equal(value, other["model"][key]) for key, value in last["model"].items())
-    assert list(trial_reports(replace(spec, known=1), again)) == whole[1:]
+    assert list(trial_reports(replace(spec, known=1), again, ALONE)) == whole[1:]
     (tmp_path / "b/trial-7.pt").unlink()
-    assert list(trial_reports(replace(spec, known=2), again)) == whole[2:]
+    assert list(trial_reports(replace(spec, known=2), again, ALONE)) == whole[2:]
     assert len(list((tmp_path / "a").glob("warm-*.pt"))) == 1 and not list((tmp_path / "a").glob("*.part"))
 
 
 def test_another_batch_size_sees_as_many_samples(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(prepared.folder)
-    reports = list(trial_reports(Spec(0, {"finetune.batch_size": 16}, 0, judged=False), job_in(prepared, tmp_path / "a")))
+    reports = list(
+        trial_reports(Spec(0, {"finetune.batch_size": 16}, 0, judged=False), job_in(prepared, tmp_path / "a"), ALONE)
+    )
     assert [(report["report"], report["step"]) for report in reports] == [(3, 3)]
+
+
+def reports_of_a_rank(job: Job, spec: Spec, rank: int, world: int) -> list[dict[str, Any]]:
+    return list(trial_reports(spec, job, Place(torch.device("cpu"), rank, world)))
+
+
+def test_two_workers_report_what_one_does(
+    prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """After a warm-up of the two, which is that of one, too. At a high rate, sums in another order soon lead elsewhere."""
+    monkeypatch.chdir(prepared.folder)
+    spec = Spec(7, {"finetune.tau": 0.08, "finetune.optim.lr": 1e-6}, 0, judged=True)
+    one, two = (job_in(prepared, tmp_path / name) for name in ("one", "two"))
+    alone = list(trial_reports(spec, one, ALONE))
+    first, second = on_ranks(2, tmp_path / "two", partial(reports_of_a_rank, two, spec))
+    assert [report["step"] for report in first] == [report["step"] for report in second] == [2, 4, 6]
+    assert all(found == pytest.approx(expected, abs=0.01) for found, expected in zip(first, alone, strict=True))
+    for path in (tmp_path / "one").glob("*.pt"):
+        weights, same = (torch.load(folder / path.name, weights_only=True) for folder in (tmp_path / "one", tmp_path / "two"))
+        if path.name.startswith("trial"):
+            weights, same = weights["model"], same["model"]
+        assert all(torch.allclose(value, same[key], atol=2e-3) for key, value in weights.items()), path.name
 
 
 def search(workspace: Workspace) -> subprocess.CompletedProcess[str]:
@@ -195,7 +222,7 @@ def undisturbed(workspace: Workspace, folder: Path) -> Ledger:
         spec = Spec(trial.number, trial.point, trial.seed, trial.kind == "searched")
         place = SimpleNamespace(config={"spec": spec})
         judge.on_trial_add(None, place)
-        for report in trial_reports(spec, job):
+        for report in trial_reports(spec, job, ALONE):
             if judge.on_trial_result(None, place, report) == TrialScheduler.STOP:
                 break
     return ledger
@@ -254,3 +281,20 @@ def test_a_mistake_in_a_trial_ends_the_search_with_its_one_line(prepared: Worksp
     parent = json.loads(run_file.read_text())["run_id"]
     assert registry.client().get_run(parent).info.status == "FAILED"
     assert [run.info.status for run in children(parent)] == ["FAILED"] * len(ledger.trials)
+
+
+def test_a_search_of_trials_over_two_workers(prepared: Workspace, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    """Ray Train within Ray Tune: the trials of one worker and their reports."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
+    prepared.set(search__workers=2, search__trials=1, search__warmup_steps=4)
+    try:
+        done = search(prepared)
+        assert done.returncode == 0, done.stdout + done.stderr
+        monkeypatch.chdir(prepared.folder)
+        alone = undisturbed(prepared, prepared.folder / "runs/alone")
+    finally:
+        prepared.set(search__workers=1, search__trials=2, search__warmup_steps=2)
+    for trial, expected in zip(result(prepared)["trials"], alone.trials.values(), strict=True):
+        assert (trial["kind"], trial["seed"], trial["point"]) == (expected.kind, expected.seed, expected.point)
+        assert [report["step"] for report in trial["reports"]] == [report["step"] for report in expected.reports]
+        assert all(0 < report["error"] < 3 for report in trial["reports"])
