@@ -357,6 +357,6 @@ def trial_reports(spec: Spec, job: Job, place: Place) -> Generator[Report]:
                 yield reports[-1]
 
 
-def trial_file(folder: Path, number: int) -> Path:
+def trial_file(folder: Path, number: int | str) -> Path:
     """An unfinished trial at its last report."""
     return folder / f"trial-{number}.pt"

@@ -167,13 +167,20 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
             if complete(job.params, ledger):
                 break
             fit(job, Suggestions(job.params, ledger), scheduler)
+    shutil.rmtree(scratch(job), ignore_errors=True)
+    for path in job.store.glob(trial_file(job.store, "*").name):  # written by workers that went on while they were stopped
+        path.unlink()
+
+
+def scratch(job: Job) -> Path:
+    """Ray's own notes of trials and their workers: the ledger is ours, and theirs are never read."""
+    return job.store / "tune"
 
 
 def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     """Let Tune run what the ledger lacks at the moment."""
     stopper, search = OnMistake(), job.params.search
-    scratch = job.store / "tune"  # Tune's own notes of trials: the ledger is ours, and theirs are never read
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch(job), ignore_errors=True)
     config = tune.TuneConfig(
         num_samples=suggestions.count,
         search_alg=suggestions,
@@ -184,7 +191,7 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     )
     run = tune.RunConfig(
         name="trials",
-        storage_path=str(scratch),
+        storage_path=str(scratch(job)),
         verbose=0,
         stop=stopper,
         failure_config=tune.FailureConfig(max_failures=job.params.hardware.max_failures),
@@ -198,7 +205,6 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
         raise unwrapped(error) from None
     if len(results) < suggestions.count or any(trial.status == "running" for trial in wanted(job.params, scheduler.ledger)):
         raise UserError("the search was interrupted; run the stage again to go on")  # Tune returns from Ctrl-C as from its end
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def resources(params: Params, cpus: float) -> dict[str, float]:
@@ -258,7 +264,7 @@ def trial(config: dict[str, Any], job: Job) -> None:
 
 def together(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
     """`work` in each of `search.workers` workers with so many CPUs, in one process group."""
-    folder = job.store / "workers" / name
+    folder = scratch(job) / name
     folder.mkdir(parents=True, exist_ok=True)
     hardware = job.params.hardware.model_copy(update={"cpus_per_worker": cpus})
     run_workers(work, hardware, workers=job.params.search.workers, folder=folder, callbacks=callbacks)
