@@ -117,15 +117,35 @@ def state_of(store: Store) -> dict[str, Any]:
     return state
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Callable[[FinetuneParams, frozenset[int]], Store]:
+    """The store of an undisturbed run; one for all that ask for the same."""
+    stores: dict[tuple[int, frozenset[int]], Store] = {}
+
+    def store_of(params: FinetuneParams, bad: frozenset[int]) -> Store:
+        key = (params.log_steps, bad)
+        if key not in stores:
+            stores[key] = Store.open(tmp_path_factory.mktemp("undisturbed"), "whole", fresh=False)
+            run(stores[key], shards, params, bad=bad).train()
+        return stores[key]
+
+    return store_of
+
+
 @pytest.mark.parametrize(
     ("kill_at", "bad", "log_steps"), [(1, (), 1), (4, (), 1), (7, (), 1), (9, (), 1), (6, (0, 1, 4), 1), (3, (1,), 3)]
 )
 def test_killed_anywhere_it_ends_bit_for_bit_the_same(
-    tmp_path: Path, shards: Path, params: FinetuneParams, kill_at: int, bad: tuple[int, ...], log_steps: int
+    tmp_path: Path,
+    shards: Path,
+    params: FinetuneParams,
+    undisturbed: Callable[[FinetuneParams, frozenset[int]], Store],
+    kill_at: int,
+    bad: tuple[int, ...],
+    log_steps: int,
 ) -> None:
     params = params.model_copy(update={"log_steps": log_steps})
-    whole = Store.open(tmp_path, "whole", fresh=False)
-    run(whole, shards, params, bad=frozenset(bad)).train()
+    whole = undisturbed(params, frozenset(bad))
     cut = Store.open(tmp_path, "cut", fresh=False)
     with pytest.raises(Killed):
         run(cut, shards, params, kill_at, bad=frozenset(bad)).train()
