@@ -1,4 +1,5 @@
-"""What bf16 costs in AP: finetuning under the same seeds in float32 and in bf16 autocast, everything else equal.
+"""What bf16 costs in AP: finetuning under the same seeds in float32 and in bf16 autocast, everything else
+equal.
 
 `python benchmarks/bf16_cost.py [--seeds 3] [--samples 20000] [--quick]` after `make repro`. Prints AP on the
 tuning split of both, and the difference, paired by seed, with its 95 % interval (Student); the last line is one JSON object.
@@ -16,21 +17,24 @@ from pathlib import Path
 import torch
 
 from rtmpose.config import Params, Precision, load_params, setup_environment
-from rtmpose.deploy.runtimes import cpu_name
-from rtmpose.evaluation.split import read_mix
-from rtmpose.training.ladder_report import interval
+from rtmpose.deploy.runtimes.base import cpu_name
+from rtmpose.evaluation.evaluator import read_mix
+from rtmpose.ladder.report import interval
+from rtmpose.search.run import Place, updates
 from rtmpose.training.launch import Job, build_task, tuning_ap
-from rtmpose.training.search import Place, updates
 
 PRETRAINED = Path("models/pretrain.pt")
 
 
 def final_ap(params: Params, seed: int, precision: Precision, samples: int) -> float:
     """AP on the tuning split after finetuning on so many samples; the rate decays over the second half."""
-    params = params.model_copy(update={"hardware": params.hardware.model_copy(update={"precision": precision}), "seed": seed})
+    params = params.model_copy(
+        update={"hardware": params.hardware.model_copy(update={"precision": precision}), "seed": seed}
+    )
     job = Job(
-        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")), store=Path(tempfile.gettempdir()), token="",
-        run_id="", tracking_uri="", init=PRETRAINED.resolve(), tau=params.finetune.tau, sigma=params.finetune.sigma,
+        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")),
+        store=Path(tempfile.gettempdir()), token="", run_id="", tracking_uri="", init=PRETRAINED.resolve(),
+        tau=params.finetune.tau, sigma=params.finetune.sigma,
     )  # fmt: skip
     task, device = build_task(job), torch.device("cpu")
     for _ in updates(job, task, samples // params.finetune.batch_size, Place(device), seed=seed, decay=True):
@@ -56,11 +60,14 @@ def main() -> None:
             found.append(final_ap(params, seed, precision, samples))
     gain = interval([bf16 - fp32 for fp32, bf16 in zip(*ap.values(), strict=True)])
     fp32, bf16 = (statistics.fmean(found) for found in ap.values())
-    print(f"AP fp32 {fp32:.4f}, bf16 {bf16:.4f}; difference {gain.mean:+.4f} ± {gain.half or float('nan'):.4f}")
+    print(
+        f"AP fp32 {fp32:.4f}, bf16 {bf16:.4f}; difference {gain.mean:+.4f} ± {gain.half or float('nan'):.4f}"
+    )
     result = {
         "name": "bf16_cost", "ours": bf16, "peer": fp32, "ratio": bf16 / max(fp32, 1e-9),
-        "unit": f"AP on the tuning split after {samples} samples", "machine": f"{cpu_name()}, {os.cpu_count()} cores",
-        "difference": gain.mean, "half_width": gain.half, "runs": ap,
+        "unit": f"AP on the tuning split after {samples} samples",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "difference": gain.mean, "half_width": gain.half,
+        "runs": ap,
     }  # fmt: skip
     print(json.dumps(result))
 

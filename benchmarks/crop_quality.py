@@ -1,16 +1,18 @@
-"""How crops must be stored: the warp from the stored crop against the warp from the whole photograph, and what it costs.
+"""How crops must be stored: the warp from the stored crop against the warp from the whole photograph, and
+what it costs.
 
     python benchmarks/crop_quality.py [--quick] [--data FOLDER] [--dataset coco17] [--split val] [--images N]
 
-Each person is shown under the strongest augmentation (scale 1 ± 0.4, rotation ± 80°, shift 0.16, all always on), in full
-and as a half body where enough points are labelled. The same view is warped from the photograph and from the stored
-crop; PSNR is over the view's pixels that lie inside the photograph. It must be at least 34 dB at the 10th percentile over
-persons and draws, for every input size that shards are cut for.
+Each person is shown under the strongest augmentation (scale 1 ± 0.4, rotation ± 80°, shift 0.16, all always
+on), in full and as a half body where enough points are labelled. The same view is warped from the photograph
+and from the stored crop; PSNR is over the view's pixels that lie inside the photograph. It must be at least
+34 dB at the 10th percentile over persons and draws, for every input size that shards are cut for.
 
-`now` is what the shards hold today. In the other rows `x1` keeps one crop px per input px where the full box is shown
-smallest (scale 0.6), `x1.5` half as many again, `none` reduces nothing; area and cubic are the resampling; q and 444, 422,
-420 are the JPEG's quality and chroma sampling, and a row without them keeps the pixels: what the reduction alone costs.
-kB are the JPEG's own. There is no peer, since MMPose stores no crops. The last line is one JSON object.
+`now` is what the shards hold today. In the other rows `x1` keeps one crop px per input px where the full box
+is shown smallest (scale 0.6), `x1.5` half as many again, `none` reduces nothing; area and cubic are the
+resampling; q and 444, 422, 420 are the JPEG's quality and chroma sampling, and a row without them keeps the
+pixels: what the reduction alone costs. kB are the JPEG's own. There is no peer, since MMPose stores no crops.
+The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -28,9 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig, setup_environment
-from rtmpose.data.annotations import Person, read_images
-from rtmpose.data.augment import MIRROR, Augmenter, choose_half, crop_to_photograph, draw
-from rtmpose.data.crops import FINER, QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop, encode_jpeg, read_photograph
+from rtmpose.data.raw.annotations import Person, read_images
+from rtmpose.data.shards.crops import (
+    FINER,
+    QUALITY,
+    Crop,
+    CutFor,
+    clip_box,
+    crop_region,
+    cut_crop,
+    encode_jpeg,
+    read_photograph,
+)
+from rtmpose.data.stream.augment import MIRROR, Augmenter, choose_half, crop_to_photograph, draw
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import Floats, compose, decode, fix_aspect, pad_box, warp
@@ -47,11 +59,17 @@ SAMPLING = {
     "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
 }
 RESAMPLING = {"area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC, "now": -1}
-EXTRA = {"": (), "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1), "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)}
+EXTRA = {
+    "": (),
+    "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+    "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+}
 
 
 class Setting(NamedTuple):
-    """One way to store crops. `factor` 0 reduces nothing, `quality` 0 keeps the pixels, resampling "now" is ours."""
+    """One way to store crops. `factor` 0 reduces nothing, `quality` 0 keeps the pixels, resampling "now" is
+    ours.
+    """
 
     factor: float
     resampling: str
@@ -68,7 +86,9 @@ class Setting(NamedTuple):
 
 @dataclass(eq=False)
 class View:
-    """One augmented view of a person: the matrix from the photograph's px to the input's, what it shows, where (0 or 255)."""
+    """One augmented view of a person: the matrix from the photograph's px to the input's, what it shows,
+    where (0 or 255).
+    """
 
     matrix: Floats
     half: bool
@@ -86,7 +106,9 @@ class Measured:
     decode_ms: list[float] = field(default_factory=list)
     warp_ms: list[float] = field(default_factory=list)
 
-    def views(self, half: Sequence[bool] = (False, True), large: Sequence[bool] = (False, True)) -> list[float]:
+    def views(
+        self, half: Sequence[bool] = (False, True), large: Sequence[bool] = (False, True)
+    ) -> list[float]:
         return [value for h in half for r in large for value in self.psnr.get((h, r), [])]
 
 
@@ -102,10 +124,16 @@ class Subject:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--with-peer", action="store_true", help="accepted like everywhere; there is no peer")
-    parser.add_argument("--quick", action="store_true", help="12 photographs, one draw, few settings, one size")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw folder")
+    parser.add_argument(
+        "--quick", action="store_true", help="12 photographs, one draw, few settings, one size"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw folder"
+    )
     parser.add_argument("--dataset", default="coco17", help="its descriptor")
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, help="only the first N photographs with persons")
@@ -116,7 +144,9 @@ def main() -> None:
     settings, images = plan(options.quick), 12 if options.quick else options.images
     for size in SIZES[:1] if options.quick else SIZES:
         results = {setting: Measured() for setting in settings}
-        for subject in subjects(options.dataset, options.data, options.split, size, images, 1 if options.quick else 2):
+        for subject in subjects(
+            options.dataset, options.data, options.split, size, images, 1 if options.quick else 2
+        ):
             for setting, measured in results.items():
                 store(setting, measured, subject)
         print(table(size, results), flush=True)
@@ -131,7 +161,9 @@ def main() -> None:
 
 
 def plan(quick: bool) -> list[Setting]:
-    """What the shards hold now, the reductions alone, JPEG at one reduction, then the candidates and encoder options."""
+    """What the shards hold now, the reductions alone, JPEG at one reduction, then the candidates and encoder
+    options.
+    """
     now = Setting(FINER, "now", QUALITY)
     if quick:
         return [now, Setting(1.0, "area"), Setting(0.0, "area"), Setting(1.25, "cubic", 88)]
@@ -139,12 +171,25 @@ def plan(quick: bool) -> list[Setting]:
     cubic = [Setting(factor, "cubic") for factor in (1.0, 1.25, 1.5)]
     jpeg = [Setting(1.0, "area", quality) for quality in (80, 85, 88, 90, 92, 95, 97)]
     jpeg += [Setting(1.0, "area", quality, chroma) for chroma in ("422", "420") for quality in (85, 90, 95)]
-    better = [Setting(factor, "cubic", quality) for factor in (1.0, 1.25, 1.5) for quality in (85, 88, 90, 92)]
-    better += [Setting(1.25, "cubic", quality, "422") for quality in (90, 92)] + [Setting(1.25, "cubic", 97, "420")]
-    return [now, *area, *cubic, *jpeg, *better, *(Setting(1.25, "cubic", 88, extra=extra) for extra in EXTRA if extra)]
+    better = [
+        Setting(factor, "cubic", quality) for factor in (1.0, 1.25, 1.5) for quality in (85, 88, 90, 92)
+    ]
+    better += [Setting(1.25, "cubic", quality, "422") for quality in (90, 92)] + [
+        Setting(1.25, "cubic", 97, "420")
+    ]
+    return [
+        now,
+        *area,
+        *cubic,
+        *jpeg,
+        *better,
+        *(Setting(1.25, "cubic", 88, extra=extra) for extra in EXTRA if extra),
+    ]
 
 
-def subjects(name: str, root: Path, split: str, size: tuple[int, int], images: int | None, draws: int) -> Iterator[Subject]:
+def subjects(
+    name: str, root: Path, split: str, size: tuple[int, int], images: int | None, draws: int
+) -> Iterator[Subject]:
     """Every person of the split's first `images` photographs (None: of all) with its views."""
     dataset = load_dataset(name)
     photographs = [raw for raw in read_images(dataset, root, split) if raw.persons]
@@ -165,7 +210,9 @@ def views_of(
     fields = {"box": clip_box(person.box, width, height), "origin": (0, 0), "scale": (1.0, 1.0)}
     everywhere = np.full((height, width), 255, np.uint8)
     for half in (False, True):
-        augmenter = Augmenter(STRONGEST.model_copy(update={"half_body": float(half)}), skeleton, size, udp=False)
+        augmenter = Augmenter(
+            STRONGEST.model_copy(update={"half_body": float(half)}), skeleton, size, udp=False
+        )
         for turn in range(draws):
             drawn = draw(augmenter.config, np.random.default_rng((person.annotation_id, turn)))
             if half and choose_half(person.visible, skeleton, drawn.prefer_upper) is None:
@@ -259,13 +306,29 @@ def table(size: tuple[int, int], results: dict[Setting, Measured]) -> str:
     counts += f"{len(first.views(large=(True,)))} of large persons"
     heads = ["stored crop", "p10", "p50", "< 40 dB", "full p10", "half p10", "large p10", "others p10"]
     heads += ["kpx", "kB", "decode ms", "warp ms"]
-    lines = [f"\n### Input {size[0]}x{size[1]}: {counts}\n", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = [
+        f"\n### Input {size[0]}x{size[1]}: {counts}\n",
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
     for setting, found in results.items():
         everything = found.views()
-        parts = (found.views(half=(False,)), found.views(half=(True,)), found.views(large=(True,)), found.views(large=(False,)))
+        parts = (
+            found.views(half=(False,)),
+            found.views(half=(True,)),
+            found.views(large=(True,)),
+            found.views(large=(False,)),
+        )
         cells = [str(setting), f"{tenth(everything):.2f}", f"{np.median(everything):.2f}"]
-        cells += [f"{100 * np.mean(np.asarray(everything) < 40):.0f} %", *(f"{tenth(part):.2f}" for part in parts)]
-        stored = [f"{np.mean(found.bytes) / 1000:.1f}", f"{np.mean(found.decode_ms):.3f}"] if found.bytes else ["", ""]
+        cells += [
+            f"{100 * np.mean(np.asarray(everything) < 40):.0f} %",
+            *(f"{tenth(part):.2f}" for part in parts),
+        ]
+        stored = (
+            [f"{np.mean(found.bytes) / 1000:.1f}", f"{np.mean(found.decode_ms):.3f}"]
+            if found.bytes
+            else ["", ""]
+        )
         cells += [f"{np.mean(found.pixels) / 1000:.0f}", *stored, f"{np.mean(found.warp_ms):.3f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,17 +1,19 @@
-"""Training samples/s of one core: our shards and stream beside MMPose's own pipeline, and where our time goes.
+"""Training samples/s of one core: our shards and stream beside MMPose's own pipeline, and where our time
+goes.
 
     python benchmarks/data_path.py --with-peer [--quick] [--data COCO_FOLDER]
 
-Ours: shards of one crop per person, then `TrainStream` to batches of 64 (uint8 images, keypoints, weights). MMPose 1.3.2:
-the data set and the training pipeline of its RTMPose-m 256x192 configuration, from the photographs, collated to lists of
-64. The same persons, the same augmentation settings, one process and one thread each, files in the page cache. Slices of
-both alternate in one run and the ratio is the median over neighbouring slices, so that whatever else the machine does
-meets both. MMPose encodes the targets in the loader, ours on the batch's device: ratios are also given with our encoding
-and normalisation added, and with MMPose's encoding left out.
+Ours: shards of one crop per person, then `TrainStream` to batches of 64 (uint8 images, keypoints, weights).
+MMPose 1.3.2: the data set and the training pipeline of its RTMPose-m 256x192 configuration, from the
+photographs, collated to lists of 64. The same persons, the same augmentation settings, one process and one
+thread each, files in the page cache. Slices of both alternate in one run and the ratio is the median over
+neighbouring slices, so that whatever else the machine does meets both. MMPose encodes the targets in the
+loader, ours on the batch's device: ratios are also given with our encoding and normalisation added, and with
+MMPose's encoding left out.
 
-Two sets: photographs of COCO's own size (`val2017`, long side 640, the ratio of the JSON line) and of long side 384
-(`train2017`). `--with-peer` sets MMPose up in `.peers/mmpose` and simplejpeg in `.peers/simplejpeg`, once. The last line
-is one JSON object.
+Two sets: photographs of COCO's own size (`val2017`, long side 640, the ratio of the JSON line) and of long
+side 384 (`train2017`). `--with-peer` sets MMPose up in `.peers/mmpose` and simplejpeg in `.peers/simplejpeg`,
+once. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ from peers.bare_calls import WHOLE, calls, milliseconds, samples_of
 from peers.environment import MMPOSE_STEPS, ROOT, SIMPLEJPEG_STEPS, Peer, peer_python
 
 from rtmpose.config import AugmentConfig, setup_environment
-from rtmpose.data.annotations import RawImage, read_images
-from rtmpose.data.shards import write_train_shards
-from rtmpose.data.stream import Batch, MixEntry, TrainStream
+from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.shards.write import write_train_shards
+from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
@@ -70,7 +72,9 @@ class Ours:
     def open(cls, shards: Path, workers: int = 0) -> Ours:
         entries = [MixEntry(shards, 1)]
         stream = TrainStream(entries, DATASET.skeleton, SIZE, batch_size=BATCH, seed=0, workers=workers)
-        return cls((batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig())), SimCC(SIZE))
+        return cls(
+            (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig())), SimCC(SIZE)
+        )
 
     def slice(self, samples: int, encode: bool = False) -> Slice:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -84,10 +88,16 @@ class Ours:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with-peer", action="store_true", help="set up the peers in .peers/ (once) and run them too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--with-peer", action="store_true", help="set up the peers in .peers/ (once) and run them too"
+    )
     parser.add_argument("--quick", action="store_true", help="two short slices of each")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder"
+    )
     options = parser.parse_args()
     setup_environment()
     cv2.setNumThreads(0)
@@ -97,14 +107,24 @@ def main() -> None:
     for split, title in SPLITS.items():
         print(f"\n## {title}\n", flush=True)
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            lines[split] = one_split(options.data.resolve(), split, Path(folder), options.with_peer, options.quick, stack)
+            lines[split] = one_split(
+                options.data.resolve(), split, Path(folder), options.with_peer, options.quick, stack
+            )
     print(f"\nload average after: {os.getloadavg()[0]:.2f}")
     head = {name: lines["val"].get(name) for name in ("ours", "peer", "ratio")}
-    line = {"name": "data_path", **head, "unit": "training samples/s of one core", "splits": lines, "machine": machine()}
+    line = {
+        "name": "data_path",
+        **head,
+        "unit": "training samples/s of one core",
+        "splits": lines,
+        "machine": machine(),
+    }
     print(json.dumps(line))
 
 
-def one_split(root: Path, split: str, folder: Path, with_peer: bool, quick: bool, stack: ExitStack) -> dict[str, Any]:
+def one_split(
+    root: Path, split: str, folder: Path, with_peer: bool, quick: bool, stack: ExitStack
+) -> dict[str, Any]:
     """Cut the shards, run everything on one split and print it -> its figures."""
     raws = [raw for raw in read_images(DATASET, root, split) if raw.persons]
     shards = folder / "shards"
@@ -119,7 +139,9 @@ def one_split(root: Path, split: str, folder: Path, with_peer: bool, quick: bool
     if not quick:
         line["two_workers"] = two_workers(shards)
         both = line["two_workers"]
-        print(f"| ours, 2 loader workers on 2 cores: {both['speedup']:.2f} × ours | {both['rate']:.0f} | | | |")
+        print(
+            f"| ours, 2 loader workers on 2 cores: {both['speedup']:.2f} × ours | {both['rate']:.0f} | | | |"
+        )
     line["where"] = where(shards, median(one.cpu for one in found["ours"]), quick)
     if peer is not None:
         peer_steps(peer, quick)
@@ -206,7 +228,9 @@ def where(shards: Path, ours: float, quick: bool) -> dict[str, float]:
     """Print what the bare calls take on the same samples, beside our time per sample -> ms of each."""
     samples = samples_of(shards, DATASET.skeleton, SIZE, 64 if quick else 480)
     rounds = 1 if quick else 5
-    spent = {name: milliseconds(samples, call, rounds) for name, call in calls(DATASET.skeleton, SIZE).items()}
+    spent = {
+        name: milliseconds(samples, call, rounds) for name, call in calls(DATASET.skeleton, SIZE).items()
+    }
     floor = sum(ms for name, ms in spent.items() if name != WHOLE)
     print("\n| one sample, processor time | ms | share of ours |\n|---|---|---|")
     rows = {**spent, "all that is done": floor, "ours": ours, "ours beyond the bare calls": ours - floor}
@@ -236,20 +260,38 @@ def jpeg(folder: Path, shards: Path, raws: list[RawImage], quick: bool, stack: E
     figures = {}
     heads = ["JPEG", "kB", "OpenCV ms", "simplejpeg ms", "ratio", "same pixels", "CRC-32 ms", "XXH3 ms"]
     print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for name, contents in {"crops": crops, "photographs": [raw.path.read_bytes() for raw in raws[:number]]}.items():
+    for name, contents in {
+        "crops": crops,
+        "photographs": [raw.path.read_bytes() for raw in raws[:number]],
+    }.items():
         files = folder / name
         files.mkdir()
         for i, content in enumerate(contents):
             (files / f"{i:06d}.jpg").write_bytes(content)
-        peer = stack.enter_context(Peer(peer_python("simplejpeg", SIMPLEJPEG_STEPS), PEERS / "jpeg_decode.py", str(files)))
+        peer = stack.enter_context(
+            Peer(peer_python("simplejpeg", SIMPLEJPEG_STEPS), PEERS / "jpeg_decode.py", str(files))
+        )
         pairs = [(milliseconds(contents, decode, 1), peer.ask()) for _ in range(2 if quick else 7)]
-        same = sum(zlib.crc32(_pixels(content)) == crc for content, crc in zip(contents, peer.greeting["pixels"], strict=True))
+        same = sum(
+            zlib.crc32(_pixels(content)) == crc
+            for content, crc in zip(contents, peer.greeting["pixels"], strict=True)
+        )
         mine, other = median(ms for ms, _ in pairs), median(answer["decode"] for _, answer in pairs)
         crc, xxh = milliseconds(contents, zlib.crc32, 5), median(answer["xxh3_64"] for _, answer in pairs)
         ratio = median(answer["decode"] / ms for ms, answer in pairs)
-        cells = [name, f"{sum(map(len, contents)) / len(contents) / 1000:.1f}", f"{mine:.3f}", f"{other:.3f}", f"{ratio:.2f}"]
+        cells = [
+            name,
+            f"{sum(map(len, contents)) / len(contents) / 1000:.1f}",
+            f"{mine:.3f}",
+            f"{other:.3f}",
+            f"{ratio:.2f}",
+        ]
         print(f"| {' | '.join(cells)} | {same} of {len(contents)} | {crc:.4f} | {xxh:.4f} |")
-        figures[name] = {"opencv_ms": round(mine, 4), "simplejpeg_ms": round(other, 4), "same_pixels": same == len(contents)}
+        figures[name] = {
+            "opencv_ms": round(mine, 4),
+            "simplejpeg_ms": round(other, 4),
+            "same_pixels": same == len(contents),
+        }
     return figures
 
 

@@ -1,4 +1,5 @@
-"""How fast mannequins are rendered: images/s with all cores at 320×240, process start-up and JPEG files included.
+"""How fast mannequins are rendered: images/s with all cores at 320×240, process start-up and JPEG files
+included.
 
 `python benchmarks/mannequins.py [--quick] [--workers N] [--contact-sheet PATH]`; the last line is one JSON object.
 """
@@ -15,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rtmpose.data.mannequin_render import Image
-from rtmpose.data.mannequin_scene import Scene, render_scene
-from rtmpose.data.mannequins import render_dataset
-from rtmpose.deploy.runtimes import cpu_name
+from rtmpose.data.mannequins.dataset import render_dataset
+from rtmpose.data.mannequins.render import Image
+from rtmpose.data.mannequins.scene import Scene, render_scene
+from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_skeleton
 
 COLUMNS, ROWS, SIZE = 4, 3, (320, 240)
@@ -27,7 +28,9 @@ COLUMNS, ROWS, SIZE = 4, 3, (320, 240)
 def images_per_second(level: str, images: int, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        render_dataset(Path(folder) / level, "coco17", level=level, images={"train": images}, seed=0, workers=workers)
+        render_dataset(
+            Path(folder) / level, "coco17", level=level, images={"train": images}, seed=0, workers=workers
+        )
         return images / (time.perf_counter() - start)
 
 
@@ -38,7 +41,13 @@ def with_skeletons(scene: Scene, limbs: tuple[tuple[int, int], ...]) -> Image:
         points = [(round(x), round(y)) for x, y in person.points[:17].tolist()]
         for a, b in limbs:
             if person.visible[a] and person.visible[b]:
-                color = (255, 150, 20) if a % 2 and b % 2 else (40, 120, 255) if not (a % 2 or b % 2) else (240, 240, 240)
+                color = (
+                    (255, 150, 20)
+                    if a % 2 and b % 2
+                    else (40, 120, 255)
+                    if not (a % 2 or b % 2)
+                    else (240, 240, 240)
+                )
                 cv2.line(canvas, points[a], points[b], color, 1, cv2.LINE_AA)
         for point, flag in zip(points, person.visible[:17].tolist(), strict=True):
             if flag:
@@ -52,7 +61,10 @@ def contact_sheet(path: Path) -> None:
     blocks = []
     for seed, level in enumerate(("easy", "hard")):
         scenes = [render_scene(np.random.default_rng([seed, n]), level, SIZE) for n in range(COLUMNS * ROWS)]
-        drawn = [with_skeletons(scene, limbs) if (n + n // COLUMNS) % 2 else scene.image for n, scene in enumerate(scenes)]
+        drawn = [
+            with_skeletons(scene, limbs) if (n + n // COLUMNS) % 2 else scene.image
+            for n, scene in enumerate(scenes)
+        ]
         blocks += [np.hstack(drawn[row * COLUMNS : (row + 1) * COLUMNS]) for row in range(ROWS)]
     sheet = cv2.resize(np.vstack(blocks), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +86,9 @@ def main() -> None:
     print(f"hard: {hard:.1f} images/s")
     easy = images_per_second("easy", images, arguments.workers)
     result = {
-        "name": "mannequins easy 320x240", "ours": round(easy, 1), "peer": None, "ratio": None, "unit": "images/s",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "hard": round(hard, 1), "processes": arguments.workers,
+        "name": "mannequins easy 320x240", "ours": round(easy, 1), "peer": None, "ratio": None,
+        "unit": "images/s", "machine": f"{cpu_name()}, {os.cpu_count()} cores", "hard": round(hard, 1),
+        "processes": arguments.workers,
     }  # fmt: skip
     print(json.dumps(result))
 

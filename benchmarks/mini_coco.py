@@ -2,18 +2,21 @@
 
     python benchmarks/mini_coco.py [--data ../shared/realdata/coco] [--minutes 30] [--quick] [--out data/mini_coco]
 
-The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's number of epochs
-is fixed beforehand from its measured rate, so that both cosine schedules end with the minutes, which count all of training
-with the evaluations in between, but not cutting the crops, measuring the rate and the final evaluation.
+The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's
+number of epochs is fixed beforehand from its measured rate, so that both cosine schedules end with the
+minutes, which count all of training with the evaluations in between, but not cutting the crops, measuring the
+rate and the final evaluation.
 
-After every few epochs the EMA weights are evaluated on the validation photographs in ground-truth boxes, without flip test,
-beside the mean pose of these very photographs put into the same boxes: AP and mean keypoint error (distance over the square
-root of the person's area, mean over labelled points). Intervals are 95 % bootstraps over photographs. Nothing is chosen by
-these figures: what counts are the last weights. `--held-out` is for choosing the settings of this script: 10 % of the training
-photographs are left out of training and take the place of the validation ones.
+After every few epochs the EMA weights are evaluated on the validation photographs in ground-truth boxes,
+without flip test, beside the mean pose of these very photographs put into the same boxes: AP and mean
+keypoint error (distance over the square root of the person's area, mean over labelled points). Intervals are
+95 % bootstraps over photographs. Nothing is chosen by these figures: what counts are the last weights.
+`--held-out` is for choosing the settings of this script: 10 % of the training photographs are left out of
+training and take the place of the validation ones.
 
-Run again after a kill it goes on from the last checkpoint in --out, where the table lies as `curve.csv`; the picture goes to
-docs/mini_coco.png (with --quick, a minute that shows no more than that it runs, into --out). The last line is one JSON object.
+Run again after a kill it goes on from the last checkpoint in --out, where the table lies as `curve.csv`; the
+picture goes to docs/mini_coco.png (with --quick, a minute that shows no more than that it runs, into --out).
+The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -33,17 +36,17 @@ import numpy as np
 import torch
 
 from rtmpose.config import Params, load_params, setup_environment
-from rtmpose.data.annotations import RawImage, read_images
-from rtmpose.data.manifest import EvalImage, read_manifest
-from rtmpose.data.shards import in_tune, write_train_shards
-from rtmpose.data.stream import MixEntry
-from rtmpose.deploy.runtimes import cpu_name
+from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.shards.manifest import EvalImage, read_manifest
+from rtmpose.data.shards.write import in_tune, write_train_shards
+from rtmpose.data.stream.stream import MixEntry
+from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
+from rtmpose.evaluation.evaluator import Evaluator, Mix, opened
 from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
-from rtmpose.evaluation.split import Evaluator, Mix, opened
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store
@@ -57,7 +60,13 @@ COCO, HELD_OUT, DEVICE = load_dataset("coco17"), 0.1, torch.device("cpu")
 EVALUATIONS = 10  # a stage, about
 QUICK = 60  # photographs
 FIGURES = ("AP", "error", "mean_pose_error")
-COLUMNS = ["stage", "epoch", "samples", "minutes", *(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high"))]
+COLUMNS = [
+    "stage",
+    "epoch",
+    "samples",
+    "minutes",
+    *(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")),
+]
 Row = dict[str, Any]
 
 
@@ -79,15 +88,17 @@ class Bench:
 
     def job(self, stage: str, store: Store, init: Path | None) -> Job:
         return Job(
-            stage=stage, params=self.params, mix=self.mix, store=store.folder, token=store.token, run_id="", tracking_uri="",
-            init=init, tau=self.params.finetune.tau, sigma=None,
+            stage=stage, params=self.params, mix=self.mix, store=store.folder, token=store.token, run_id="",
+            tracking_uri="", init=init, tau=self.params.finetune.tau, sigma=None,
         )  # fmt: skip
 
     def judge(self, model: torch.nn.Module, task: Task, flip: bool) -> Evaluator:
         how = self.params.evaluate.model_copy(update={"flip_test": flip})
         return Evaluator(model, task.codec, COCO.skeleton, how, self.params.hardware.precision, DEVICE)
 
-    def run(self, stage: str, store: Store, init: Path | None, log_steps: int, **hooks: Callable[..., Any]) -> Run:
+    def run(
+        self, stage: str, store: Store, init: Path | None, log_steps: int, **hooks: Callable[..., Any]
+    ) -> Run:
         job = self.job(stage, store, init)
         task = build_task(job)
         evaluate = hooks.get("evaluate", lambda model: {"AP": 0.0})
@@ -106,7 +117,9 @@ class Bench:
 
 
 def figures(judge: Evaluator, images: Iterator[EvalImage], boxes: Boxes = "ground truth") -> Row:
-    """AP and, in ground-truth boxes, mean keypoint error of the network and of the mean pose, each with its interval."""
+    """AP and, in ground-truth boxes, mean keypoint error of the network and of the mean pose, each with its
+    interval.
+    """
     poses, truth = judge.poses(images, boxes)
     draws, whole = resamples(len(truth["images"])), np.ones((1, len(truth["images"])), np.int64)
     ranking = Ranking.of(truth, judge.results(poses), judge.skeleton.sigmas)
@@ -141,7 +154,9 @@ def table_line(row: Row) -> str:
 
 
 def rate(bench: Bench, stage: str) -> tuple[float, int]:
-    """Samples/s of a stage's training, loader included, and the steps of an epoch; the first updates are not counted."""
+    """Samples/s of a stage's training, loader included, and the steps of an epoch; the first updates are not
+    counted.
+    """
     seen: list[float] = []
 
     def report(line: Row) -> None:
@@ -165,13 +180,17 @@ def evaluation_seconds(bench: Bench) -> float:
 
 
 def planned(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """How many epochs each stage gets: measured once, then kept in --out, so that a resumed run keeps its schedule."""
+    """How many epochs each stage gets: measured once, then kept in --out, so that a resumed run keeps its
+    schedule.
+    """
     path = bench.out / "plan.json"
     wanted = {name: str(value) for name, value in vars(options).items() if name != "out"}
     if path.exists():
         plan = read_json(path)
         if plan["options"] != wanted:
-            raise UserError(f"{path}: this run was begun with other options; delete {bench.out} or give another --out")
+            raise UserError(
+                f"{path}: this run was begun with other options; delete {bench.out} or give another --out"
+            )
         return dict(plan)
     seconds = 60 * options.minutes - (0 if options.quick else 2 * EVALUATIONS * evaluation_seconds(bench))
     plan = {"options": wanted}
@@ -212,7 +231,9 @@ class Diary:
 
 
 def train(bench: Bench, stage: str, init: Path | None, diary: Diary) -> Path:
-    """Train a stage to its end, or what is left of it, with a row for each evaluation; the file of its last EMA weights."""
+    """Train a stage to its end, or what is left of it, with a row for each evaluation; the file of its last
+    EMA weights.
+    """
     store = Store.open(bench.out, stage, fresh=False)
     steps = read_manifest(bench.mix.train[0].dir, "train")["samples"] // bench.params.finetune.batch_size + 1
 
@@ -259,12 +280,18 @@ def draw(rows: list[Row], path: Path) -> None:
 
     first = max((row["epoch"] for row in rows if row["stage"] == "pretrain"), default=0)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
-    for axis, names, title in zip(axes, (("error", "mean_pose_error"), ("AP",)), ("mean keypoint error", "AP"), strict=True):
+    for axis, names, title in zip(
+        axes, (("error", "mean_pose_error"), ("AP",)), ("mean keypoint error", "AP"), strict=True
+    ):
         for name, colour in zip(names, ("tab:blue", "tab:grey"), strict=False):
             for stage, shift in (("pretrain", 0), ("finetune", first)):
                 part = [row for row in rows if row["stage"] == stage]
                 x = [row["epoch"] + shift for row in part]
-                label = {"error": "RTMPose-t", "mean_pose_error": "mean pose"}.get(name) if stage == "finetune" else None
+                label = (
+                    {"error": "RTMPose-t", "mean_pose_error": "mean pose"}.get(name)
+                    if stage == "finetune"
+                    else None
+                )
                 axis.plot(x, [row[name] for row in part], "o-", markersize=3, color=colour, label=label)
                 low, high = ([row[f"{name}_{end}"] for row in part] for end in ("low", "high"))
                 axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -291,7 +318,8 @@ def parameters(options: argparse.Namespace, epochs: dict[str, Any]) -> Params:
         warmup = min(200, 20 * count)  # updates
         content[stage] |= {
             "epochs": count, "weak_epochs": count // 6, "batch_size": options.batch, "checkpoint_steps": None,
-            "evaluate_every": max(count // EVALUATIONS, 1), "skeleton": "coco17", "patience": None, "picture_every": None,
+            "evaluate_every": max(count // EVALUATIONS, 1), "skeleton": "coco17", "patience": None,
+            "picture_every": None,
         }  # fmt: skip
         content[stage]["optim"] |= {"lr": options.lr, "warmup_steps": warmup}
     return Params.model_validate(content)
@@ -309,18 +337,30 @@ def prepared(options: argparse.Namespace) -> Bench:
         cut = [raw for raw in images if raw.image_id not in kept]
         write_train_shards(cut, folder, dataset=COCO, input_size=options.size, workers=1)
     params = parameters(options, {})
-    return Bench(params, Mix((MixEntry(folder.resolve(), 1),), folder.resolve(), {}), val, options.out.resolve())
+    return Bench(
+        params, Mix((MixEntry(folder.resolve(), 1),), folder.resolve(), {}), val, options.out.resolve()
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/realdata/coco", help="a folder in COCO's layout")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared/realdata/coco", help="a folder in COCO's layout"
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="width and height of the input, px")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(96, 128), help="width and height of the input, px"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--pretrain-share", type=float, default=0.4, help="of the minutes, for heatmap pretraining")
-    parser.add_argument("--held-out", action="store_true", help="evaluate on a tenth of the training photographs instead")
+    parser.add_argument(
+        "--pretrain-share", type=float, default=0.4, help="of the minutes, for heatmap pretraining"
+    )
+    parser.add_argument(
+        "--held-out", action="store_true", help="evaluate on a tenth of the training photographs instead"
+    )
     parser.add_argument("--out", type=Path, help="default: data/mini_coco")
     parser.add_argument("--quick", action="store_true", help="a minute: shows that it runs")
     options = parser.parse_args()
@@ -332,7 +372,10 @@ def main() -> None:
     plan = planned(bench, options)
     bench = Bench(parameters(options, plan), bench.mix, bench.val, bench.out)
     print(f"{len(bench.val)} photographs to evaluate on; 95 % intervals in brackets", flush=True)
-    print(f"{'stage':9} {'epoch':>5} {'samples':>8} {'minutes':>7}  {'AP':24}  {'error':24}  mean pose's error", flush=True)
+    print(
+        f"{'stage':9} {'epoch':>5} {'samples':>8} {'minutes':>7}  {'AP':24}  {'error':24}  mean pose's error",
+        flush=True,
+    )
     diary = Diary(bench.out)
     init = train(bench, "pretrain", None, diary) if plan["pretrain"] else None
     last = train(bench, "finetune", init, diary)
@@ -340,14 +383,16 @@ def main() -> None:
     detections = options.data / str(COCO.splits["val"].detections)
     row = final(bench, last, detections)
     print(
-        "at the end, with flip test: " + ", ".join(f"{name} {with_interval(row, name)}" for name in row if f"{name}_low" in row)
+        "at the end, with flip test: "
+        + ", ".join(f"{name} {with_interval(row, name)}" for name in row if f"{name}_low" in row)
     )
     result = {
-        "name": "mini_coco", "ours": row["error"], "peer": row["mean_pose_error"], "ratio": row["error_ratio"],
+        "name": "mini_coco", "ours": row["error"], "peer": row["mean_pose_error"],
+        "ratio": row["error_ratio"],
         "unit": "mean keypoint error over the root of the person's area (lower is better), peer: mean pose",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "minutes": diary.rows[-1]["minutes"], "figures": row,
-        "photographs": len(bench.val), "epochs": {stage: plan[stage] for stage in ("pretrain", "finetune")},
-        "size": list(options.size),
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "minutes": diary.rows[-1]["minutes"],
+        "figures": row, "photographs": len(bench.val), "epochs": {stage: plan[stage] for stage in ("pretrain",
+        "finetune")}, "size": list(options.size),
     }  # fmt: skip
     print(json.dumps(result))
 

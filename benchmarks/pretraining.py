@@ -1,4 +1,5 @@
-"""Whether UDP heatmap pretraining pays: AP of SimCC finetuning from the pretrained backbone, and from scratch.
+"""Whether UDP heatmap pretraining pays: AP of SimCC finetuning from the pretrained backbone, and from
+scratch.
 
 `python benchmarks/pretraining.py [--quick]` after `make repro`: both runs see the same batches under the same schedule. The
 run from scratch goes on as long as pretraining and finetuning together took in samples, so that neither gets more. Prints AP on
@@ -17,11 +18,11 @@ from pathlib import Path
 import torch
 
 from rtmpose.config import Params, load_params, setup_environment
-from rtmpose.deploy.runtimes import cpu_name
-from rtmpose.evaluation.split import read_mix
+from rtmpose.deploy.runtimes.base import cpu_name
+from rtmpose.evaluation.evaluator import read_mix
 from rtmpose.files import read_json
+from rtmpose.search.run import Place, updates
 from rtmpose.training.launch import Job, build_task, tuning_ap
-from rtmpose.training.search import Place, updates
 
 EVALUATIONS = 8
 
@@ -29,8 +30,9 @@ EVALUATIONS = 8
 def curve(params: Params, init: Path | None, samples: int, label: str) -> list[tuple[int, float]]:
     """AP on the tuning split against the samples seen; the rate decays over the second half."""
     job = Job(
-        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")), store=Path(tempfile.gettempdir()), token="",
-        run_id="", tracking_uri="", init=init, tau=params.finetune.tau, sigma=None,
+        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")),
+        store=Path(tempfile.gettempdir()), token="", run_id="", tracking_uri="", init=init,
+        tau=params.finetune.tau, sigma=None,
     )  # fmt: skip
     task, device = build_task(job), torch.device("cpu")
     evaluate = tuning_ap(job, task, device)
@@ -62,9 +64,9 @@ def main() -> None:
     peer = curve(params, None, int((before + after) * share), "from scratch")
     print(f"pretraining took {before} samples, finetuning {after}; from scratch {before + after}")
     result = {
-        "name": "pretraining", "ours": ours[-1][1], "peer": peer[-1][1], "ratio": ours[-1][1] / max(peer[-1][1], 1e-9),
-        "unit": "AP on the tuning split at equal samples", "machine": f"{cpu_name()}, {os.cpu_count()} cores",
-        "curves": {"pretrained": ours, "scratch": peer},
+        "name": "pretraining", "ours": ours[-1][1], "peer": peer[-1][1],
+        "ratio": ours[-1][1] / max(peer[-1][1], 1e-9), "unit": "AP on the tuning split at equal samples",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "curves": {"pretrained": ours, "scratch": peer},
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -2,10 +2,10 @@
 
     python benchmarks/rtmlib_parity.py --with-peer [--quick]
 
-rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert BGR to
-RGB, so it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins elsewhere;
-`models/rtmpose.onnx` where present, else a network with seeded random weights (parity needs no accuracy). The last line
-is one JSON object.
+rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert
+BGR to RGB, so it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins
+elsewhere; `models/rtmpose.onnx` where present, else a network with seeded random weights (parity needs no
+accuracy). The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from rtmpose.config import setup_environment
-from rtmpose.data.mannequins import render_dataset
+from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.deploy.benchmark import machine
+from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.export import export_onnx
-from rtmpose.deploy.metadata import ModelCard
-from rtmpose.deploy.runtimes import Infer, ModelFiles, open_session
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.descriptors import load_dataset
-from rtmpose.evaluation.split import raw_images
+from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
 from rtmpose.models import MEAN, STD, build_pose_net, normalise
@@ -58,8 +58,12 @@ np.savez(folder + "/peer.npz", **found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with-peer", action="store_true", help="set up rtmlib in .peers/ (once) and compare with it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--with-peer", action="store_true", help="set up rtmlib in .peers/ (once) and compare with it"
+    )
     parser.add_argument("--quick", action="store_true", help="few images")
     options = parser.parse_args()
     setup_environment()
@@ -80,7 +84,9 @@ def exported(folder: Path) -> Path:
     if trained.exists():
         print(f"model: {trained.relative_to(ROOT)}")
         return trained
-    print("model: there is no models/rtmpose.onnx; a t network with seeded random weights stands in, for parity only")
+    print(
+        "model: there is no models/rtmpose.onnx; a t network with seeded random weights stands in, for parity only"
+    )
     torch.manual_seed(0)
     model, skeleton = build_pose_net("t", input_size=(192, 256)), load_dataset("coco17").skeleton
     for parameter in model.parameters():
@@ -121,12 +127,16 @@ class Ours:
     size: tuple[int, int]
 
     def undecided(self, theirs: np.ndarray) -> np.ndarray:
-        """(n, K): by how much of its range the SimCC value at the peer's bin is below our maximum, the worse axis."""
+        """(n, K): by how much of its range the SimCC value at the peer's bin is below our maximum, the worse
+        axis.
+        """
         inputs = (theirs - (self.center - self.scale / 2)[:, None]) / self.scale[:, None] * self.size
         bins = np.rint(inputs * 2).astype(int)  # (n, K, 2)
         gaps = []
         for axis, values in enumerate(self.simcc):
-            chosen = np.take_along_axis(values, bins[..., axis, None].clip(0, values.shape[-1] - 1), -1)[..., 0]
+            chosen = np.take_along_axis(values, bins[..., axis, None].clip(0, values.shape[-1] - 1), -1)[
+                ..., 0
+            ]
             gaps.append((values.max(-1) - chosen) / np.ptp(values, -1))
         return np.maximum(*gaps)
 
@@ -134,14 +144,18 @@ class Ours:
 def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> Ours:
     """Our way: crop, normalise, ONNX Runtime, decode."""
     center, scale = box_to_center_scale(boxes, size[0] / size[1])
-    crops = [warp(image, crop_matrix(c, s, 0.0, size, udp=False), size) for c, s in zip(center, scale, strict=True)]
+    crops = [
+        warp(image, crop_matrix(c, s, 0.0, size, udp=False), size) for c, s in zip(center, scale, strict=True)
+    ]
     x, y = infer(normalise(torch.from_numpy(np.stack(crops))).contiguous().numpy())
     points, scores = SimCC(size).decode((torch.from_numpy(x), torch.from_numpy(y)))
     assert (scores > 0).any(), "no keypoint has a positive score: equal keypoints would show nothing"
     return Ours(crop_to_image(points.numpy(), center, scale, size), (x, y), center, scale, size)
 
 
-def run_peer(folder: Path, onnx: Path, size: tuple[int, int], samples: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+def run_peer(
+    folder: Path, onnx: Path, size: tuple[int, int], samples: list[tuple[np.ndarray, np.ndarray]]
+) -> list[np.ndarray]:
     """rtmlib's keypoints of the same images and boxes, from its own process and environment."""
     python = peer_python()
     arrays: dict[str, Any] = {"count": len(samples)}
@@ -162,7 +176,8 @@ def peer_python() -> Path:
         print(f"setting up {PEER.relative_to(ROOT)}", flush=True)
         venv.create(PEER, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # rtmlib asks for two OpenCV packages with windows, which need a desktop's libraries: one without does.
+        # rtmlib asks for two OpenCV packages with windows, which need a desktop's libraries: one without
+        # does.
         for packages in (["rtmlib==0.0.16", "--no-deps"], PEER_PACKAGES):
             done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
             if done.returncode:
@@ -181,10 +196,18 @@ def report(ours: list[Ours], theirs: list[np.ndarray] | None) -> None:
         distance = np.concatenate([np.linalg.norm(one.points - peer, axis=-1).ravel() for one, peer in pairs])
         gap = np.concatenate([one.undecided(peer).ravel() for one, peer in pairs])
         equal = int((distance <= EQUAL).sum())
-        line |= {"peer": equal, "ratio": round(equal / count, 5), "max_diff_px": round(float(distance.max()), 3)}
-        print(f"rtmlib: {equal} of {count} keypoints within {EQUAL} px of ours, largest difference {distance.max():.3f} px")
+        line |= {
+            "peer": equal,
+            "ratio": round(equal / count, 5),
+            "max_diff_px": round(float(distance.max()), 3),
+        }
+        print(
+            f"rtmlib: {equal} of {count} keypoints within {EQUAL} px of ours, largest difference {distance.max():.3f} px"
+        )
         for px, share in zip(distance[distance > EQUAL], gap[distance > EQUAL], strict=True):
-            print(f"  differs by {px:.3f} px: rtmlib's bin is within {share:.1e} of our maximum (share of the range)")
+            print(
+                f"  differs by {px:.3f} px: rtmlib's bin is within {share:.1e} of our maximum (share of the range)"
+            )
     else:
         print("rtmlib: not run; --with-peer sets it up and compares")
     print(json.dumps(line | {"unit": f"keypoints within {EQUAL} px", "machine": machine()}))

@@ -1,8 +1,9 @@
-"""What the data path needs at 0.83 million, 100 million and 10 billion crops an epoch, from rates measured here and now.
+"""What the data path needs at 0.83 million, 100 million and 10 billion crops an epoch, from rates measured
+here and now.
 
-Prints, as Markdown: (1) how near the windowed shuffle comes to a full one, (2) what a manifest of a million shards costs,
-(3) bytes, seconds and cores at three sizes. `python benchmarks/scale.py [--quick] [--data FOLDER]`, FOLDER being a raw COCO;
-the last line is one JSON object.
+Prints, as Markdown: (1) how near the windowed shuffle comes to a full one, (2) what a manifest of a million
+shards costs, (3) bytes, seconds and cores at three sizes. `python benchmarks/scale.py [--quick] [--data
+FOLDER]`, FOLDER being a raw COCO; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import numpy as np
 import psutil
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.annotations import read_images
-from rtmpose.data.cache import ShardCache
-from rtmpose.data.crops import CutFor
-from rtmpose.data.manifest import FORMAT, MANIFEST
-from rtmpose.data.shards import write_train_shards
-from rtmpose.data.stream import EpochOrder, MixEntry, SetSize, TrainStream
-from rtmpose.deploy.runtimes import cpu_name
+from rtmpose.data.raw.annotations import read_images
+from rtmpose.data.shards.cache import ShardCache
+from rtmpose.data.shards.crops import CutFor
+from rtmpose.data.shards.manifest import FORMAT, MANIFEST
+from rtmpose.data.shards.write import write_train_shards
+from rtmpose.data.stream.stream import EpochOrder, MixEntry, SetSize, TrainStream
+from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset, load_skeleton
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/realdata/coco"
@@ -40,9 +41,10 @@ PER_GPU = 2000.0  # training samples a second that one GPU is assumed to take: n
 
 
 def batch_spread(shards: int, samples: int, window: int, batch: int, draws: int) -> tuple[float, float]:
-    """Of batches at `draws` places of an epoch: how much more the mean of a property varies that all samples of a shard
-    share than in a full shuffle (what shards in the raw files' order would risk; ours are dealt at random), and how many pairs
-    of neighbours in a shard, such as persons of one photograph, meet in one batch, against a full shuffle's.
+    """Of batches at `draws` places of an epoch: how much more the mean of a property varies that all samples
+    of a shard share than in a full shuffle (what shards in the raw files' order would risk; ours are dealt at
+    random), and how many pairs of neighbours in a shard, such as persons of one photograph, meet in one
+    batch, against a full shuffle's.
     """
     rng = np.random.default_rng(0)
     shared = rng.standard_normal(shards)
@@ -69,8 +71,12 @@ def shuffle_table(draws: int) -> list[dict[str, Any]]:
             if window > 2 * shards:
                 continue
             for batch in (256, 2048):
-                spread, pairs = batch_spread(shards, samples, window, batch, draws if window < 128 else draws // 4)
-                rows.append({"set": name, "window": window, "batch": batch, "variance": spread, "neighbours": pairs})
+                spread, pairs = batch_spread(
+                    shards, samples, window, batch, draws if window < 128 else draws // 4
+                )
+                rows.append(
+                    {"set": name, "window": window, "batch": batch, "variance": spread, "neighbours": pairs}
+                )
     return rows
 
 
@@ -79,16 +85,17 @@ def paper_manifest(folder: Path, shards: int) -> float:
     digest = "0123456789abcdef" * 4
     entry = {"samples": 10_000, "bytes": int(SHARD_BYTES), "sha256": digest, "idx_sha256": digest}
     manifest = {
-        "format": FORMAT, "kind": "train", "url": "s3://bucket/prefix", "skeleton": load_skeleton("coco17").to_dict(),
-        "cut_for": CutFor(SIZE).to_dict(), "shards": [{"name": f"train-{i:06d}.tar", **entry} for i in range(shards)],
+        "format": FORMAT, "kind": "train", "url": "s3://bucket/prefix",
+        "skeleton": load_skeleton("coco17").to_dict(), "cut_for": CutFor(SIZE).to_dict(),
+        "shards": [{"name": f"train-{i:06d}.tar", **entry} for i in range(shards)],
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest))
     return (folder / MANIFEST).stat().st_size
 
 
 def open_manifest(folder: Path) -> dict[str, float]:
-    """What a rank pays for a manifest, in this process: seconds to open, to plan the first step in the middle of the epoch
-    and each further one (global batch 2,048, one rank of 8), and the memory it takes.
+    """What a rank pays for a manifest, in this process: seconds to open, to plan the first step in the middle
+    of the epoch and each further one (global batch 2,048, one rank of 8), and the memory it takes.
     """
 
     def memory() -> float:
@@ -97,7 +104,14 @@ def open_manifest(folder: Path) -> dict[str, float]:
     before, start = memory(), time.perf_counter()
     cache = ShardCache(folder / "cache", 10**15)
     stream = TrainStream(
-        [MixEntry(folder, 1)], load_skeleton("coco17"), SIZE, batch_size=2048, seed=0, rank=3, world=8, cache=cache
+        [MixEntry(folder, 1)],
+        load_skeleton("coco17"),
+        SIZE,
+        batch_size=2048,
+        seed=0,
+        rank=3,
+        world=8,
+        cache=cache,
     )
     opened = time.perf_counter()
     order = EpochOrder(stream.sets, 0, 0, stream.window)
@@ -107,7 +121,12 @@ def open_manifest(folder: Path) -> dict[str, float]:
     for step in range(1, 101):
         order.rows(middle + 2048 * step, middle + 2048 * (step + 1))
     done = time.perf_counter()
-    return {"open": opened - start, "first": first - opened, "step": (done - first) / 100, "MB": memory() - before}
+    return {
+        "open": opened - start,
+        "first": first - opened,
+        "step": (done - first) / 100,
+        "MB": memory() - before,
+    }
 
 
 def measured_rates(data: Path, folder: Path, quick: bool) -> dict[str, float]:
@@ -134,7 +153,9 @@ def sizes_table(rates: dict[str, float]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, crops in EPOCHS.items():
-        stored = crops * rates["bytes"] * (0.64 if "COCO" in name else 1)  # COCO's 150 k persons are shown three times
+        stored = (
+            crops * rates["bytes"] * (0.64 if "COCO" in name else 1)
+        )  # COCO's 150 k persons are shown three times
         shards, need = stored / SHARD_BYTES, GPUS[name] * PER_GPU
         node = min(GPUS[name], 8) * PER_GPU
         lines.append(
@@ -150,7 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)  # in a process of its own, for its memory
+    parser.add_argument(
+        "--open", type=Path, help=argparse.SUPPRESS
+    )  # in a process of its own, for its memory
     arguments = parser.parse_args()
     if arguments.open:
         print(json.dumps(open_manifest(arguments.open)))
@@ -162,7 +185,9 @@ def main() -> None:
     print("|---|---|---|---|---|")
     table = shuffle_table(50 if arguments.quick else 400)
     for row in table:
-        print(f"| {row['set']} | {row['window']} | {row['batch']} | {row['variance']:.2f} | {row['neighbours']:.2f} |")
+        print(
+            f"| {row['set']} | {row['window']} | {row['batch']} | {row['variance']:.2f} | {row['neighbours']:.2f} |"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder, shards = Path(name), 10_000 if arguments.quick else 1_000_000
         size = paper_manifest(folder, shards)
@@ -175,14 +200,15 @@ def main() -> None:
         )
         rates = measured_rates(arguments.data, folder, arguments.quick)
     per_person = f"{rates['bytes'] / 1e3:.0f} kB"
-    print(f"One core cuts {rates['cut']:.0f} persons/s of {per_person}, streams {rates['stream']:.0f} samples/s.\n")
+    print(
+        f"One core cuts {rates['cut']:.0f} persons/s of {per_person}, streams {rates['stream']:.0f} samples/s.\n"
+    )
     print("\n".join(sizes_table(rates)))
     spread = next(row["variance"] for row in table if row["window"] == 32 and row["batch"] == 256)
     result = {
         "name": "windowed shuffle, 75 shards in the files' order, window 32, batch 256: variance of batch means",
         "ours": round(spread, 3), "peer": 1.0, "ratio": round(spread, 3), "unit": "of a full shuffle's",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores",
-        "manifest": opened, "rates": rates,
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "manifest": opened, "rates": rates,
     }  # fmt: skip
     print(json.dumps(result))
 

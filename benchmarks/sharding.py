@@ -2,12 +2,12 @@
 
     python benchmarks/sharding.py [--quick] [--data COCO_FOLDER]
 
-The ceiling is OpenCV's two calls on the same inputs: every photograph decoded once, every crop encoded once at the
-shards' quality and full chroma, nothing else. `write_train_shards` and the ceiling alternate in one process; the share is
-the median over neighbouring runs. Then, on the larger set, two processes against one, with the start of the processes and
-without it (from a quarter of the shards to the last but one, as they are reported). Last, what the other steps take when
-they run alone. The peer of the JSON line is the ceiling, its ratio our share of it on photographs of COCO's own size
-(`val2017`).
+The ceiling is OpenCV's two calls on the same inputs: every photograph decoded once, every crop encoded once
+at the shards' quality and full chroma, nothing else. `write_train_shards` and the ceiling alternate in one
+process; the share is the median over neighbouring runs. Then, on the larger set, two processes against one,
+with the start of the processes and without it (from a quarter of the shards to the last but one, as they are
+reported). Last, what the other steps take when they run alone. The peer of the JSON line is the ceiling, its
+ratio our share of it on photographs of COCO's own size (`val2017`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from webdataset import TarWriter
 
 from rtmpose.config import setup_environment
-from rtmpose.data.annotations import RawImage, read_images
-from rtmpose.data.crops import CutFor, crop_region, cut_crop, encode_jpeg, read_photograph
-from rtmpose.data.shards import SHARD_BYTES, write_train_shards
+from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.shards.crops import CutFor, crop_region, cut_crop, encode_jpeg, read_photograph
+from rtmpose.data.shards.write import SHARD_BYTES, write_train_shards
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import decode
@@ -51,8 +51,8 @@ SHARDS = 40  # about: enough that two processes end together
 
 @dataclass(frozen=True)
 class Run:
-    """One call of `write_train_shards`: seconds by the clock and of this process, persons/s from a quarter of the shards to
-    the last but one.
+    """One call of `write_train_shards`: seconds by the clock and of this process, persons/s from a quarter of
+    the shards to the last but one.
     """
 
     seconds: float
@@ -61,23 +61,35 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with-peer", action="store_true", help="accepted like everywhere; the peer is the ceiling")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--with-peer", action="store_true", help="accepted like everywhere; the peer is the ceiling"
+    )
     parser.add_argument("--quick", action="store_true", help="40 photographs, one run of each, one process")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder"
+    )
     options = parser.parse_args()
     setup_environment()
     cv2.setNumThreads(0)
     print(f"load average before: {os.getloadavg()[0]:.2f}")
     lines = {}
     for split, title in SPLITS.items():
-        raws = [raw for raw in read_images(DATASET, options.data, split) if raw.persons][: 40 if options.quick else None]
+        raws = [raw for raw in read_images(DATASET, options.data, split) if raw.persons][
+            : 40 if options.quick else None
+        ]
         print(f"\n## {title}: {len(raws)}, with {persons_of(raws)} persons\n", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             lines[split] = one_split(raws, Path(folder) / split, options.quick)
     print(f"\nload average after: {os.getloadavg()[0]:.2f}")
     head = {name: lines["val"][name] for name in ("ours", "peer", "ratio")}
-    line = {"name": "sharding", **head, "unit": "persons/s of one core; the peer is decoding and encoding alone"}
+    line = {
+        "name": "sharding",
+        **head,
+        "unit": "persons/s of one core; the peer is decoding and encoding alone",
+    }
     print(json.dumps({**line, "splits": lines, "machine": machine()}))
 
 
@@ -90,7 +102,10 @@ def one_split(raws: list[RawImage], folder: Path, quick: bool) -> dict[str, Any]
     for _ in range(1 if quick else 5):
         run = cut(raws, folder, 1, SHARD_BYTES)
         triples.append((run, sum(ceiling(raws, time.perf_counter)), sum(ceiling(raws, time.process_time))))
-    ours, bare = persons / median(run.seconds for run, *_ in triples), persons / median(wall for _, wall, _ in triples)
+    ours, bare = (
+        persons / median(run.seconds for run, *_ in triples),
+        persons / median(wall for _, wall, _ in triples),
+    )
     share = median(wall / run.seconds for run, wall, _ in triples)
     by_cpu = median(cpu / run.cpu for run, _, cpu in triples)
     print("| | persons/s | share | by processor time |\n|---|---|---|---|")
@@ -137,14 +152,21 @@ def two_processes(raws: Sequence[RawImage], folder: Path, shard_bytes: int) -> d
     rate = median(two.steady for _, two in pairs)
     print(f"| ours, two processes, once they have started | {rate:.0f} | {steady:.2f} × one | |")
     started = median(two.seconds for _, two in pairs)
-    print(f"| ours, two processes, their start included | {persons_of(raws) / started:.0f} | {whole:.2f} × one | |")
+    print(
+        f"| ours, two processes, their start included | {persons_of(raws) / started:.0f} | {whole:.2f} × one | |"
+    )
     return {"two_processes": round(steady, 3), "two_processes_with_start": round(whole, 3)}
 
 
 def ceiling(raws: Iterable[RawImage], clock: Callable[[], float]) -> tuple[float, float]:
     """Seconds of decoding every photograph, and of encoding every crop; reading and cutting are not counted."""
     decoding = encoding = 0.0
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    parameters = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     for raw in raws:
         content = raw.path.read_bytes()
         start = clock()
@@ -197,7 +219,10 @@ def steps(raws: Sequence[RawImage], shards: Path, ours: float, quick: bool) -> N
         "tar": write_tar,
         "SHA-256 of the shards": lambda: hashlib.sha256(zeros),
     }
-    spent = {"decode the photograph alone": 1000 * decoding / persons, "encode alone": 1000 * encoding / persons}
+    spent = {
+        "decode the photograph alone": 1000 * decoding / persons,
+        "encode alone": 1000 * encoding / persons,
+    }
     spent |= {name: 1000 * seconds(call) / persons for name, call in alone.items()}
     print("\n| one person, processor time | ms | share of ours |\n|---|---|---|")
     for name, ms in {**spent, "ours": ours}.items():
@@ -215,7 +240,9 @@ def read_back(shards: Path, persons: int) -> tuple[list[dict[str, Any]], int]:
                 assert content is not None
                 samples.setdefault(key, {"__key__": key})[suffix] = content.read()
     chosen = list(samples.values())[:persons]
-    return chosen, sum(1024 + sum(-(-len(part) // 512) * 512 for part in (s["jpg"], s["json"])) for s in chosen)
+    return chosen, sum(
+        1024 + sum(-(-len(part) // 512) * 512 for part in (s["jpg"], s["json"])) for s in chosen
+    )
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -1,4 +1,5 @@
-"""Memory of the training stream over many epochs: the proportional set size of the process and its loader workers.
+"""Memory of the training stream over many epochs: the proportional set size of the process and its loader
+workers.
 
 `python benchmarks/stream_memory.py [--quick] [--data FOLDER] [--epochs N] [--workers N]`, FOLDER being a raw COCO (its val2017
 is read); the last line is one JSON object: how much the total grew from the fifth epoch to the last.
@@ -16,10 +17,10 @@ import cv2
 import psutil
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.annotations import read_images
-from rtmpose.data.shards import write_train_shards
-from rtmpose.data.stream import MixEntry, TrainStream
-from rtmpose.deploy.runtimes import cpu_name
+from rtmpose.data.raw.annotations import read_images
+from rtmpose.data.shards.write import write_train_shards
+from rtmpose.data.stream.stream import MixEntry, TrainStream
+from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/realdata/coco"
@@ -45,7 +46,9 @@ def main() -> None:
     images = list(read_images(dataset, arguments.data, "val"))[: 30 if arguments.quick else None]
     totals = []
     with tempfile.TemporaryDirectory() as folder:
-        write_train_shards(images, Path(folder) / "cut", dataset=dataset, input_size=SIZE, shard_bytes=4_000_000, workers=1)
+        write_train_shards(
+            images, Path(folder) / "cut", dataset=dataset, input_size=SIZE, shard_bytes=4_000_000, workers=1
+        )
         stream = TrainStream(
             [MixEntry(Path(folder) / "cut", 1)],
             dataset.skeleton,
@@ -63,9 +66,10 @@ def main() -> None:
                 print(f"epoch {epoch + 1:3d}: {shown} samples, main {own:.1f} MB, workers {below:.1f} MB")
     grown = totals[-1] - totals[4]
     result = {
-        "name": f"stream memory over {epochs} epochs, growth since the fifth", "ours": round(grown, 2), "peer": None,
-        "ratio": None, "unit": "MB", "machine": f"{cpu_name()}, {os.cpu_count()} cores", "fifth": round(totals[4], 1),
-        "last": round(totals[-1], 1), "least": round(min(totals), 1), "most": round(max(totals), 1),
+        "name": f"stream memory over {epochs} epochs, growth since the fifth", "ours": round(grown, 2),
+        "peer": None, "ratio": None, "unit": "MB", "machine": f"{cpu_name()}, {os.cpu_count()} cores",
+        "fifth": round(totals[4], 1), "last": round(totals[-1], 1), "least": round(min(totals), 1),
+        "most": round(max(totals), 1),
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -2,21 +2,21 @@
 
     python benchmarks/train_step.py --with-peer [--quick] [--profile] [--compile] [--data COCO_FOLDER]
 
-Both sides begin with the same weights, see the same random images and keypoints and run at the same rate; their first
-losses are printed, which shows that they do the same. Data loading is left out. Ours trains as the product does: bf16
-autocast, channels-last, fused AdamW, targets encoded in the step; a second figure is ours in float32. MMPose trains as its
-own configuration and runner do: its model, data preprocessor, loss, AdamW with its groups and the EMA hook, eager, float32
-on a CPU and AMP on a GPU; its targets are encoded beforehand, as its loader does. Each side is a process of its own; short
-slices alternate in one run and the ratio is the median over neighbouring slices, so that whatever else the machine does
-meets all of them.
+Both sides begin with the same weights, see the same random images and keypoints and run at the same rate;
+their first losses are printed, which shows that they do the same. Data loading is left out. Ours trains as
+the product does: bf16 autocast, channels-last, fused AdamW, targets encoded in the step; a second figure is
+ours in float32. MMPose trains as its own configuration and runner do: its model, data preprocessor, loss,
+AdamW with its groups and the EMA hook, eager, float32 on a CPU and AMP on a GPU; its targets are encoded
+beforehand, as its loader does. Each side is a process of its own; short slices alternate in one run and the
+ratio is the median over neighbouring slices, so that whatever else the machine does meets all of them.
 
-On a CPU: batch 16, one thread and two; with two MMPose runs with the OpenMP settings it leaves alone and with ours, and the
-ratio is against the faster. On a GPU: batch 256, ours also compiled (`finetune.compile`), which is the figure; where MMPose
-cannot be set up, `eager` stands for it: the same network trained its way. The share of the peak is the network's
-multiply-adds against those of a large matrix product or convolution in the same precision here, both per second of processor
-time on a CPU, by the clock on a GPU. Then the real stream: how much of the time updates wait for loader workers.
-`--with-peer` sets MMPose up in `.peers/mmpose`, once; `--profile` prints where the time of our step goes. The last line is one
-JSON object.
+On a CPU: batch 16, one thread and two; with two MMPose runs with the OpenMP settings it leaves alone and with
+ours, and the ratio is against the faster. On a GPU: batch 256, ours also compiled (`finetune.compile`), which
+is the figure; where MMPose cannot be set up, `eager` stands for it: the same network trained its way. The
+share of the peak is the network's multiply-adds against those of a large matrix product or convolution in the
+same precision here, both per second of processor time on a CPU, by the clock on a GPU. Then the real stream:
+how much of the time updates wait for loader workers. `--with-peer` sets MMPose up in `.peers/mmpose`, once;
+`--profile` prints where the time of our step goes. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ import torch
 from peers.environment import MMPOSE_STEPS, ROOT, Peer, peer_python
 
 from rtmpose.config import setup_environment
-from rtmpose.data.annotations import read_images
-from rtmpose.data.shards import write_train_shards
+from rtmpose.data.raw.annotations import read_images
+from rtmpose.data.shards.write import write_train_shards
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.models import build_pose_net
@@ -57,9 +57,11 @@ Slices = dict[str, list[dict[str, Any]]]
 
 
 class Sides:
-    """Our process and, if wanted, MMPose's; `ways` are the figures, each a way to train, `head` is the product's own.
+    """Our process and, if wanted, MMPose's; `ways` are the figures, each a way to train, `head` is the
+    product's own.
 
-    How threads wait for each other is up to environment variables that we set and MMPose does not: on a CPU it runs both ways.
+    How threads wait for each other is up to environment variables that we set and MMPose does not: on a CPU
+    it runs both ways.
     """
 
     def __init__(self, folder: Path, device: str, options: argparse.Namespace, stack: ExitStack) -> None:
@@ -79,7 +81,11 @@ class Sides:
         self.others = [*(["eager"] if on_gpu else []), *(["peer"] if self.peers else [])]
 
     def ways(self, threads: int) -> list[str]:
-        return [*self.own, *self.others, *(["peer_passive"] if threads > 1 and "peer_passive" in self.peers else [])]
+        return [
+            *self.own,
+            *self.others,
+            *(["peer_passive"] if threads > 1 and "peer_passive" in self.peers else []),
+        ]
 
     def steps(self, way: str, threads: int, steps: int) -> dict[str, Any]:
         if way in self.peers:
@@ -89,7 +95,11 @@ class Sides:
     def against(self, slices: Slices) -> str | None:
         """What ours is compared with: MMPose as it is fastest, else the same network its way."""
         peers = [way for way in slices if way in self.peers]
-        return min(peers, key=lambda way: time_per_sample(slices[way], "wall")) if peers else next(iter(self.others), None)
+        return (
+            min(peers, key=lambda way: time_per_sample(slices[way], "wall"))
+            if peers
+            else next(iter(self.others), None)
+        )
 
 
 def time_per_sample(slices: list[dict[str, Any]], clock: str) -> float:
@@ -97,12 +107,20 @@ def time_per_sample(slices: list[dict[str, Any]], clock: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with-peer", action="store_true", help="set up MMPose in .peers/ (once) and run it too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--with-peer", action="store_true", help="set up MMPose in .peers/ (once) and run it too"
+    )
     parser.add_argument("--quick", action="store_true", help="two slices of one update each")
-    parser.add_argument("--profile", action="store_true", help="print the operators that our step spends its time in")
+    parser.add_argument(
+        "--profile", action="store_true", help="print the operators that our step spends its time in"
+    )
     parser.add_argument("--compile", action="store_true", help="on a CPU too: ours with torch.compile")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "realdata" / "coco", help="a raw COCO folder"
+    )
     options = parser.parse_args()
     setup_environment()  # before any process of ours starts
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,11 +148,15 @@ def write_inputs(folder: Path, rows: int) -> None:
 
 
 def measured(sides: Sides, options: argparse.Namespace, folder: Path, rows: int) -> dict[str, Any]:
-    """Everything, printed as it is found -> the figures of the JSON line; its head is the first thread count's."""
+    """Everything, printed as it is found -> the figures of the JSON line; its head is the first thread
+    count's.
+    """
     print(f"CPU: {', '.join(machine()['flags'])}")
     counts = [1, 2] if sides.device == "cpu" and len(os.sched_getaffinity(0)) > 1 else [1]
     macs = sides.ours.ask(what="macs")["macs"]
-    print(f"forward: {macs / 1e6:,.1f} M multiply-adds per image; a training step counts as three times that\n")
+    print(
+        f"forward: {macs / 1e6:,.1f} M multiply-adds per image; a training step counts as three times that\n"
+    )
     same_work(sides)
     by_threads = {str(threads): one_count(sides, threads, macs) for threads in counts}
     head = by_threads[str(counts[0])]
@@ -185,12 +207,20 @@ def table(slices: Slices, sides: Sides, threads: int, macs: float, peak: dict[st
     against, clock = sides.against(slices), "cpu" if sides.device == "cpu" else "wall"
     title = "one thread" if threads == 1 else f"{threads} threads"
     other = "" if against is None else f" / {TITLES[against]}"
-    print(f"\n| {title} | samples/s | ms per sample | ratio{other} | by processor time | cores | share of peak |")
+    print(
+        f"\n| {title} | samples/s | ms per sample | ratio{other} | by processor time | cores | share of peak |"
+    )
     print("|---|---|---|---|---|---|---|", flush=True)
-    line: dict[str, Any] = {"peak_gmacs": {name: round(value / 1e9, 1) for name, value in peak.items()}, "against": against}
+    line: dict[str, Any] = {
+        "peak_gmacs": {name: round(value / 1e9, 1) for name, value in peak.items()},
+        "against": against,
+    }
     for way, found in slices.items():
         wall = time_per_sample(found, "wall")
-        figures = {"rate": round(1 / wall, 2), "cores": round(median(one["cpu"] / one["wall"] for one in found), 2)}
+        figures = {
+            "rate": round(1 / wall, 2),
+            "cores": round(median(one["cpu"] / one["wall"] for one in found), 2),
+        }
         if against is not None and way in sides.own:
             figures |= ratios(found, slices[against])
         in_half = way != "fp32" and (sides.device != "cpu" or way in sides.own)
@@ -210,7 +240,9 @@ def ratios(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str
     found = {}
     for name, clock in {"ratio": "wall", "ratio_cpu": "cpu"}.items():
         pairs = zip(mine, theirs, strict=True)
-        found[name] = round(median((b[clock] / b["samples"]) / (a[clock] / a["samples"]) for a, b in pairs), 3)
+        found[name] = round(
+            median((b[clock] / b["samples"]) / (a[clock] / a["samples"]) for a, b in pairs), 3
+        )
     return found
 
 
@@ -218,18 +250,30 @@ def streamed(sides: Sides, data: Path, folder: Path, threads: int) -> dict[str, 
     """Slices of updates on the real stream, with random batches between them, printed."""
     shards = folder / "shards"
     dataset = load_dataset("coco17")
-    raws = [raw for raw in read_images(dataset, data, "val" if sides.device == "cpu" else "train") if raw.persons]
+    raws = [
+        raw for raw in read_images(dataset, data, "val" if sides.device == "cpu" else "train") if raw.persons
+    ]
     write_train_shards(raws, shards, dataset=dataset, input_size=SIZE, workers=1)
     workers = 1 if sides.device == "cpu" else min(10, len(os.sched_getaffinity(0)))
     number = 4 if sides.device == "cpu" else 60
-    question = {"what": "stream", "shards": str(shards), "way": sides.head, "threads": threads, "workers": workers, "lr": LR}
+    question = {
+        "what": "stream",
+        "shards": str(shards),
+        "way": sides.head,
+        "threads": threads,
+        "workers": workers,
+        "lr": LR,
+    }
     pairs = []
     for _ in range(1 if sides.quick else 4):
         pairs.append((sides.ours.ask(**question, steps=number), sides.steps(sides.head, threads, number)))
     line = {
         "rate": round(median(real["samples"] / real["wall"] for real, _ in pairs), 2),
         "of_random_batches": round(
-            median(real["samples"] / real["wall"] / (other["samples"] / other["wall"]) for real, other in pairs), 3
+            median(
+                real["samples"] / real["wall"] / (other["samples"] / other["wall"]) for real, other in pairs
+            ),
+            3,
         ),
         "data_wait": round(median(real["waited"] / real["wall"] for real, _ in pairs), 4),
         "loader_workers": workers,

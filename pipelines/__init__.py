@@ -11,7 +11,9 @@ from rtmpose.files import UserError
 
 
 def stage(main: Callable[[list[str]], None]) -> None:
-    """Run a stage's `main(argv)`: a user's mistake becomes one line on stderr and exit code 2, a defect a traceback."""
+    """Run a stage's `main(argv)`: a user's mistake becomes one line on stderr and exit code 2, a defect a
+    traceback.
+    """
     setup_environment()
     try:
         main(sys.argv[1:])

@@ -1,4 +1,6 @@
-"""Stage `benchmark@<target>`: latency of the exported model in every runtime of a deployment target, on this CPU."""
+"""Stage `benchmark@<target>`: latency of the exported model in every runtime of a deployment target, on this
+CPU.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,13 @@ IMAGES = 8  # on which the runtimes' outputs are compared
 
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.benchmark import load_target, run, table
-    from rtmpose.deploy.runtimes import ModelFiles
+    from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
 
     if len(argv) != 1:
-        raise UserError("python -m pipelines.benchmark: give one target, such as cpu-x86 (a name in deploy_targets/)")
+        raise UserError(
+            "python -m pipelines.benchmark: give one target, such as cpu-x86 (a name in deploy_targets/)"
+        )
     target = load_target(argv[0])
     width, height = read_card(ONNX).input_size
     images, kind = inputs((width, height), IMAGES)

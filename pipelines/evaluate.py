@@ -1,7 +1,8 @@
-"""AP and AR of the trained model on every evaluation set, beside the mean pose: `python -m pipelines.evaluate`.
+"""AP and AR of the trained model on every evaluation set, beside the mean pose: `python -m
+pipelines.evaluate`.
 
-With `--raw DIR` the validation images of any raw folder are evaluated instead, and only printed:
-`python -m pipelines.evaluate --raw ../coco --descriptor coco17 --weights models/rtmpose.pt --boxes detections`.
+With `--raw DIR` the validation images of any raw folder are evaluated instead, and only printed: `python -m
+pipelines.evaluate --raw ../coco --descriptor coco17 --weights models/rtmpose.pt --boxes detections`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from pipelines.progress import progress_line
 
 if TYPE_CHECKING:
     from rtmpose.config import Params
+    from rtmpose.evaluation.evaluator import Evaluator, Figures, Results
     from rtmpose.evaluation.predict import Boxes
-    from rtmpose.evaluation.split import Evaluator, Figures, Results
 
 MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/search.json")
-METRICS, TABLE, PICTURE = Path("metrics/evaluate.json"), Path("metrics/per_keypoint.csv"), Path("reports/predictions.png")
+METRICS, TABLE, PICTURE = (
+    Path("metrics/evaluate.json"),
+    Path("metrics/per_keypoint.csv"),
+    Path("reports/predictions.png"),
+)
 SHOWN = 12
 
 
 def evaluator(params: Params, weights: Path) -> Evaluator:
     """The trained network and how the parameters say to evaluate it."""
-    from rtmpose.evaluation.split import load_evaluator
+    from rtmpose.evaluation.evaluator import load_evaluator
     from rtmpose.targets import SimCC
 
     return load_evaluator(params, weights, SimCC(params.input_size))
@@ -44,8 +49,12 @@ def detector_boxes(params: Params, key: str) -> Boxes | None:
     return load_detections(path) if path is not None and path.exists() else None
 
 
-def set_figures(judge: Evaluator, params: Params, key: str, folder: Path) -> tuple[Figures, Results, dict[str, Any]]:
-    """Figures on ground-truth boxes and the detector boxes' AP beside them; on detector boxes if only those are asked for."""
+def set_figures(
+    judge: Evaluator, params: Params, key: str, folder: Path
+) -> tuple[Figures, Results, dict[str, Any]]:
+    """Figures on ground-truth boxes and the detector boxes' AP beside them; on detector boxes if only those
+    are asked for.
+    """
     from rtmpose.files import UserError
 
     def show() -> Callable[[int, int], None]:
@@ -66,10 +75,12 @@ def set_figures(judge: Evaluator, params: Params, key: str, folder: Path) -> tup
 
 
 def evaluate_sets(params: Params) -> None:
-    """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's predictions."""
+    """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's
+    predictions.
+    """
+    from rtmpose.evaluation.breakdown import breakdown, draw_predictions, per_keypoint_error
     from rtmpose.evaluation.coco import evaluate_whole_body
-    from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
-    from rtmpose.evaluation.split import read_mix, sample_images
+    from rtmpose.evaluation.evaluator import read_mix, sample_images
     from rtmpose.files import UserError, write_atomic
     from rtmpose.training.progress import write_csv
 
@@ -107,7 +118,9 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
     if options.boxes == "detections":
         detections = dataset.splits["val"].detections
         if detections is None:
-            raise UserError(f"datasets/{dataset.name}.yaml: splits.val.detections: not given; use --boxes ground_truth")
+            raise UserError(
+                f"datasets/{dataset.name}.yaml: splits.val.detections: not given; use --boxes ground_truth"
+            )
         boxes = load_detections(root / detections)
     figures, _, _ = evaluator(params, options.weights).raw(dataset, root, boxes)
     print(json.dumps(figures))
@@ -115,11 +128,15 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.training.search_space import chosen_params
+    from rtmpose.search.space import chosen_params
 
     parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
-    parser.add_argument("--raw", type=Path, help="a raw folder whose validation split to evaluate (default: the stage's sets)")
-    parser.add_argument("--descriptor", default="coco17", help="the raw folder's data set: a name in datasets/ or a YAML file")
+    parser.add_argument(
+        "--raw", type=Path, help="a raw folder whose validation split to evaluate (default: the stage's sets)"
+    )
+    parser.add_argument(
+        "--descriptor", default="coco17", help="the raw folder's data set: a name in datasets/ or a YAML file"
+    )
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--boxes", choices=["ground_truth", "detections"], default="ground_truth")
     options = parser.parse_args(argv)

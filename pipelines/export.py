@@ -13,7 +13,7 @@ from rtmpose.files import write_atomic
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtmpose.deploy.metadata import ModelCard
+    from rtmpose.deploy.card import ModelCard
 
 MIX = Path("data/mix.json")
 WEIGHTS = Path("models/rtmpose.pt")
@@ -26,7 +26,7 @@ CROPS = 8
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.runtimes.pytorch import build
-    from rtmpose.training.search_space import chosen_params
+    from rtmpose.search.space import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
     card = model_card(params)
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
 
 def model_card(params: Params) -> ModelCard:
     """What `params.yaml` says about the trained model, as the exported file will say it."""
-    from rtmpose.deploy.metadata import ModelCard
+    from rtmpose.deploy.card import ModelCard
     from rtmpose.descriptors import load_skeleton
     from rtmpose.models import MEAN, STD
     from rtmpose.targets import SimCC
@@ -63,11 +63,13 @@ def model_card(params: Params) -> ModelCard:
 
 
 def inputs(input_size: tuple[int, int], count: int) -> tuple[np.ndarray, str]:
-    """Network inputs (count, 3, H, W) to compare runtimes on, and what they show: held-out persons, else noise."""
+    """Network inputs (count, 3, H, W) to compare runtimes on, and what they show: held-out persons, else
+    noise.
+    """
     import numpy as np
 
     from rtmpose.deploy.samples import person_crops
-    from rtmpose.evaluation.split import read_mix
+    from rtmpose.evaluation.evaluator import read_mix
 
     for folder in read_mix(MIX).val.values() if MIX.exists() else ():
         if len(crops := person_crops(folder, input_size, count)):

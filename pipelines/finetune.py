@@ -16,9 +16,9 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
+    from rtmpose.search.space import chosen_params
     from rtmpose.training.launch import finetune_init, run_stage
     from rtmpose.training.progress import write_curves
-    from rtmpose.training.search_space import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
     receipt = run_stage(
@@ -32,7 +32,9 @@ def main(argv: list[str]) -> None:
         sigma=params.finetune.sigma,
     )
     write_curves(receipt, CURVE, AP_CURVE)
-    print(f"finetune  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}")
+    print(
+        f"finetune  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}"
+    )
 
 
 if __name__ == "__main__":

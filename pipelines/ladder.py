@@ -1,4 +1,5 @@
-"""RTMPose's Table 1, rung by rung, under several seeds: `python -m pipelines.ladder`; a killed ladder goes on when run again.
+"""RTMPose's Table 1, rung by rung, under several seeds: `python -m pipelines.ladder`; a killed ladder goes on
+when run again.
 
 Through DVC: `dvc exp run -S recipe=ladder ladder/dvc.yaml`. `dvc repro` alone does not run it.
 """
@@ -17,10 +18,10 @@ REPORT, PICTURE = Path("reports/ladder.md"), Path("reports/ladder.png")
 
 def main(argv: list[str]) -> None:
     from rtmpose import registry
+    from rtmpose.cluster.submit import job_server
     from rtmpose.config import load_params
-    from rtmpose.training.ladder import run_ladder
-    from rtmpose.training.ladder_report import publish
-    from rtmpose.training.submit import job_server
+    from rtmpose.ladder.report import publish
+    from rtmpose.ladder.run import run_ladder
 
     params = load_params()
     write = partial(publish, params, table=TABLE, metrics=METRICS, report=REPORT, picture=PICTURE)

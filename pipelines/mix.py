@@ -13,7 +13,7 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.data.manifest import MANIFEST, read_manifest
+    from rtmpose.data.shards.manifest import MANIFEST, read_manifest
     from rtmpose.files import UserError, write_atomic
     from rtmpose.registry import sha256_of
 
@@ -38,8 +38,12 @@ def main(argv: list[str]) -> None:
             mix[part].append({**entry, "repeat": dataset.repeat} if part == "train" else entry)
     write_atomic(OUT, json.dumps(mix, indent=1) + "\n")
     shown = sum(entry["samples"] * entry["repeat"] for entry in mix["train"])
-    held = ", ".join(f"{entry['dataset']}/{part} {entry['samples']}" for part in ("tune", "val") for entry in mix[part])
-    print(f"mix       {shown} samples an epoch from {len(mix['train'])} sets; evaluation images: {held} → {OUT}")
+    held = ", ".join(
+        f"{entry['dataset']}/{part} {entry['samples']}" for part in ("tune", "val") for entry in mix[part]
+    )
+    print(
+        f"mix       {shown} samples an epoch from {len(mix['train'])} sets; evaluation images: {held} → {OUT}"
+    )
 
 
 if __name__ == "__main__":

@@ -15,16 +15,18 @@ MIX, WEIGHTS, RECEIPT, CURVE = (
 
 
 def main(argv: list[str]) -> None:
+    from rtmpose.cluster.submit import shared
     from rtmpose.config import load_params
     from rtmpose.training.launch import run_stage, untrained
     from rtmpose.training.progress import write_curves
-    from rtmpose.training.submit import shared
 
     params = load_params()
     init = shared(params.pretrain.init) if params.pretrain.init else None
     if params.pretrain.enabled:
         receipt = run_stage("pretrain", params, mix=MIX, init=init, weights=WEIGHTS, receipt=RECEIPT)
-        print(f"pretrain  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}")
+        print(
+            f"pretrain  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}"
+        )
     else:
         receipt = untrained(params, init, WEIGHTS, RECEIPT)
         print(f"pretrain  off; the backbone starts from {init or 'random weights'} → {WEIGHTS}")

@@ -21,6 +21,8 @@ def progress_line(label: str, unit: str) -> Callable[[int, int], None]:
         shown = now
         rate = done / max(now - start, 1e-6)
         text = f"{label} {done}/{total} {unit}, {rate:.0f} {unit}/s, {(total - done) / max(rate, 1e-6):.0f} s left"
-        print(f"\r\033[K{text}" if terminal else text, end="" if terminal and done < total else "\n", flush=True)
+        print(
+            f"\r\033[K{text}" if terminal else text, end="" if terminal and done < total else "\n", flush=True
+        )
 
     return show

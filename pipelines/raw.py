@@ -22,7 +22,9 @@ def only_key(argv: list[str], stage_name: str, params: Params) -> str:
 
     if len(argv) != 1:
         known = ", ".join(params.datasets)
-        raise UserError(f"usage: python -m pipelines.{stage_name} KEY, a key of datasets in params.yaml: {known}")
+        raise UserError(
+            f"usage: python -m pipelines.{stage_name} KEY, a key of datasets in params.yaml: {known}"
+        )
     return argv[0]
 
 
@@ -32,7 +34,7 @@ def prepare(key: str, chosen: DatasetParams) -> Path:
 
     root, render = home(chosen.raw), chosen.render
     if render is not None:
-        from rtmpose.data.mannequins import render_dataset
+        from rtmpose.data.mannequins.dataset import render_dataset
 
         render_dataset(
             root,
@@ -53,7 +55,7 @@ def used_splits(chosen: DatasetParams) -> list[str]:
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.data.annotations import index_raw
+    from rtmpose.data.raw.annotations import index_raw
     from rtmpose.descriptors import SIGMA_RULE, load_dataset
     from rtmpose.files import write_atomic
 
@@ -64,13 +66,16 @@ def main(argv: list[str]) -> None:
     index = index_raw(dataset, prepare(key, chosen), used_splits(chosen))
     out = write_atomic(INDEX / f"{key}.json", json.dumps(index, indent=1, sort_keys=True) + "\n")
     found = "; ".join(
-        f"{split}: {held['persons']} persons in {held['images']} images" for split, held in index["splits"].items()
+        f"{split}: {held['persons']} persons in {held['images']} images"
+        for split, held in index["splits"].items()
     )
     print(f"raw       {key}: {found}; {time.perf_counter() - start:.1f} s → {out}")
     for split, held in index["splits"].items():
         if held["skipped"]:
             counts = ", ".join(f"{reason} {count}" for reason, count in held["skipped"].items())
-            print(f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names them)")
+            print(
+                f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names them)"
+            )
     if dataset.sigmas_estimated:
         print(f"raw       {key}: its OKS sigmas are estimated, none are published: {SIGMA_RULE}")
 

@@ -26,12 +26,15 @@ def main(argv: list[str]) -> None:
     params = load_params()
     training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = registry.lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
-    # The training run itself, when MLflow still points where it was logged: curves and model then stand together.
+    # The training run itself, when MLflow still points where it was logged: curves and model then stand
+    # together.
     run_id = registry.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
     with registry.finished(run_id):
         log_evidence(run_id, params)
         requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
-        receipt = registry.register(ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements)
+        receipt = registry.register(
+            ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
+        )
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
         f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
@@ -51,9 +54,13 @@ def log_evidence(run_id: str, params: Params) -> None:
 
 
 def metric_files(targets: list[str]) -> list[Path]:
-    """Every stage's metrics but this one's own receipt; benchmarks of these targets only, not what others left behind."""
+    """Every stage's metrics but this one's own receipt; benchmarks of these targets only, not what others
+    left behind.
+    """
     benchmarks = [METRICS / "benchmark" / f"{target}.json" for target in targets]
-    return sorted(path for path in [*METRICS.glob("*.json"), *benchmarks] if path != RECEIPT and path.exists())
+    return sorted(
+        path for path in [*METRICS.glob("*.json"), *benchmarks] if path != RECEIPT and path.exists()
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:

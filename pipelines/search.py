@@ -1,4 +1,5 @@
-"""Ray Tune over parameters of finetuning: `python -m pipelines.search`; a killed search goes on when run again.
+"""Ray Tune over parameters of finetuning: `python -m pipelines.search`; a killed search goes on when run
+again.
 
 With `search.enabled: false` the recipe's values are kept.
 """
@@ -15,11 +16,13 @@ OUT, TABLE, PICTURE = Path("models/search.json"), Path("metrics/search.csv"), Pa
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
+    from rtmpose.search.run import run_search
     from rtmpose.training.launch import finetune_init
-    from rtmpose.training.search import run_search
 
     params = load_params()
-    choice = run_search(params, mix=MIX, init=finetune_init(params, INIT), out=OUT, table=TABLE, picture=PICTURE)
+    choice = run_search(
+        params, mix=MIX, init=finetune_init(params, INIT), out=OUT, table=TABLE, picture=PICTURE
+    )
     chosen = "".join(f"  {path} = {value}" for path, value in choice.values.items())
     print(f"search    {choice.note}{chosen} → {OUT}")
 

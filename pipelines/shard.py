@@ -12,9 +12,9 @@ from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.data.annotations import RawImage, check_unchanged, read_images
-    from rtmpose.data.folders import resumable_folder
-    from rtmpose.data.shards import in_tune, write_eval_shards, write_train_shards
+    from rtmpose.data.raw.annotations import RawImage, check_unchanged, read_images
+    from rtmpose.data.shards.folders import resumable_folder
+    from rtmpose.data.shards.write import in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
     from rtmpose.files import home, read_json
     from rtmpose.fingerprint import forced_by_dvc
@@ -29,7 +29,8 @@ def main(argv: list[str]) -> None:
     # Only a set that is evaluated gives up a part of its training images for choices.
     share = shard.tune_share if chosen.evaluate else 0.0
     size, url = int(shard.shard_mb * 1e6), f"{shard.url.rstrip('/')}/{key}/train" if shard.url else None
-    # Outside data/shards, which later stages depend on as a whole, and where every worker of a cluster sees it.
+    # Outside data/shards, which later stages depend on as a whole, and where every worker of a cluster sees
+    # it.
     work = home(params.hardware.storage) / "sharding" / key
     fresh = forced_by_dvc()
     done: list[str] = []
@@ -38,7 +39,10 @@ def main(argv: list[str]) -> None:
         return f"shard     {key}/{part}:"
 
     parts = {"train": chosen.train, "tune": chosen.train and share > 0, "val": chosen.evaluate}
-    with resumable_folder(out, work, [part for part, wanted in parts.items() if wanted]) as (folder, receipts):
+    with resumable_folder(out, work, [part for part, wanted in parts.items() if wanted]) as (
+        folder,
+        receipts,
+    ):
 
         def evaluation(part: str, images: list[RawImage]) -> None:
             manifest = write_eval_shards(
@@ -50,10 +54,10 @@ def main(argv: list[str]) -> None:
         if parts["train"]:
             images = list(read_images(dataset, root, "train"))
             manifest = write_train_shards(
-                [raw for raw in images if not in_tune(raw.image_id, share)], folder / "train", dataset=dataset,
-                input_size=shard.input_size, shard_bytes=size, quality=shard.quality, workers=shard.workers,
-                progress=progress_line(label("train"), "persons"), max_skipped=shard.max_skipped, url=url,
-                resume=receipts / "train", fresh=fresh,
+                [raw for raw in images if not in_tune(raw.image_id, share)], folder / "train",
+                dataset=dataset, input_size=shard.input_size, shard_bytes=size, quality=shard.quality,
+                workers=shard.workers, progress=progress_line(label("train"), "persons"),
+                max_skipped=shard.max_skipped, url=url, resume=receipts / "train", fresh=fresh,
             )  # fmt: skip
             skipped = f" ({sum(manifest['skipped'].values())} skipped)" if manifest["skipped"] else ""
             done.append(f"train {manifest['samples']} persons{skipped} in {manifest['bytes'] / 1e6:.0f} MB")

@@ -1,6 +1,7 @@
 """What `make repro` says at its end: where the model, the figures and the registered version are.
 
-The cache cannot know whether the registered version still exists where MLflow points now; this asks, and registers again.
+The cache cannot know whether the registered version still exists where MLflow points now; this asks, and
+registers again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from pathlib import Path
 
 from pipelines import stage
 
-RECEIPT, FIGURES, TRAINING = Path("metrics/register.json"), Path("metrics/evaluate.json"), Path("models/receipt.json")
+RECEIPT, FIGURES, TRAINING = (
+    Path("metrics/register.json"),
+    Path("metrics/evaluate.json"),
+    Path("models/receipt.json"),
+)
 
 
 def register_again() -> None:
@@ -21,7 +26,9 @@ def register_again() -> None:
     print("the registered version is not where MLflow points now; registering again", flush=True)
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"]
     if (code := subprocess.run(command, check=False).returncode) != 0:
-        raise UserError(f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it again")
+        raise UserError(
+            f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it again"
+        )
 
 
 def main(argv: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Typed parameters, and the few habits every process of the project shares.
 
-`params.yaml` is read once into `Params`; an unknown key, a wrong type or an impossible value is one `UserError` that names
-the file and the key. Nothing here imports torch, so that the command line stays quick.
+`params.yaml` is read once into `Params`; an unknown key, a wrong type or an impossible value is one
+`UserError` that names the file and the key. Nothing here imports torch, so that the command line stays quick.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class Strict(BaseModel):
 
 
 class AugmentConfig(Strict):
-    """Augmentation of one training stage (RTMPose section 3.3; the factors are the reference implementation's defaults).
+    """Augmentation of one training stage (RTMPose section 3.3; the factors are the reference implementation's
+    defaults).
 
-    `shift`, `scale`, `rotate` are the half-widths of normals truncated at one sigma: share of the padded box, share of 1,
-    degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `hole` is the coarse-dropout
-    probability. A value of 0 turns that part off.
+    `shift`, `scale`, `rotate` are the half-widths of normals truncated at one sigma: share of the padded box,
+    share of 1, degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `hole` is
+    the coarse-dropout probability. A value of 0 turns that part off.
     """
 
     flip: float = Field(0.5, ge=0, le=1)
@@ -51,11 +52,11 @@ class AugmentConfig(Strict):
 
 
 def setup_environment() -> None:
-    """Turn off every dependency's telemetry, and let OpenMP's threads sleep when they have waited a moment; call before
-    importing them.
+    """Turn off every dependency's telemetry, and let OpenMP's threads sleep when they have waited a moment;
+    call before importing them.
 
-    Threads that spin for long take the cores of other processes; threads that sleep at once make a training step on two cores
-    a fifth slower.
+    Threads that spin for long take the cores of other processes; threads that sleep at once make a training
+    step on two cores a fifth slower.
     """
     for key, value in {
         "DVC_NO_ANALYTICS": "1",
@@ -69,7 +70,9 @@ def setup_environment() -> None:
 
 
 class RenderParams(Strict):
-    """Mannequins to render into a dataset's raw folder: number of images per split, difficulty, size (w, h) px."""
+    """Mannequins to render into a dataset's raw folder: number of images per split, difficulty, size (w, h)
+    px.
+    """
 
     level: Literal["easy", "hard"] = "easy"
     images: dict[Literal["train", "val"], int]
@@ -89,26 +92,34 @@ class DatasetParams(Strict):
 
 
 class ShardParams(Strict):
-    """How crops are cut: for inputs up to `input_size` (w, h) px; `tune_share` of train images is held out for choices."""
+    """How crops are cut: for inputs up to `input_size` (w, h) px; `tune_share` of train images is held out
+    for choices.
+    """
 
     input_size: tuple[int, int]
     tune_share: float = Field(..., gt=0, lt=0.5)
     shard_mb: float = Field(200.0, gt=0)
     quality: int = Field(88, ge=50, le=100)
     workers: int | None = Field(None, ge=1, description="tasks at a time; null: one per core")
-    url: str | None = Field(None, description="where training shards go instead of the disk, such as s3://bucket/prefix")
-    max_skipped: float = Field(0.01, ge=0, lt=1, description="share of persons that damaged images and annotations may cost")
+    url: str | None = Field(
+        None, description="where training shards go instead of the disk, such as s3://bucket/prefix"
+    )
+    max_skipped: float = Field(
+        0.01, ge=0, lt=1, description="share of persons that damaged images and annotations may cost"
+    )
 
     @model_validator(mode="after")
     def _url_has_no_secret(self) -> ShardParams:
         if self.url is not None and ("://" not in self.url or "@" in self.url):
-            raise ValueError(f"url {self.url} must be like s3://bucket/prefix; credentials come from the environment")
+            raise ValueError(
+                f"url {self.url} must be like s3://bucket/prefix; credentials come from the environment"
+            )
         return self
 
 
 class StreamParams(Strict):
-    """How shards are read in training. `window` shards of a set are shuffled together; a damaged sample ends the run, or
-    is skipped and counted.
+    """How shards are read in training. `window` shards of a set are shuffled together; a damaged sample ends
+    the run, or is skipped and counted.
     """
 
     window: int = Field(32, ge=1)
@@ -118,8 +129,9 @@ class StreamParams(Strict):
 class ModelParams(Strict):
     """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5).
 
-    ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains: heatmaps, SimCC on maps
-    that deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them.
+    ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains:
+    heatmaps, SimCC on maps that deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the
+    backbone makes them.
     """
 
     size: Size
@@ -135,9 +147,10 @@ class ModelParams(Strict):
 class OptimParams(Strict):
     """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3).
 
-    `clip_grad` is the largest norm of the gradient of the loss per sample. The reference's values hold for a sum over the 256
-    samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`). `schedule: step` is what heatmap and
-    SimCC baselines were published with: a tenth of the rate after 170 / 210 of the run, a hundredth after 200 / 210.
+    `clip_grad` is the largest norm of the gradient of the loss per sample. The reference's values hold for a
+    sum over the 256 samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`).
+    `schedule: step` is what heatmap and SimCC baselines were published with: a tenth of the rate after 170 /
+    210 of the run, a hundredth after 200 / 210.
     """
 
     lr: float = Field(4e-3, gt=0)
@@ -153,9 +166,10 @@ class OptimParams(Strict):
 class TrainParams(Strict):
     """One training run. `batch_size` is global; the last `weak_epochs` use the weak augmentation.
 
-    `accumulate` splits each worker's part of a batch into that many forward and backward passes with one update: less memory,
-    and the same update but for batch norm, whose statistics are then those of each pass. `freeze` holds beginnings of
-    state-dict keys (`backbone.stem`): such weights are not trained, and frozen batch norm keeps its statistics.
+    `accumulate` splits each worker's part of a batch into that many forward and backward passes with one
+    update: less memory, and the same update but for batch norm, whose statistics are then those of each pass.
+    `freeze` holds beginnings of state-dict keys (`backbone.stem`): such weights are not trained, and frozen
+    batch norm keeps its statistics.
     """
 
     epochs: int = Field(..., ge=1)
@@ -164,18 +178,28 @@ class TrainParams(Strict):
     evaluate_every: int = Field(10, ge=1, description="epochs")
     checkpoint_steps: int | None = Field(None, ge=1, description="null: at the end of each epoch only")
     log_steps: int = Field(20, ge=1)
-    picture_every: int | None = Field(None, ge=1, description="epochs between pictures of predictions in MLflow; null: none")
+    picture_every: int | None = Field(
+        None, ge=1, description="epochs between pictures of predictions in MLflow; null: none"
+    )
     optim: OptimParams
     strong: AugmentConfig
     weak: AugmentConfig
-    skeleton: str = Field("coco17", description="the points the head predicts; evaluation uses the first of params.skeleton")
+    skeleton: str = Field(
+        "coco17", description="the points the head predicts; evaluation uses the first of params.skeleton"
+    )
     accumulate: int = Field(1, ge=1, description="forward and backward passes an update, on each worker")
-    freeze: list[str] = Field([], description="beginnings of the state-dict keys of weights that are not trained")
-    patience: int | None = Field(None, ge=1, description="epochs without better AP on the tuning split that end it")
+    freeze: list[str] = Field(
+        [], description="beginnings of the state-dict keys of weights that are not trained"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="epochs without better AP on the tuning split that end it"
+    )
     max_bad_updates: int = Field(
         20, ge=1, description="skipped updates in a row (loss or gradient not finite) that end the run"
     )
-    compile: bool = Field(False, description="compile the network (torch.compile): minutes at the start, faster on GPUs")
+    compile: bool = Field(
+        False, description="compile the network (torch.compile): minutes at the start, faster on GPUs"
+    )
 
     @model_validator(mode="after")
     def _stages_fit(self) -> TrainParams:
@@ -187,7 +211,9 @@ class TrainParams(Strict):
 
 
 class PretrainParams(TrainParams):
-    """UDP heatmap pretraining of the backbone; `enabled: false` starts finetuning from `init` or from scratch."""
+    """UDP heatmap pretraining of the backbone; `enabled: false` starts finetuning from `init` or from
+    scratch.
+    """
 
     enabled: bool = True
     sigma: float = Field(2.0, gt=0)
@@ -199,7 +225,8 @@ class FinetuneParams(TrainParams):
     """SimCC finetuning. τ and σ come from the search; these are what `search.enabled: false` hands on."""
 
     init: str | None = Field(
-        None, description="weights of a whole network to start from, head included where it fits; null: the pretrained backbone"
+        None,
+        description="weights of a whole network to start from, head included where it fits; null: the pretrained backbone",
     )
     tau: float = Field(0.1, gt=0)
     sigma: tuple[float, float] | None = Field(
@@ -215,7 +242,9 @@ class FinetuneParams(TrainParams):
 
 
 class SearchRange(Strict):
-    """What one parameter may take: a number from `low` to `high` (`log`: uniform in its logarithm), or one of `choices`."""
+    """What one parameter may take: a number from `low` to `high` (`log`: uniform in its logarithm), or one of
+    `choices`.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -237,22 +266,30 @@ class SearchRange(Strict):
 
 
 class SearchParams(Strict):
-    """Ray Tune over `space`, by AP on the tuning split: paths into `params.yaml`, such as `finetune.tau`, and what each may
-    take. Every parameter that a trial depends on can be searched; `sigma_factor` stands for the recipe's σ on both axes
-    times a factor (1: √(bins / 16) where `finetune.sigma` is null).
+    """Ray Tune over `space`, by AP on the tuning split: paths into `params.yaml`, such as `finetune.tau`, and
+    what each may take. Every parameter that a trial depends on can be searched; `sigma_factor` stands for the
+    recipe's σ on both axes times a factor (1: √(bins / 16) where `finetune.sigma` is null).
     """
 
     enabled: bool = True
-    warmup_steps: int = Field(100, ge=0, description="updates before the point where all trials of one network start")
-    trial_steps: int = Field(100, ge=1, description="updates of the recipe's batch size; another one sees as many samples")
+    warmup_steps: int = Field(
+        100, ge=0, description="updates before the point where all trials of one network start"
+    )
+    trial_steps: int = Field(
+        100, ge=1, description="updates of the recipe's batch size; another one sees as many samples"
+    )
     reports: int = Field(2, ge=1, description="evaluations a trial, at which the scheduler may stop it")
     trials: int = Field(4, ge=0, description="besides the reference point")
     reference_seeds: int = Field(
-        3, ge=2, description="runs of the reference point: their range is the noise; a trial that leads runs under as many"
+        3,
+        ge=2,
+        description="runs of the reference point: their range is the noise; a trial that leads runs under as many",
     )
     space: dict[str, SearchRange] = Field(..., min_length=1)
     concurrent: int = Field(2, ge=1)
-    workers: int = Field(1, ge=1, description="of one trial: more than one share each batch, where it does not fit one GPU")
+    workers: int = Field(
+        1, ge=1, description="of one trial: more than one share each batch, where it does not fit one GPU"
+    )
 
 
 class HardwareParams(Strict):
@@ -267,7 +304,9 @@ class HardwareParams(Strict):
     max_failures: int = Field(2, ge=0)
     cache: str = Field("data/cache", description="where each machine keeps copies of remote shards")
     cache_gb: float = Field(50.0, gt=0)
-    jobs: str | None = Field(None, description="the Ray job server that training is submitted to; null: RAY_ADDRESS, else here")
+    jobs: str | None = Field(
+        None, description="the Ray job server that training is submitted to; null: RAY_ADDRESS, else here"
+    )
 
     @model_validator(mode="after")
     def _jobs_is_a_url(self) -> HardwareParams:
@@ -292,8 +331,9 @@ class EvaluateParams(Strict):
 class LadderParams(Strict):
     """The rungs of RTMPose's Table 1 trained one after another on the recipe's data (`pipelines.ladder`).
 
-    `samples` is the finetuning budget that stands for the paper's 210 epochs, `pretrain_samples` that of each pretraining; both
-    are met to the nearest epoch, and the table says what was trained. `base` names the data sets of all rungs but the last.
+    `samples` is the finetuning budget that stands for the paper's 210 epochs, `pretrain_samples` that of each
+    pretraining; both are met to the nearest epoch, and the table says what was trained. `base` names the data
+    sets of all rungs but the last.
     """
 
     samples: int = Field(..., ge=1)
@@ -301,7 +341,9 @@ class LadderParams(Strict):
     seeds: list[int] = Field(..., description="at least three, for confidence intervals")
     base: list[str] = Field(..., min_length=1)
     rungs: list[str] | None = Field(None, min_length=1, description="names of the rungs to train; null: all")
-    resnet_init: str | None = Field(None, description="weights that ResNet-50 starts from, such as ImageNet's; null: random")
+    resnet_init: str | None = Field(
+        None, description="weights that ResNet-50 starts from, such as ImageNet's; null: random"
+    )
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> LadderParams:
@@ -339,15 +381,28 @@ class Params(Strict):
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:
         if any(side % 32 for side in self.input_size):
-            raise ValueError(f"input_size {list(self.input_size)} must be multiples of 32 (the backbone's stride)")
-        if self.hardware.precision == "bf16" and not self.hardware.gpus_per_worker and min(self.input_size) < 96:
-            # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not initialised.
-            raise ValueError(f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px on)")
+            raise ValueError(
+                f"input_size {list(self.input_size)} must be multiples of 32 (the backbone's stride)"
+            )
+        if (
+            self.hardware.precision == "bf16"
+            and not self.hardware.gpus_per_worker
+            and min(self.input_size) < 96
+        ):
+            # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not
+            # initialised.
+            raise ValueError(
+                f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px on)"
+            )
         for stage in ("pretrain", "finetune"):
             if getattr(self, stage).batch_size < self.hardware.workers:
-                raise ValueError(f"{stage}.batch_size is less than hardware.workers {self.hardware.workers}: it is global")
+                raise ValueError(
+                    f"{stage}.batch_size is less than hardware.workers {self.hardware.workers}: it is global"
+                )
         if self.finetune.skeleton != self.skeleton:
-            raise ValueError(f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is evaluated")
+            raise ValueError(
+                f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is evaluated"
+            )
         return self
 
     def dataset(self, key: str) -> DatasetParams:
@@ -363,7 +418,11 @@ def parse(model: type[Model], content: Any, path: Path) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
-        reason = "unknown key; remove it or correct its spelling" if first["type"] == "extra_forbidden" else first["msg"]
+        reason = (
+            "unknown key; remove it or correct its spelling"
+            if first["type"] == "extra_forbidden"
+            else first["msg"]
+        )
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UserError(f"{path}: {key}: {reason}{more}") from None
 

@@ -1,8 +1,8 @@
 """Data-set descriptors: what `datasets/*.yaml` says of a set's points and raw files, checked once and frozen.
 
-A descriptor names the points, limbs, mirrored pairs, OKS sigmas and body halves of a skeleton, and where the raw files of the
-data set lie. Everything downstream knows `Dataset` and `Skeleton`, and no data set by name. `datasets/TEMPLATE.yaml` explains
-every key.
+A descriptor names the points, limbs, mirrored pairs, OKS sigmas and body halves of a skeleton, and where the
+raw files of the data set lie. Everything downstream knows `Dataset` and `Skeleton`, and no data set by name.
+`datasets/TEMPLATE.yaml` explains every key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from rtmpose.config import Strict
 from rtmpose.files import UserError, data_file, read_yaml
 from rtmpose.skeleton import MEAN_OF, Skeleton
 
-PUBLISHED_SIGMAS = "coco_wholebody"  # the set whose 133 sigmas stand in for those that a descriptor does not give
+PUBLISHED_SIGMAS = (
+    "coco_wholebody"  # the set whose 133 sigmas stand in for those that a descriptor does not give
+)
 UNKNOWN_SIGMA = 0.05
 SIGMA_RULE = (
     f"a point takes the sigma of COCO-WholeBody's point of its name, or of the name that one of its maps gives it; any "
@@ -40,8 +42,9 @@ class Split(Strict):
 
 
 class Part(Strict):
-    """One field of a COCO-style annotation that holds a run of the skeleton's points: its first `points`, of `total` where
-    the field holds more than are wanted. `valid` names the flag without which the run counts as not labelled.
+    """One field of a COCO-style annotation that holds a run of the skeleton's points: its first `points`, of
+    `total` where the field holds more than are wanted. `valid` names the flag without which the run counts as
+    not labelled.
     """
 
     field: str
@@ -65,10 +68,11 @@ class Instance(Strict):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A `datasets/*.yaml` descriptor: a skeleton and, where the set has images of its own, its raw layout and terms.
+    """A `datasets/*.yaml` descriptor: a skeleton and, where the set has images of its own, its raw layout and
+    terms.
 
-    `instances` are the poses that each annotation holds, `categories` the names of those to read (None: all); both are for
-    the reader "coco".
+    `instances` are the poses that each annotation holds, `categories` the names of those to read (None: all);
+    both are for the reader "coco".
     """
 
     name: str
@@ -87,13 +91,15 @@ class Dataset:
         return self.skeleton.sigmas_estimated
 
     def with_files(self, split: str, annotations: str | None, images: str | None) -> Dataset:
-        """The same set with other files for one split; None keeps what the descriptor says. UserError where it says
-        nothing.
+        """The same set with other files for one split; None keeps what the descriptor says. UserError where
+        it says nothing.
         """
         known = self.splits.get(split)
         chosen = annotations or (known and known.annotations), images or (known and known.images)
         if not chosen[0] or not chosen[1]:
-            raise UserError(f"{self.name}: its descriptor has no split {split!r}: give both --annotations and --images")
+            raise UserError(
+                f"{self.name}: its descriptor has no split {split!r}: give both --annotations and --images"
+            )
         detections = known.detections if known is not None else None
         layout = Split(annotations=chosen[0], images=chosen[1], detections=detections)
         return replace(self, splits={**self.splits, split: layout})
@@ -137,7 +143,10 @@ class _SkeletonText(Strict):
             "flip_pairs": [point for pair in self.flip_pairs for point in pair],
             "upper": self.upper,
             "lower": self.lower,
-            **{f"maps.{other}": [p for own in mapping for p in own.split(MEAN_OF)] for other, mapping in self.maps.items()},
+            **{
+                f"maps.{other}": [p for own in mapping for p in own.split(MEAN_OF)]
+                for other, mapping in self.maps.items()
+            },
         }
         for key, points in named.items():
             unknown = [point for point in points if point not in index]
@@ -168,7 +177,9 @@ class _DatasetText(Strict):
     download: str = ""
 
     def build(self) -> Dataset:
-        skeleton = _borrowed(self.skeleton) if isinstance(self.skeleton, str) else self.skeleton.build(self.name)
+        skeleton = (
+            _borrowed(self.skeleton) if isinstance(self.skeleton, str) else self.skeleton.build(self.name)
+        )
         return Dataset(
             name=self.name,
             skeleton=skeleton,
@@ -210,7 +221,9 @@ def _points_of(name: str) -> frozenset[str]:
 
 
 def _borrowed(name: str) -> Skeleton:
-    """The skeleton of another descriptor that writes its own; the chain ends there, so that it cannot be a ring."""
+    """The skeleton of another descriptor that writes its own; the chain ends there, so that it cannot be a
+    ring.
+    """
     path = descriptor_path(name)
     if isinstance(_read(path).skeleton, str):
         raise ValueError(f"skeleton: {path} has no points of its own; name the descriptor that it names")
@@ -218,8 +231,8 @@ def _borrowed(name: str) -> Skeleton:
 
 
 def estimate_sigmas(points: Sequence[str], maps: Mapping[str, Mapping[str, str]]) -> list[float]:
-    """Sigmas for points that nobody published any for, by `SIGMA_RULE`. They are guesses: AP is comparable only between
-    models measured with the same ones.
+    """Sigmas for points that nobody published any for, by `SIGMA_RULE`. They are guesses: AP is comparable
+    only between models measured with the same ones.
     """
     published = _published_sigmas()
     found: dict[str, float] = {}
@@ -239,7 +252,9 @@ def _published_sigmas() -> dict[str, float]:
 
 
 def descriptor_path(name: str) -> Path:
-    """The file of descriptor `name`, or `name` itself where it is the path of a YAML file; UserError where there is none."""
+    """The file of descriptor `name`, or `name` itself where it is the path of a YAML file; UserError where
+    there is none.
+    """
     path = Path(name) if name.endswith((".yaml", ".yml")) else data_file(f"datasets/{name}.yaml")
     if not path.is_file():
         raise UserError(f"{path}: no such data-set descriptor")
@@ -255,7 +270,8 @@ def shipped_datasets() -> list[str]:
 def load_dataset(name: str) -> Dataset:
     """The descriptor `datasets/<name>.yaml`, or the YAML file at path `name`.
 
-    Raises UserError naming the file and the key for unknown names, unknown keys, wrong lengths and unknown points.
+    Raises UserError naming the file and the key for unknown names, unknown keys, wrong lengths and unknown
+    points.
     """
     path = descriptor_path(name)
     try:
@@ -272,7 +288,11 @@ def _read(path: Path) -> _DatasetText:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part not in ("_SkeletonText", "str")) or "(top)"
-        reason = "unknown key; remove it or correct its spelling" if first["type"] == "extra_forbidden" else first["msg"]
+        reason = (
+            "unknown key; remove it or correct its spelling"
+            if first["type"] == "extra_forbidden"
+            else first["msg"]
+        )
         raise UserError(f"{path}: {key}: {reason}") from None
 
 

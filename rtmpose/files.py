@@ -16,7 +16,9 @@ class UserError(ValueError):
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> Path:
-    """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a file."""
+    """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a
+    file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -32,7 +34,9 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
 
 
 def data_file(relative: str) -> Path:
-    """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed package."""
+    """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed
+    package.
+    """
     package = Path(__file__).resolve().parent
     for root in (package.parent, package / "_data"):
         if (root / relative).exists():
@@ -65,7 +69,8 @@ def read_json(path: Path | str, fix: str = "fetch or write it again") -> Any:
 def home(path: Path | str = ".") -> Path:
     """`path` in the checkout, absolute, also from a DVC experiment that runs in a copy below `.dvc/tmp/exps`.
 
-    Such a copy holds what git tracks and is deleted afterwards: raw data and run stores lie in the checkout itself.
+    Such a copy holds what git tracks and is deleted afterwards: raw data and run stores lie in the checkout
+    itself.
     """
     return outside_experiment(Path.cwd()) / path
 

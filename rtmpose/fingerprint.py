@@ -28,12 +28,16 @@ def code_version(paths: Sequence[str]) -> str:
 
 
 def forced_by_dvc() -> bool:
-    """Whether a `dvc … -f` is among our parent processes: DVC tells a stage nothing of it, and `-f` means anew."""
+    """Whether a `dvc … -f` is among our parent processes: DVC tells a stage nothing of it, and `-f` means
+    anew.
+    """
     for process in psutil.Process().parents():
         try:
             words = process.cmdline()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         if any(Path(word).name == "dvc" for word in words[:3]) and {"repro", "exp"} & set(words):
-            return any(word == "--force" or re.fullmatch(r"-[a-zA-Z]{0,3}f[a-zA-Z]{0,3}", word) for word in words)
+            return any(
+                word == "--force" or re.fullmatch(r"-[a-zA-Z]{0,3}f[a-zA-Z]{0,3}", word) for word in words
+            )
     return False

@@ -1,13 +1,15 @@
 """The one crop mathematics: boxes to centre and scale, affine crops, points there and back.
 
-Sizes are (w, h), points (x, y) px, boxes (x, y, w, h) px. A crop is described by its centre and its scale, the side
-lengths in image px that are laid onto the network's input. Two conventions of where a pixel lies are in use:
+Sizes are (w, h), points (x, y) px, boxes (x, y, w, h) px. A crop is described by its centre and its scale,
+the side lengths in image px that are laid onto the network's input. Two conventions of where a pixel lies are
+in use:
 
 - plain: pixel corners, input px = (x - left) * W / scale. SimCC's targets use it.
 - udp: pixel centres, W - 1 steps between the first and the last pixel (UDP, Huang et al., arXiv 1911.07524): flipping
   the input then mirrors the points exactly. Heatmaps use it.
 
-For one angle the two rotate in opposite directions; the trained reference weights carry this convention, so it stays.
+For one angle the two rotate in opposite directions; the trained reference weights carry this convention, so
+it stays.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ HALF_BODY_PADDING = 1.5  # the same for the box around half of the keypoints
 
 
 def pad_box(box: ArrayLike, padding: float = PADDING) -> tuple[Floats, Floats]:
-    """Box (..., 4) xywh px -> centre (..., 2) and padded side lengths (..., 2), aspect ratio as the box has it."""
+    """Box (..., 4) xywh px -> centre (..., 2) and padded side lengths (..., 2), aspect ratio as the box has
+    it.
+    """
     box = np.asarray(box, np.float64)
     return box[..., :2] + box[..., 2:] / 2, box[..., 2:] * padding
 
@@ -44,11 +48,14 @@ def box_to_center_scale(box: ArrayLike, aspect: float, padding: float = PADDING)
     return center, fix_aspect(scale, aspect)
 
 
-def crop_matrix(center: ArrayLike, scale: ArrayLike, rotation_deg: float, size: tuple[int, int], udp: bool) -> Floats:
-    """The (2, 3) matrix that takes image px to px of a `size` crop; `scale` (2,) must have the crop's aspect ratio.
+def crop_matrix(
+    center: ArrayLike, scale: ArrayLike, rotation_deg: float, size: tuple[int, int], udp: bool
+) -> Floats:
+    """The (2, 3) matrix that takes image px to px of a `size` crop; `scale` (2,) must have the crop's aspect
+    ratio.
 
-    plain: W/w * R^T about the centre -> (W/2, H/2); udp: diag((W-1)/w, (H-1)/h) * R -> ((W-1)/2, (H-1)/2), with
-    R = [[cos, -sin], [sin, cos]].
+    plain: W/w * R^T about the centre -> (W/2, H/2); udp: diag((W-1)/w, (H-1)/h) * R -> ((W-1)/2, (H-1)/2),
+    with R = [[cos, -sin], [sin, cos]].
     """
     (width, height), (x, y) = (map(float, pair) for pair in (np.asarray(scale), np.asarray(center)))
     right, bottom = (side - (1 if udp else 0) for side in size)
@@ -74,8 +81,8 @@ def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
 
 
 def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -> NDArray[np.uint8] | None:
-    """Image bytes -> uint8 (H, W, 3) RGB (or BGR, which OpenCV encodes from), None where they are no image. A turn noted in
-    EXIF is ignored: annotations are.
+    """Image bytes -> uint8 (H, W, 3) RGB (or BGR, which OpenCV encodes from), None where they are no image. A
+    turn noted in EXIF is ignored: annotations are.
     """
     flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -90,7 +97,8 @@ def warp(image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int]) -> 
 
 
 def crop_to_image(points: ArrayLike, center: ArrayLike, scale: ArrayLike, size: tuple[int, int]) -> Floats:
-    """Decoded points (..., K, 2) in input px -> image px, for crops of centre and scale (..., 2) without rotation.
+    """Decoded points (..., K, 2) in input px -> image px, for crops of centre and scale (..., 2) without
+    rotation.
 
     Holds for both codecs: the UDP decoder already stretches its W - 1 steps over W.
     """
@@ -99,8 +107,8 @@ def crop_to_image(points: ArrayLike, center: ArrayLike, scale: ArrayLike, size: 
 
 
 def flip_points(points: ArrayLike, width: float, flip: ArrayLike) -> Floats:
-    """Points (..., K, 2) of an image `width` px wide -> their places in its mirror image: x to width-1-x, pairs
-    swapped.
+    """Points (..., K, 2) of an image `width` px wide -> their places in its mirror image: x to width-1-x,
+    pairs swapped.
     """
     mirrored = np.array(points, np.float64)[..., np.asarray(flip), :]
     mirrored[..., 0] = width - 1 - mirrored[..., 0]
@@ -108,10 +116,11 @@ def flip_points(points: ArrayLike, width: float, flip: ArrayLike) -> Floats:
 
 
 def half_body(keypoints: ArrayLike, visible: ArrayLike, half: Sequence[int]) -> tuple[Floats, Floats]:
-    """Centre (2,) and side lengths (2,) of the crop around the visible keypoints (K, 2) whose indices are in `half`.
+    """Centre (2,) and side lengths (2,) of the crop around the visible keypoints (K, 2) whose indices are in
+    `half`.
 
-    The centre is the mean of the points, the sides are their extent times 1.5 (the half-body augmentation of RTMPose's
-    recipe); no further padding follows.
+    The centre is the mean of the points, the sides are their extent times 1.5 (the half-body augmentation of
+    RTMPose's recipe); no further padding follows.
     """
     # Plain numbers: for a few points, array operations cost more than they compute.
     points, seen = np.asarray(keypoints).tolist(), np.asarray(visible).tolist()

@@ -44,7 +44,8 @@ def oks_nms(
     threshold: float = 0.9,
     visible_threshold: float | None = None,
 ) -> NDArray[np.int64]:
-    """Indices of the poses kept, best first: a pose goes when its OKS with a better, kept one is above `threshold`.
+    """Indices of the poses kept, best first: a pose goes when its OKS with a better, kept one is above
+    `threshold`.
 
     Shapes as in `oks_matrix`; of equal scores the later pose wins.
     """
@@ -67,7 +68,8 @@ def soft_oks_nms(
     max_poses: int = 20,
     visible_threshold: float | None = None,
 ) -> NDArray[np.int64]:
-    """Indices of at most `max_poses` poses: each pick lowers the others' ranking score by exp(-OKS^2 / threshold).
+    """Indices of at most `max_poses` poses: each pick lowers the others' ranking score by exp(-OKS^2 /
+    threshold).
 
     Soft-NMS (arXiv 1704.04503, equation 2) on OKS. The caller's scores stay as they are.
     """
@@ -88,11 +90,16 @@ def _descending(scores: Floats) -> NDArray[np.intp]:
     return np.asarray(np.argsort(scores, kind="stable")[::-1])
 
 
-def keypoint_similarity(predicted: ArrayLike, labelled: ArrayLike, area: float, sigmas: Sequence[float]) -> Floats:
-    """exp(-d^2 / (2 (2 sigma)^2 area)) of predicted poses (..., K, 2) to labelled points (K, 2), px: (..., K).
+def keypoint_similarity(
+    predicted: ArrayLike, labelled: ArrayLike, area: float, sigmas: Sequence[float]
+) -> Floats:
+    """exp(-d^2 / (2 (2 sigma)^2 area)) of predicted poses (..., K, 2) to labelled points (K, 2), px: (...,
+    K).
 
     Its mean over the labelled points is the OKS of COCO's evaluation.
     """
-    squared = ((np.asarray(predicted, np.float64) - np.asarray(labelled, np.float64)) ** 2).sum(-1)  # (..., K)
+    squared = ((np.asarray(predicted, np.float64) - np.asarray(labelled, np.float64)) ** 2).sum(
+        -1
+    )  # (..., K)
     variance = (2 * np.asarray(sigmas, np.float64)) ** 2
     return np.asarray(np.exp(-squared / (2 * variance * (area + np.spacing(1)))))

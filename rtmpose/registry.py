@@ -1,7 +1,8 @@
-"""Runs and registered models in MLflow, through its client: no global "active run", no store that follows the folder.
+"""Runs and registered models in MLflow, through its client: no global "active run", no store that follows the
+folder.
 
-Curves, parameters and model versions live in MLflow; data, stages and final metrics live in DVC; the two meet in the
-tags that `lineage_tags` makes. MLflow is imported inside the functions: it takes a second.
+Curves, parameters and model versions live in MLflow; data, stages and final metrics live in DVC; the two meet
+in the tags that `lineage_tags` makes. MLflow is imported inside the functions: it takes a second.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ BATCH = 100  # MLflow takes at most this many parameters in one request
 def repo_root() -> Path:
     """The checkout this package was installed from, else the current folder (a wheel knows no checkout).
 
-    A DVC experiment's copy below `.dvc/tmp/exps` is deleted afterwards: it stands for the checkout it was made from.
+    A DVC experiment's copy below `.dvc/tmp/exps` is deleted afterwards: it stands for the checkout it was
+    made from.
     """
     code = code_root()
     return home() if code is None else outside_experiment(code)
@@ -48,18 +50,23 @@ def code_root() -> Path | None:
 def tracking_uri() -> str:
     """Where MLflow points now: `MLFLOW_TRACKING_URI`, else `mlflow.db` in the checkout, always absolute.
 
-    A relative SQLite path is a UserError: it would follow the current folder, and queued DVC experiments run elsewhere.
+    A relative SQLite path is a UserError: it would follow the current folder, and queued DVC experiments run
+    elsewhere.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return f"sqlite:///{repo_root() / 'mlflow.db'}"
     if uri.startswith("sqlite:") and not Path(_sqlite_path(uri)).is_absolute():
-        raise UserError(f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db")
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {uri} is relative; write four slashes, sqlite:////absolute/path/mlflow.db"
+        )
     return uri
 
 
 def git_commit() -> str:
-    """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`: edited)."""
+    """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
+    edited).
+    """
     if commit := os.environ.get("RTMPOSE_GIT_COMMIT"):
         return commit
     head = _git("rev-parse", "HEAD")
@@ -93,8 +100,8 @@ def client() -> MlflowClient:
     _quiet()
     from mlflow import MlflowClient
 
-    # An unreachable server should be an error within seconds; MLflow's own default is seven growing pauses. One that takes a
-    # request and says nothing has two minutes there.
+    # An unreachable server should be an error within seconds; MLflow's own default is seven growing pauses.
+    # One that takes a request and says nothing has two minutes there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri()
@@ -152,7 +159,9 @@ def has_run(run_id: str) -> bool:
 
 
 def log_params_flat(run_id: str, params: Mapping[str, Any]) -> None:
-    """Log nested parameters as `group.key`. Those a run already has stay: MLflow's parameters are written once."""
+    """Log nested parameters as `group.key`. Those a run already has stay: MLflow's parameters are written
+    once.
+    """
     from mlflow.entities import Param
 
     store = client()
@@ -173,7 +182,9 @@ def log_metrics(run_id: str, metrics: Mapping[str, Any], step: int = 0) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    numbers = {key: float(value) for key, value in flatten(metrics).items() if isinstance(value, (int, float))}
+    numbers = {
+        key: float(value) for key, value in flatten(metrics).items() if isinstance(value, (int, float))
+    }
     points = [Metric(key, value, now, step) for key, value in numbers.items() if math.isfinite(value)]
     if points:
         store = client()
@@ -191,7 +202,9 @@ def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
 
 
 def log_image(run_id: str, pixels: NDArray[np.uint8], key: str, step: int) -> None:
-    """Log an RGB image (H, W, 3) as `key` at `step`: MLflow shows the images of one key with a slider over their steps."""
+    """Log an RGB image (H, W, 3) as `key` at `step`: MLflow shows the images of one key with a slider over
+    their steps.
+    """
     store = client()
     with _reachable(tracking_uri()):
         store.log_image(run_id, pixels, key=key, step=step, synchronous=True)
@@ -225,10 +238,12 @@ def run_started(run_id: str) -> float:
 def register(
     onnx_path: Path, *, name: str, run_id: str, tags: Mapping[str, str], requirements: Sequence[str]
 ) -> dict[str, Any]:
-    """Register an exported model as a new version of `name` with the alias `candidate`, logged within the run `run_id`.
+    """Register an exported model as a new version of `name` with the alias `candidate`, logged within the run
+    `run_id`.
 
-    The signature (batch dimension -1) is read from the ONNX graph, the input example is a batch of two mean images.
-    Returns the receipt {name, version, run_id, tracking_uri, alias, sha256}; UserError when the file is no ONNX model.
+    The signature (batch dimension -1) is read from the ONNX graph, the input example is a batch of two mean
+    images. Returns the receipt {name, version, run_id, tracking_uri, alias, sha256}; UserError when the file
+    is no ONNX model.
     """
     import mlflow.onnx
 
@@ -278,7 +293,9 @@ def still_registered(receipt: Mapping[str, Any]) -> bool:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} → {"a.b": 1}; lists stay values. MLflow refuses some characters in names: those become `_`."""
+    """{"a": {"b": 1}} → {"a.b": 1}; lists stay values. MLflow refuses some characters in names: those become
+    `_`.
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = prefix + "".join(c if c.isalnum() or c in "_-. /" else "_" for c in str(key))

@@ -1,4 +1,6 @@
-"""The points of a pose: names, limbs, mirrored pairs, spreads, body halves, and the way into another skeleton."""
+"""The points of a pose: names, limbs, mirrored pairs, spreads, body halves, and the way into another
+skeleton.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ MEAN_OF = " + "  # "a + b" in a map stands for the point halfway between the poi
 class Skeleton:
     """The points of a pose and how they belong together; every index is a position in `names`.
 
-    `flip[k]` is the point that takes k's place in a mirrored image; `sigmas` are the per-point spreads of OKS (COCO's
-    convention), `sigmas_estimated` where nobody published them; `upper` and `lower` are the halves of the half-body
-    augmentation; `maps[other][own point]` names the point of skeleton `other` that an own point, or the mean of two
-    ("a + b"), stands for, where the names alone do not say it.
+    `flip[k]` is the point that takes k's place in a mirrored image; `sigmas` are the per-point spreads of OKS
+    (COCO's convention), `sigmas_estimated` where nobody published them; `upper` and `lower` are the halves of
+    the half-body augmentation; `maps[other][own point]` names the point of skeleton `other` that an own
+    point, or the mean of two ("a + b"), stands for, where the names alone do not say it.
     """
 
     name: str
@@ -34,16 +36,19 @@ class Skeleton:
         return len(self.names)
 
     def map_to(self, other: Skeleton) -> tuple[tuple[int, int], ...]:
-        """For each point of `other` the pair of own indices whose mean it is: (k, k) for a plain counterpart k, (-1, -1)
-        where there is none (weight 0). A mean is visible where both its points are.
+        """For each point of `other` the pair of own indices whose mean it is: (k, k) for a plain counterpart
+        k, (-1, -1) where there is none (weight 0). A mean is visible where both its points are.
 
-        Goes by `maps[other.name]`, else by `other.maps[self.name]` backwards (but not by its means), else by equal names.
+        Goes by `maps[other.name]`, else by `other.maps[self.name]` backwards (but not by its means), else by
+        equal names.
         """
         back = {theirs: own for own, theirs in other.maps.get(self.name, {}).items()}
         mapping = self.maps.get(other.name) or back or {name: name for name in self.names}
         own_points = {theirs: own.split(MEAN_OF) for own, theirs in mapping.items()}
         index = {name: k for k, name in enumerate(self.names)}
-        pairs = {theirs: (index.get(own[0], -1), index.get(own[-1], -1)) for theirs, own in own_points.items()}
+        pairs = {
+            theirs: (index.get(own[0], -1), index.get(own[-1], -1)) for theirs, own in own_points.items()
+        }
         return tuple(pairs.get(name, (-1, -1)) for name in other.names)
 
     def to_dict(self) -> dict[str, Any]:

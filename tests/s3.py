@@ -18,7 +18,9 @@ BUCKET = "shards"
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server with an empty bucket, which s3:// URLs of this process and its children lead to -> its endpoint."""
+    """A server with an empty bucket, which s3:// URLs of this process and its children lead to -> its
+    endpoint.
+    """
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -27,7 +29,9 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
         use_endpoint(endpoint, monkeypatch)
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # one per process
+        urllib.request.urlopen(
+            urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
+        ).close()  # one per process
         fsspec.filesystem("s3").mkdir(BUCKET)
         yield endpoint
     finally:
@@ -35,23 +39,33 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def use_endpoint(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}
-    for key, value in {**settings, "MAX_ATTEMPTS": "1"}.items():  # one: what is tested are our attempts, not botocore's
+    settings = {
+        "ENDPOINT_URL": endpoint,
+        "ACCESS_KEY_ID": "test",
+        "SECRET_ACCESS_KEY": "test",
+        "DEFAULT_REGION": "us-east-1",
+    }
+    for key, value in {
+        **settings,
+        "MAX_ATTEMPTS": "1",
+    }.items():  # one: what is tested are our attempts, not botocore's
         monkeypatch.setenv(f"AWS_{key}", value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @contextmanager
 def faulty_proxy(endpoint: str, fault: Callable[[int], str]) -> Iterator[tuple[str, list[str]]]:
-    """A proxy whose answer to its n-th GET of an object is `fault(n)`: "ok", "500", "slow", "cut" or "flip" -> its endpoint
-    and the list of faults as they are served.
+    """A proxy whose answer to its n-th GET of an object is `fault(n)`: "ok", "500", "slow", "cut" or "flip"
+    -> its endpoint and the list of faults as they are served.
     """
     served: list[str] = []
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def _forward(self) -> tuple[int, dict[str, str], bytes]:
-            request = urllib.request.Request(endpoint + self.path, method=self.command, headers=dict(self.headers.items()))
+            request = urllib.request.Request(
+                endpoint + self.path, method=self.command, headers=dict(self.headers.items())
+            )
             try:
                 with urllib.request.urlopen(request) as answer:
                     return answer.status, dict(answer.headers.items()), answer.read()

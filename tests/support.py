@@ -1,4 +1,6 @@
-"""What the tests share: where reference vectors and real data lie, and the tolerance of the golden comparisons."""
+"""What the tests share: where reference vectors and real data lie, and the tolerance of the golden
+comparisons.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ SHARED = ROOT.parent / "shared"
 
 
 def golden(name: str) -> Path:
-    """The reference file `name`: the committed copy, else the shared one; the test skips where neither exists."""
+    """The reference file `name`: the committed copy, else the shared one; the test skips where neither
+    exists.
+    """
     for folder in (ROOT / "tests" / "golden", SHARED / "golden"):
         if (folder / name).exists():
             return folder / name
@@ -47,7 +51,9 @@ def det_input(shape: tuple[int, ...], name: str = "input") -> np.ndarray:
 
 
 def det_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The state-dict entry `key` of the reference networks, by the formula the reference vectors were made with."""
+    """The state-dict entry `key` of the reference networks, by the formula the reference vectors were made
+    with.
+    """
     rng, leaf, rank = det_rng(key), key.rsplit(".", 1)[-1], len(shape)
     if leaf == "num_batches_tracked":
         return np.zeros(shape, np.int64)

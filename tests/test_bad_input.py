@@ -93,14 +93,20 @@ def sigma_zero(workspace: Workspace) -> None:
         ("raw", truncated_json, ["person_keypoints_train2017.json", "JSON"]),
         ("raw", wrong_length, ["person_keypoints_train2017.json", "keypoints", "50", "51"]),
         ("shard", truncated_json, ["person_keypoints_train2017.json", "changed since it was indexed"]),
-        ("shard", changed_annotations, ["person_keypoints_train2017.json", "changed since", "dvc repro -f raw@coco17"]),
+        (
+            "shard",
+            changed_annotations,
+            ["person_keypoints_train2017.json", "changed since", "dvc repro -f raw@coco17"],
+        ),
         ("shard", no_index, ["data/index/coco17.json", "dvc repro -f raw@coco17"]),
         ("shard", half_jpeg, [".jpg"]),
         ("shard", unknown_key, ["params.yaml", "shard.qualty"]),
         ("raw", sigma_zero, ["params.yaml", "sigma", "> 0"]),
     ],
 )
-def test_stage_says_what_to_mend(workspace: Workspace, stage: str, mistake: Mistake, expected: list[str]) -> None:
+def test_stage_says_what_to_mend(
+    workspace: Workspace, stage: str, mistake: Mistake, expected: list[str]
+) -> None:
     if stage == "raw":
         (workspace.folder / "data/index/coco17.json").unlink()
     mistake(workspace)

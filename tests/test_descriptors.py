@@ -1,4 +1,6 @@
-"""The descriptors against the reference's figures, the rule for missing sigmas, the template, and a bad descriptor's errors."""
+"""The descriptors against the reference's figures, the rule for missing sigmas, the template, and a bad
+descriptor's errors.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ from rtmpose.files import UserError, data_file
 from tests.support import golden
 
 REFERENCE = {
-    "coco17": "coco", "aic": "aic", "coco_wholebody": "coco_wholebody", "coco_aic19": "coco_aic", "crowdpose": "crowdpose",
-    "coco_wholebody_hand": "coco_wholebody_hand", "coco_wholebody_face": "coco_wholebody_face", "halpe26": "halpe26",
-    "mpii": "mpii", "ap10k": "ap10k", "lapa106": "lapa", "wflw": "wflw", "onehand10k": "onehand10k", "humanart": "humanart",
+    "coco17": "coco", "aic": "aic", "coco_wholebody": "coco_wholebody", "coco_aic19": "coco_aic",
+    "crowdpose": "crowdpose", "coco_wholebody_hand": "coco_wholebody_hand",
+    "coco_wholebody_face": "coco_wholebody_face", "halpe26": "halpe26", "mpii": "mpii", "ap10k": "ap10k",
+    "lapa106": "lapa", "wflw": "wflw", "onehand10k": "onehand10k", "humanart": "humanart",
     "ochuman": "ochuman",
 }  # fmt: skip
 ESTIMATED = {"cephalometric38", "lapa106", "wflw"}
@@ -135,7 +138,9 @@ def test_other_files_for_a_split() -> None:
     assert coco.with_files("val", "mine.json", None).splits["val"] == coco.splits["val"].model_copy(
         update={"annotations": "mine.json"}
     )
-    assert coco.with_files("new", "mine.json", "photos").splits["new"] == Split(annotations="mine.json", images="photos")
+    assert coco.with_files("new", "mine.json", "photos").splits["new"] == Split(
+        annotations="mine.json", images="photos"
+    )
     with pytest.raises(UserError, match="no split 'new'"):
         coco.with_files("new", "mine.json", None)
 
@@ -150,29 +155,34 @@ def edited(folder: Path, change: Any, name: str = "aic") -> Path:
 
 MISTAKES: list[tuple[Any, str]] = [
     (lambda c: c["skeleton"]["sigmas"].pop(), "sigmas: 16 values for 17 points"),
-    (lambda c: c["skeleton"]["sigmas"].__setitem__(2, 0), r"skeleton\.sigmas\.2: Input should be greater than 0"),
-    (lambda c: c["skeleton"]["limbs"].append(["nose", "tail"]), "limbs: tail is not one of the points"),
-    (lambda c: c["skeleton"]["limbs"].append(["nose"]), r"skeleton\.limbs\.19"),
-    (lambda c: c["skeleton"]["upper"].append("tail"), "upper: tail is not one of the points"),
-    (lambda c: c["skeleton"]["flip_pairs"].append(["left_ear", "left_hip"]), "flip_pairs: left_ear is in two pairs"),
-    (lambda c: c["skeleton"]["flip_pairs"].append(["nose", "nose"]), "flip_pairs: nose is in two pairs, or on both sides"),
-    (lambda c: c["skeleton"]["points"].__setitem__(1, "nose"), "twice"),
-    (lambda c: c["skeleton"].update(maps={"aic": {"beak": "neck"}}), r"maps\.aic: beak is not one of the points"),
-    (lambda c: c["skeleton"].update(maps={"aic": {"nose + beak": "neck"}}), r"maps\.aic: beak is not one of the points"),
-    (lambda c: c["skeleton"].update(maps={"aic": {"nose": "neck", "left_ear": "neck"}}), r"maps\.aic: two points"),
-    (lambda c: c["skeleton"].update(maps={"aic": {"nose + left_ear + left_eye": "neck"}}), "a mean of more than two"),
-    (lambda c: c["skeleton"].update(maps={"aic": {"nose": "beak"}}), r"maps\.aic: beak is not a point of aic"),
-    (lambda c: c["skeleton"].update(maps={"ochuman": {"nose": "beak"}}), r"maps\.ochuman: beak is not a point of ochuman"),
-    (lambda c: c.update(colour="red"), "colour: unknown key"),
-    (lambda c: c["skeleton"].update(colour="red"), r"yaml: skeleton\.colour: unknown key"),
-    (lambda c: c.update(reader="csv"), "reader"),
+    (lambda c: c["skeleton"]["sigmas"].__setitem__(2, 0),
+    r"skeleton\.sigmas\.2: Input should be greater than 0"), (lambda c: c["skeleton"]["limbs"].append(["nose",
+    "tail"]), "limbs: tail is not one of the points"), (lambda c: c["skeleton"]["limbs"].append(["nose"]),
+    r"skeleton\.limbs\.19"), (lambda c: c["skeleton"]["upper"].append("tail"),
+    "upper: tail is not one of the points"), (lambda c: c["skeleton"]["flip_pairs"].append(["left_ear",
+    "left_hip"]), "flip_pairs: left_ear is in two pairs"),
+    (lambda c: c["skeleton"]["flip_pairs"].append(["nose", "nose"]),
+    "flip_pairs: nose is in two pairs, or on both sides"), (lambda c: c["skeleton"]["points"].__setitem__(1,
+    "nose"), "twice"), (lambda c: c["skeleton"].update(maps={"aic": {"beak": "neck"}}),
+    r"maps\.aic: beak is not one of the points"),
+    (lambda c: c["skeleton"].update(maps={"aic": {"nose + beak": "neck"}}),
+    r"maps\.aic: beak is not one of the points"),
+    (lambda c: c["skeleton"].update(maps={"aic": {"nose": "neck", "left_ear": "neck"}}),
+    r"maps\.aic: two points"),
+    (lambda c: c["skeleton"].update(maps={"aic": {"nose + left_ear + left_eye": "neck"}}),
+    "a mean of more than two"), (lambda c: c["skeleton"].update(maps={"aic": {"nose": "beak"}}),
+    r"maps\.aic: beak is not a point of aic"),
+    (lambda c: c["skeleton"].update(maps={"ochuman": {"nose": "beak"}}),
+    r"maps\.ochuman: beak is not a point of ochuman"), (lambda c: c.update(colour="red"),
+    "colour: unknown key"), (lambda c: c["skeleton"].update(colour="red"),
+    r"yaml: skeleton\.colour: unknown key"), (lambda c: c.update(reader="csv"), "reader"),
     (lambda c: c.update(parts=[{"field": "keypoints", "points": 13}]), "parts: 13 points, skeleton 17"),
-    (lambda c: c.update(parts=[{"field": "keypoints", "points": 17, "total": 16}]), "total 16 is less than points 17"),
-    (lambda c: c.update(reader="aic", categories=["bird"]), "options of reader: coco"),
-    (lambda c: c.update(parts=[], instances=[]), "already said in instances"),
+    (lambda c: c.update(parts=[{"field": "keypoints", "points": 17, "total": 16}]),
+    "total 16 is less than points 17"), (lambda c: c.update(reader="aic", categories=["bird"]),
+    "options of reader: coco"), (lambda c: c.update(parts=[], instances=[]), "already said in instances"),
     (lambda c: c.update(skeleton="humanart"), "humanart.yaml has no points of its own"),
-    (lambda c: c.update(skeleton="no_such"), r"datasets/no_such\.yaml"),
-    (lambda c: c.pop("skeleton"), "skeleton: Field required"),
+    (lambda c: c.update(skeleton="no_such"), r"datasets/no_such\.yaml"), (lambda c: c.pop("skeleton"),
+    "skeleton: Field required"),
 ]  # fmt: skip
 
 

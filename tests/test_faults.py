@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 
 
 def kill_finetune_after(workspace: Workspace, steps: int, *arguments: str) -> int:
-    """Start `dvc repro`, `kill -9` the finetune process and its workers once `steps` were checkpointed; the last step."""
+    """Start `dvc repro`, `kill -9` the finetune process and its workers once `steps` were checkpointed; the
+    last step.
+    """
     process = workspace.start("dvc", "repro", *arguments)
     deadline = time.monotonic() + 180
     while True:
@@ -52,7 +54,9 @@ def wait_for_workers(workspace: Workspace) -> None:
     """Ray ends the workers of a dead driver by itself, within seconds; none may outlive it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = [p.info for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(workspace.folder)]
+        found = [
+            p.info for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(workspace.folder)
+        ]
         workers = [info["cmdline"][0] for info in found if info["cmdline"] and "Train" in info["cmdline"][0]]
         if not workers:
             return
@@ -65,7 +69,9 @@ def receipt(workspace: Workspace) -> dict[str, object]:
 
 
 def test_killed_run_resumes_and_changed_or_forced_one_starts_anew(tmp_path: Path) -> None:
-    """Also: all that leads to a model runs twice over a raw folder with a file of the user's in it, which is still there."""
+    """Also: all that leads to a model runs twice over a raw folder with a file of the user's in it, which is
+    still there.
+    """
     workspace = Workspace(tmp_path).small()
     prepared = workspace.run("dvc", "repro", "mix", "pretrain", "search")
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr

@@ -50,12 +50,19 @@ def test_crops_equal_the_reference(tag: str, mode: str, reference: dict[str, Any
     for i, rotation in enumerate(reference["rotations_deg"]):
         matrix = crop_matrix(center[i], scale[i], rotation, size, udp=mode == "udp")
         assert_golden(matrix, reference[f"{tag}_{mode}_warp"][i])
-        np.testing.assert_allclose(transform_points(points, matrix), reference[f"{tag}_{mode}_kpts"][i], rtol=2e-6, atol=2e-4)
+        np.testing.assert_allclose(
+            transform_points(points, matrix), reference[f"{tag}_{mode}_kpts"][i], rtol=2e-6, atol=2e-4
+        )
 
 
-@pytest.mark.parametrize(("name", "rotation", "most"), [("plain", 0, 4), ("udp", 0, 4), ("plain_rot25", 25, 5)])
-def test_warped_pixels_equal_the_reference(name: str, rotation: int, most: int, reference: dict[str, Any]) -> None:
-    # One value of 147,456 of the turned crop is 5 levels off: OpenCV 5 interpolates exactly, 4.11 in steps of 1/32 px.
+@pytest.mark.parametrize(
+    ("name", "rotation", "most"), [("plain", 0, 4), ("udp", 0, 4), ("plain_rot25", 25, 5)]
+)
+def test_warped_pixels_equal_the_reference(
+    name: str, rotation: int, most: int, reference: dict[str, Any]
+) -> None:
+    # One value of 147,456 of the turned crop is 5 levels off: OpenCV 5 interpolates exactly, 4.11 in steps of
+    # 1/32 px.
     image = cv2.imread(str(realdata("coco_wholebody/val2017/000000000785.jpg")))
     assert image is not None
     center, scale = box_to_center_scale(reference["ann_bbox_xywh"], 192 / 256)
@@ -90,7 +97,9 @@ size = st.sampled_from([(192, 256), (96, 128), (256, 256), (288, 384)])
 
 @settings(max_examples=60, deadline=None)
 @given(place, place, side, side, angle, size, st.booleans())
-def test_there_and_back(x: float, y: float, w: float, h: float, turn: float, wh: tuple[int, int], udp: bool) -> None:
+def test_there_and_back(
+    x: float, y: float, w: float, h: float, turn: float, wh: tuple[int, int], udp: bool
+) -> None:
     center, scale = box_to_center_scale((x, y, w, h), wh[0] / wh[1])
     matrix = crop_matrix(center, scale, turn, wh, udp)
     points = np.array([[x, y], [x + w, y + h], [0.0, 0.0]])
@@ -101,7 +110,9 @@ def test_there_and_back(x: float, y: float, w: float, h: float, turn: float, wh:
 
 @settings(max_examples=60, deadline=None)
 @given(place, place, side, side, size, st.booleans())
-def test_decoded_points_come_home(x: float, y: float, w: float, h: float, wh: tuple[int, int], udp: bool) -> None:
+def test_decoded_points_come_home(
+    x: float, y: float, w: float, h: float, wh: tuple[int, int], udp: bool
+) -> None:
     center, scale = box_to_center_scale((x, y, w, h), wh[0] / wh[1])
     points = np.array([[[x, y], [x + w, y + h], [x + w / 3, y]]])  # (1, 3, 2)
     inside = transform_points(points, crop_matrix(center, scale, 0, wh, udp))

@@ -36,7 +36,9 @@ def targets(reference: dict[str, np.ndarray]) -> tuple[Tensor, Tensor]:
     return labels
 
 
-def predictions(reference: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def predictions(
+    reference: dict[str, np.ndarray], dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     x, y = (torch.from_numpy(reference[name]).to(dtype).requires_grad_() for name in ("pred_x", "pred_y"))
     return x, y
 
@@ -68,7 +70,9 @@ def test_kl_and_its_gradient_equal_the_reference(
 
 
 def test_kl_in_float64(reference: dict[str, np.ndarray], targets: tuple[Tensor, Tensor]) -> None:
-    loss = simcc_kl_loss(predictions(reference, torch.float64), targets, torch.from_numpy(reference["kl_std_weights"]).double())
+    loss = simcc_kl_loss(
+        predictions(reference, torch.float64), targets, torch.from_numpy(reference["kl_std_weights"]).double()
+    )
     assert loss.dtype == torch.float64
     # 1e-6: the reference's targets are float32.
     np.testing.assert_allclose(loss.item(), reference["kl_std_loss_f64"], rtol=1e-6)
@@ -107,7 +111,9 @@ def test_parts_of_a_batch_add_up_to_the_mean_over_the_whole(
     for loss in losses:
         torch.testing.assert_close(loss(slice(0, 2)) + loss(slice(2, 3)), loss(slice(None)))
     torch.testing.assert_close(kl(slice(None)) * 3, simcc_kl_loss((x, y), targets, weight))
-    torch.testing.assert_close(mse(slice(None)), heatmap_mse_loss(heatmaps, torch.zeros_like(heatmaps), weight))
+    torch.testing.assert_close(
+        mse(slice(None)), heatmap_mse_loss(heatmaps, torch.zeros_like(heatmaps), weight)
+    )
 
 
 @pytest.mark.parametrize("case", ["std", "fracw", "none"])

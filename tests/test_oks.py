@@ -4,7 +4,23 @@ import pytest
 from rtmpose.oks import keypoint_similarity, oks_matrix, oks_nms, soft_oks_nms
 from tests.support import assert_golden, golden
 
-SIGMAS = [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087]
+SIGMAS = [
+    0.026,
+    0.025,
+    0.025,
+    0.035,
+    0.035,
+    0.079,
+    0.079,
+    0.072,
+    0.072,
+    0.062,
+    0.062,
+    0.107,
+    0.107,
+    0.087,
+    0.087,
+]
 SIGMAS += [0.089, 0.089]
 
 
@@ -32,7 +48,10 @@ def test_soft_suppression_leaves_the_callers_scores_alone(reference: dict[str, n
     scores = reference["nms3_score"].copy()
     soft_oks_nms(reference["nms3_keypoints"], scores, reference["nms3_area"], SIGMAS)
     np.testing.assert_array_equal(scores, reference["nms3_score"])
-    assert len(soft_oks_nms(reference["nms3_keypoints"], scores, reference["nms3_area"], SIGMAS, max_poses=5)) == 5
+    assert (
+        len(soft_oks_nms(reference["nms3_keypoints"], scores, reference["nms3_area"], SIGMAS, max_poses=5))
+        == 5
+    )
 
 
 def test_no_poses() -> None:
@@ -43,7 +62,10 @@ def test_no_poses() -> None:
 def test_poses_without_a_point_in_common_are_not_alike() -> None:
     poses = np.zeros((2, 2, 3))
     poses[0, 0, 2] = poses[1, 1, 2] = 1.0
-    assert oks_matrix(poses, [1.0, 1.0], [0.1, 0.1], visible_threshold=0.5).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert oks_matrix(poses, [1.0, 1.0], [0.1, 0.1], visible_threshold=0.5).tolist() == [
+        [1.0, 0.0],
+        [0.0, 1.0],
+    ]
 
 
 def test_keypoint_similarity_falls_to_one_over_sqrt_e_at_two_sigma_of_the_area() -> None:

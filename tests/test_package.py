@@ -1,4 +1,6 @@
-"""The wheel carries the library and its data: `rtmpose` runs from it outside the checkout, and answers at once."""
+"""The wheel carries the library and its data: `rtmpose` runs from it outside the checkout, and answers at
+once.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,8 @@ def test_descriptors_come_from_the_wheel(installed: Path) -> None:
 
 def test_help_imports_nothing_slow(installed: Path) -> None:
     code = (
-        "import rtmpose.cli; slow = {'torch', 'ray', 'mlflow', 'cv2', 'onnx'} & set(sys.modules);"
-        "print(sorted(slow)); sys.argv = ['rtmpose', '--help']; rtmpose.cli.main()"
+        "import rtmpose.cli.app; slow = {'torch', 'ray', 'mlflow', 'cv2', 'onnx'} & set(sys.modules);"
+        "print(sorted(slow)); sys.argv = ['rtmpose', '--help']; rtmpose.cli.app.main()"
     )
     printed = output(installed, code)
     assert printed.startswith("[]\n") and "export" in printed and "benchmark" in printed
@@ -59,8 +61,12 @@ def test_help_imports_nothing_slow(installed: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    command = [sys.executable, "-m", "rtmpose.cli", *arguments]
+    command = [sys.executable, "-m", "rtmpose.cli.app", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
+    assert (
+        done.stderr.startswith("error: ")
+        and len(done.stderr.strip().splitlines()) == 1
+        and expected in done.stderr
+    )
     assert not list(tmp_path.iterdir())

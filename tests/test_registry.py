@@ -39,8 +39,14 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A graph with the names and the free batch of our exports."""
-    shapes: dict[str, list[Any]] = {"input": ["batch", 3, 8, 6], "simcc_x": ["batch", 3, 6], "simcc_y": ["batch", 3, 8]}
-    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    shapes: dict[str, list[Any]] = {
+        "input": ["batch", 3, 8, 6],
+        "simcc_x": ["batch", 3, 6],
+        "simcc_y": ["batch", 3, 8],
+    }
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
+    }
     nodes = [
         helper.make_node("ReduceMean", ["input"], [name], keepdims=0, axes=[axis])
         for name, axis in (("simcc_x", 2), ("simcc_y", 3))
@@ -52,7 +58,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def register(model: Path, run_id: str, **tags: str) -> dict[str, Any]:
-    return registry.register(model, name="pose", run_id=run_id, tags=tags, requirements=["onnxruntime==1.31.1"])
+    return registry.register(
+        model, name="pose", run_id=run_id, tags=tags, requirements=["onnxruntime==1.31.1"]
+    )
 
 
 def test_versions_count_up_and_the_alias_moves(model: Path, store: Path) -> None:
@@ -74,7 +82,10 @@ def test_the_registered_model_has_a_free_batch_and_is_the_very_file(model: Path)
     loaded = mlflow.pyfunc.load_model("models:/pose@candidate")
     signature = loaded.metadata.signature
     assert [(t.name, t.shape) for t in signature.inputs] == [("input", (-1, 3, 8, 6))]
-    assert [(t.name, t.shape) for t in signature.outputs] == [("simcc_x", (-1, 3, 6)), ("simcc_y", (-1, 3, 8))]
+    assert [(t.name, t.shape) for t in signature.outputs] == [
+        ("simcc_x", (-1, 3, 6)),
+        ("simcc_y", (-1, 3, 8)),
+    ]
     assert loaded.input_example["input"].shape == (2, 3, 8, 6)
     images = np.random.default_rng(0).standard_normal((5, 3, 8, 6)).astype(np.float32)
     np.testing.assert_allclose(loaded.predict({"input": images})["simcc_x"], images.mean(2), atol=1e-6)
@@ -91,7 +102,9 @@ def test_registering_leaves_the_process_as_it_was(model: Path, monkeypatch: pyte
     assert "MLFLOW_TRACKING_URI" not in os.environ and mlflow.active_run() is None
 
 
-def test_still_registered_follows_where_mlflow_points(model: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_still_registered_follows_where_mlflow_points(
+    model: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     receipt = register(model, registry.start_or_resume_run("training"))
     assert registry.still_registered(receipt)
     assert not registry.still_registered(receipt | {"sha256": "another file"})
@@ -103,14 +116,18 @@ def test_still_registered_follows_where_mlflow_points(model: Path, store: Path, 
 def test_an_unreachable_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI: http://127\.0\.0\.1:9 does not answer") as caught:
+    with pytest.raises(
+        UserError, match=r"MLFLOW_TRACKING_URI: http://127\.0\.0\.1:9 does not answer"
+    ) as caught:
         registry.start_or_resume_run("training")
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match="does not answer"):
         registry.still_registered({"name": "pose", "version": 1, "sha256": ""})
 
 
-def test_a_run_is_resumed_where_it_is_and_begun_anew_elsewhere(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_resumed_where_it_is_and_begun_anew_elsewhere(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = registry.start_or_resume_run("training", tags={"fingerprint": "f"})
     registry.end_run(run_id)
     assert registry.start_or_resume_run("training", run_id) == run_id
@@ -166,7 +183,9 @@ def test_an_experiments_copy_stands_for_the_checkout(store: Path, monkeypatch: p
 
 def test_parameters_metrics_and_files_are_logged(store: Path) -> None:
     run_id = registry.start_or_resume_run("training")
-    registry.log_params_flat(run_id, {"optim": {"lr": 0.1}, "size": [96, 128]} | {f"p{i}": i for i in range(150)})
+    registry.log_params_flat(
+        run_id, {"optim": {"lr": 0.1}, "size": [96, 128]} | {f"p{i}": i for i in range(150)}
+    )
     registry.log_params_flat(run_id, {"optim": {"lr": 0.2, "beta": 0.9}})
     registry.log_metrics(run_id, {"AP": 0.5, "loss": {"kl": 2}, "name": "x", "bad": float("nan")}, step=3)
     (store / "table.csv").write_text("a\n1\n")
@@ -199,7 +218,9 @@ def test_relative_stores_are_refused_and_passwords_left_out(monkeypatch: pytest.
     assert registry.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
-def test_git_commit_comes_from_the_environment_or_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_commit_comes_from_the_environment_or_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RTMPOSE_GIT_COMMIT", "abc")
     assert registry.git_commit() == "abc"
     monkeypatch.delenv("RTMPOSE_GIT_COMMIT")
@@ -254,7 +275,9 @@ def test_the_stage_registers_within_the_training_run(
     assert run.info.status == "FINISHED" and run.data.tags["fingerprint"] == "f2"
     assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu-x86.p50_ms.a": 1.5}
     assert run.data.params["recipe"] == "mannequin"
-    assert [f.path for f in registry.client().list_artifacts(run_id, "figures")] == ["figures/predictions.png"]
+    assert [f.path for f in registry.client().list_artifacts(run_id, "figures")] == [
+        "figures/predictions.png"
+    ]
     assert len(capsys.readouterr().out.splitlines()) == 1
     (store / "metrics" / "evaluate.json").write_text('{"AP": ')
     with pytest.raises(UserError, match=r"metrics/evaluate\.json: not valid JSON"):

@@ -15,17 +15,17 @@ from rtmpose.descriptors import load_skeleton, shipped_datasets
 from rtmpose.skeleton import Skeleton
 from tests.support import golden
 
-# The reference's data sets that have a descriptor. HalpeDataset is halpe26 where its 26 points are wanted; it is not where
-# the face of its 136 points is.
+# The reference's data sets that have a descriptor. HalpeDataset is halpe26 where its 26 points are wanted; it
+# is not where the face of its 136 points is.
 OURS = {
-    "CocoDataset": "coco17", "AicDataset": "aic", "CocoWholeBodyDataset": "coco_wholebody", "CrowdPoseDataset": "crowdpose",
-    "MpiiDataset": "mpii", "HalpeDataset": "halpe26", "CocoWholeBodyHandDataset": "coco_wholebody_hand",
-    "OneHand10KDataset": "onehand10k", "LapaDataset": "lapa106", "CocoWholeBodyFaceDataset": "coco_wholebody_face",
-    "WFLWDataset": "wflw",
+    "CocoDataset": "coco17", "AicDataset": "aic", "CocoWholeBodyDataset": "coco_wholebody",
+    "CrowdPoseDataset": "crowdpose", "MpiiDataset": "mpii", "HalpeDataset": "halpe26",
+    "CocoWholeBodyHandDataset": "coco_wholebody_hand", "OneHand10KDataset": "onehand10k",
+    "LapaDataset": "lapa106", "CocoWholeBodyFaceDataset": "coco_wholebody_face", "WFLWDataset": "wflw",
 }  # fmt: skip
 WITHOUT_DESCRIPTOR = {
-    "JhmdbDataset", "PoseTrack18Dataset", "FreiHandDataset", "Rhd2DDataset", "HalpeHandDataset", "Face300WDataset",
-    "COFWDataset",
+    "JhmdbDataset", "PoseTrack18Dataset", "FreiHandDataset", "Rhd2DDataset", "HalpeHandDataset",
+    "Face300WDataset", "COFWDataset",
 }  # fmt: skip
 TARGETS = {
     "rtmpose-m_aic-coco_256x192": "coco17",
@@ -70,8 +70,12 @@ def test_maps_equal_the_reference(number: int) -> None:
     other = load_skeleton(target)
     expected = {k: (k, k) for k in range(other.num_keypoints)}
     if converter is not None:
-        expected = {new: (old, old) if isinstance(old, int) else tuple(old) for old, new in converter["mapping"]}
-    assert load_skeleton(source).map_to(other) == tuple(expected.get(k, (-1, -1)) for k in range(other.num_keypoints))
+        expected = {
+            new: (old, old) if isinstance(old, int) else tuple(old) for old, new in converter["mapping"]
+        }
+    assert load_skeleton(source).map_to(other) == tuple(
+        expected.get(k, (-1, -1)) for k in range(other.num_keypoints)
+    )
 
 
 def test_a_mean_is_what_the_reference_makes_of_it() -> None:
@@ -112,7 +116,10 @@ def test_mirroring_before_a_map_is_mirroring_after_it(name: str) -> None:
         pairs = skeleton.map_to(other)
         for k, (a, b) in enumerate(pairs):
             if a >= 0:
-                assert set(pairs[other.flip[k]]) == {skeleton.flip[a], skeleton.flip[b]}, (other.name, other.names[k])
+                assert set(pairs[other.flip[k]]) == {skeleton.flip[a], skeleton.flip[b]}, (
+                    other.name,
+                    other.names[k],
+                )
 
 
 @pytest.mark.parametrize("name", shipped_datasets())

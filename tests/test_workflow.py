@@ -1,4 +1,6 @@
-"""The workflow's definition: params.yaml is what conf/ composes to, recipes hold the published values, the graph is sound."""
+"""The workflow's definition: params.yaml is what conf/ composes to, recipes hold the published values, the
+graph is sound.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_every_switch_gives_valid_parameters(tmp_path: Path, recipe: str, size: 
 
 def test_coco17_is_the_published_recipe(tmp_path: Path) -> None:
     params = load_params(compose(tmp_path, "recipe=coco17"))
-    assert params.model.size == "m" and params.model.weight_decay == 0.05 and params.model.ema_momentum == 0.0002
+    assert (
+        params.model.size == "m" and params.model.weight_decay == 0.05 and params.model.ema_momentum == 0.0002
+    )
     assert params.input_size == (192, 256) and params.seed == 21
     assert {key: data.repeat for key, data in params.datasets.items()} == {"coco17": 3, "aic": 1}
     assert (params.pretrain.epochs, params.finetune.epochs) == (210, 420)
@@ -47,7 +51,9 @@ def test_coco17_is_the_published_recipe(tmp_path: Path) -> None:
     for train in (params.pretrain, params.finetune):
         assert train.batch_size == 8 * 256 and train.weak_epochs == 30
         assert (train.optim.lr, train.optim.warmup_steps, train.optim.warmup_start) == (4e-3, 1000, 1e-5)
-        assert train.optim.final_lr == 0.05 and train.optim.ema_gamma == 2000 and train.optim.clip_grad is None
+        assert (
+            train.optim.final_lr == 0.05 and train.optim.ema_gamma == 2000 and train.optim.clip_grad is None
+        )
         strong, weak = train.strong, train.weak
         assert (strong.shift, strong.scale, strong.rotate, strong.hole) == (0.16, 0.4, 80, 1.0)
         assert (weak.shift, weak.scale, weak.rotate, weak.hole) == (0, 0.25, 60, 0.5)

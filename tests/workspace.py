@@ -1,4 +1,6 @@
-"""A small copy of the checkout in which the real workflow runs in seconds: few images, few steps, no cache of ours touched."""
+"""A small copy of the checkout in which the real workflow runs in seconds: few images, few steps, no cache of
+ours touched.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Workspace:
                 shutil.copy(source, folder / name)
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_"))} | {
+        self.environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_"))
+        } | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
             "DVC_NO_ANALYTICS": "1",
@@ -50,9 +54,16 @@ class Workspace:
         path.write_text(yaml.safe_dump(params))
 
     def small(self) -> Workspace:
-        """One small rendered data set, no search, no pretraining, a handful of finetuning steps, a short benchmark."""
+        """One small rendered data set, no search, no pretraining, a handful of finetuning steps, a short
+        benchmark.
+        """
         target = self.folder / "deploy_targets/cpu-x86.yaml"
-        content = yaml.safe_load(target.read_text()) | {"warmup": 1, "rounds": 1, "seconds": 0.02, "min_repeats": 2}
+        content = yaml.safe_load(target.read_text()) | {
+            "warmup": 1,
+            "rounds": 1,
+            "seconds": 0.02,
+            "min_repeats": 2,
+        }
         target.write_text(yaml.safe_dump(content))
         render = {"level": "easy", "images": {"train": 40, "val": 8}, "size": [160, 120], "seed": 3}
         raw = {"descriptor": "coco17", "raw": "data/mannequins/coco17", "render": render}
@@ -60,19 +71,26 @@ class Workspace:
         self.set(
             datasets={"coco17": data}, shard__tune_share=0.2, pretrain__enabled=False, search__enabled=False,
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,
-            finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0, hardware__precision="fp32",
+            finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0,
+            hardware__precision="fp32",
         )  # fmt: skip
         return self
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
     def run(self, *command: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=timeout, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
 
     def stage(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,1 +1,3 @@
-"""Other implementations that the benchmarks run beside ours, each in an environment of its own under `.peers/`."""
+"""Other implementations that the benchmarks run beside ours, each in an environment of its own under
+`.peers/`.
+"""

@@ -21,8 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.augment import MARGIN, MIRROR, Augmenter, Draws, blur_and_hide, crop_to_photograph, draw, jitter_hsv
-from rtmpose.data.index import decode_part
+from rtmpose.data.shards.index import decode_part
+from rtmpose.data.stream.augment import (
+    MARGIN,
+    MIRROR,
+    Augmenter,
+    Draws,
+    blur_and_hide,
+    crop_to_photograph,
+    draw,
+    jitter_hsv,
+)
 from rtmpose.geometry import Floats, compose, decode, transform_points, warp
 from rtmpose.skeleton import Skeleton
 
@@ -65,7 +74,9 @@ def samples_of(shards: Path, skeleton: Skeleton, size: tuple[int, int], count: i
     return [_prepared(augmenter, files[places[i][0]], places[i][1], places[i][2], i) for i in chosen]
 
 
-def _prepared(augmenter: Augmenter, file: int, image: tuple[int, int], text: tuple[int, int], number: int) -> Sample:
+def _prepared(
+    augmenter: Augmenter, file: int, image: tuple[int, int], text: tuple[int, int], number: int
+) -> Sample:
     offset = min(image[0], text[0])
     content = os.pread(file, max(sum(image), sum(text)) - offset, offset)
     picture, words = (content[at - offset : at - offset + length] for at, length in (image, text))
@@ -78,7 +89,9 @@ def _prepared(augmenter: Augmenter, file: int, image: tuple[int, int], text: tup
     matrix[:, 2] += matrix[:, :2] @ begin
     warped = warp(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), matrix, augmenter.size)
     coloured = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
-    return Sample(file, offset, content, picture, words, fields, part, low, high, matrix, warped, coloured, drawn)
+    return Sample(
+        file, offset, content, picture, words, fields, part, low, high, matrix, warped, coloured, drawn
+    )
 
 
 def matrices(augmenter: Augmenter, fields: dict[str, Any], drawn: Draws) -> Floats:
@@ -93,7 +106,10 @@ def matrices(augmenter: Augmenter, fields: dict[str, Any], drawn: Draws) -> Floa
 def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Sample], object]]:
     """Each step of a sample's way as a bare call."""
     augmenter = Augmenter(AugmentConfig(), skeleton, size, udp=False)
-    images, points = np.empty((64, size[1], size[0], 3), np.uint8), np.empty((64, len(skeleton.names), 2), np.float32)
+    images, points = (
+        np.empty((64, size[1], size[0], 3), np.uint8),
+        np.empty((64, len(skeleton.names), 2), np.float32),
+    )
 
     def colours(sample: Sample) -> None:
         if any(sample.drawn.gains):
@@ -112,8 +128,12 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
         "draws and matrices": lambda sample: matrices(
             augmenter, sample.fields, draw(augmenter.config, np.random.default_rng((1, 2, 3, sample.offset)))
         ),
-        "JPEG decode of what is seen": lambda sample: decode_part(memoryview(sample.image), sample.low, sample.high),
-        "warp, four channels": lambda sample: warp(cv2.cvtColor(sample.part, cv2.COLOR_RGB2RGBA), sample.matrix, size),
+        "JPEG decode of what is seen": lambda sample: decode_part(
+            memoryview(sample.image), sample.low, sample.high
+        ),
+        "warp, four channels": lambda sample: warp(
+            cv2.cvtColor(sample.part, cv2.COLOR_RGB2RGBA), sample.matrix, size
+        ),
         "HSV": colours,
         "blur, median blur, hole": lambda sample: blur_and_hide(sample.coloured, sample.drawn),
         "copy into the batch": assemble,

@@ -14,14 +14,31 @@ from typing import Any
 from rtmpose.files import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# numpy 1 and albumentations 1 are what MMPose 1.3 was written for: albumentations 2 would ignore its hole sizes. xtcocotools
-# is built from source against the numpy that lies there. What would ask for OpenCV with windows, for torchvision or for chumpy,
-# none of which is imported here, comes without its dependencies.
+# numpy 1 and albumentations 1 are what MMPose 1.3 was written for: albumentations 2 would ignore its hole
+# sizes. xtcocotools is built from source against the numpy that lies there. What would ask for OpenCV with
+# windows, for torchvision or for chumpy, none of which is imported here, comes without its dependencies.
 MMPOSE_STEPS = (
     ("torch==2.13.0",),
     (
-        *("numpy==1.26.4", "opencv-python-headless==4.11.0.86", "scipy==1.14.1", "cython", "setuptools", "wheel"),
-        *("addict", "matplotlib", "munkres", "packaging", "pillow", "platformdirs", "pycocotools", "pyyaml", "rich"),
+        *(
+            "numpy==1.26.4",
+            "opencv-python-headless==4.11.0.86",
+            "scipy==1.14.1",
+            "cython",
+            "setuptools",
+            "wheel",
+        ),
+        *(
+            "addict",
+            "matplotlib",
+            "munkres",
+            "packaging",
+            "pillow",
+            "platformdirs",
+            "pycocotools",
+            "pyyaml",
+            "rich",
+        ),
         *("scikit-image", "scikit-learn", "shapely", "six", "termcolor", "terminaltables", "tqdm", "yapf"),
     ),
     ("--no-deps", "mmengine==0.10.7", "mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2"),
@@ -51,10 +68,16 @@ class Peer:
     """A process in a peer's environment that answers one line of JSON with another; its first line greets."""
 
     def __init__(self, python: Path, program: Path, *arguments: str) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
         self.program = program
         command = [str(python), str(program), *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.greeting = self._answer()
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -74,7 +97,9 @@ class Peer:
     def __enter__(self) -> Peer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()

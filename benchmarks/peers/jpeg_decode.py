@@ -1,9 +1,10 @@
-"""simplejpeg and xxHash on a folder of JPEG files, timed: runs in `.peers/simplejpeg`, started by `data_path.py`.
+"""simplejpeg and xxHash on a folder of JPEG files, timed: runs in `.peers/simplejpeg`, started by
+`data_path.py`.
 
     python jpeg_decode.py FOLDER
 
-Greets with the CRC-32 of every file's decoded RGB pixels; then answers each line with ms of processor time per file: of
-decoding, and of xxh3_64 over the file's bytes.
+Greets with the CRC-32 of every file's decoded RGB pixels; then answers each line with ms of processor time
+per file: of decoding, and of xxh3_64 over the file's bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def main() -> None:
     pixels = [zlib.crc32(simplejpeg.decode_jpeg(content, colorspace="RGB")) for content in contents]
     print(json.dumps({"pixels": pixels}), flush=True)
     for _ in sys.stdin:
-        found = {"decode": milliseconds(decode, contents), "xxh3_64": milliseconds(xxhash.xxh3_64_intdigest, contents)}
+        found = {
+            "decode": milliseconds(decode, contents),
+            "xxh3_64": milliseconds(xxhash.xxh3_64_intdigest, contents),
+        }
         print(json.dumps(found), flush=True)
 
 

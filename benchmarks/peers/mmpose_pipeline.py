@@ -2,10 +2,11 @@
 
     python mmpose_pipeline.py COCO_FOLDER SPLIT
 
-The data set and its pipeline are those of the RTMPose-m 256x192 configuration that the package ships; only the paths
-are ours. `mmcv.ops` is compiled code that mmcv-lite lacks; mmdet imports it beside the one transform that is used here, so
-that a stand-in takes its place; nothing of it is ever called. Reads lines of JSON {"what": "full" | "no_targets" |
-"steps", "samples": n}, and answers {"samples", "wall", "cpu"} in seconds, for "steps" also ms per transform.
+The data set and its pipeline are those of the RTMPose-m 256x192 configuration that the package ships; only
+the paths are ours. `mmcv.ops` is compiled code that mmcv-lite lacks; mmdet imports it beside the one
+transform that is used here, so that a stand-in takes its place; nothing of it is ever called. Reads lines of
+JSON {"what": "full" | "no_targets" | "steps", "samples": n}, and answers {"samples", "wall", "cpu"} in
+seconds, for "steps" also ms per transform.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ class Stand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds `mmcv.ops` and what lies in it."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> Any:
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.startswith("mmcv.ops") else None
+        return (
+            importlib.machinery.ModuleSpec(name, self, is_package=True)
+            if name.startswith("mmcv.ops")
+            else None
+        )
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         return NotCompiled(spec.name)

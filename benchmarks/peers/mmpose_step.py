@@ -2,11 +2,12 @@
 
     python mmpose_step.py FOLDER DEVICE
 
-The network, its loss, its data preprocessor, AdamW with its groups and the EMA hook are built from the RTMPose-m 256x192
-configuration that the package ships; SyncBN becomes batch norm as its runner does on one device, and on a GPU its AMP
-wrapper takes the place of the plain one. FOLDER holds `weights.pt`, a state dict, and `batches.npz`: RGB images
-(N, B, H, W, 3), keypoints (N, B, K, 2) and weights (N, B, K). Targets are encoded once, beforehand: MMPose does it in its
-loader. Answers lines of JSON {"threads", "steps", "lr"} with {"samples", "wall", "cpu"} in seconds and the losses.
+The network, its loss, its data preprocessor, AdamW with its groups and the EMA hook are built from the
+RTMPose-m 256x192 configuration that the package ships; SyncBN becomes batch norm as its runner does on one
+device, and on a GPU its AMP wrapper takes the place of the plain one. FOLDER holds `weights.pt`, a state
+dict, and `batches.npz`: RGB images (N, B, H, W, 3), keypoints (N, B, K, 2) and weights (N, B, K). Targets are
+encoded once, beforehand: MMPose does it in its loader. Answers lines of JSON {"threads", "steps", "lr"} with
+{"samples", "wall", "cpu"} in seconds and the losses.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Trainer:
         self.optim_wrapper = build_optim_wrapper(self.model, settings.optim_wrapper)
         hook = {key: value for key, value in settings.custom_hooks[0].items() if key != "priority"}
         self.ema = HOOKS.build(hook)
-        self.runner = SimpleNamespace(model=self.model, iter=0, epoch=0)  # all that the hook asks a runner for
+        self.runner = SimpleNamespace(
+            model=self.model, iter=0, epoch=0
+        )  # all that the hook asks a runner for
         self.ema.before_run(self.runner)
         self.batches = read_batches(folder, settings.codec)
 
@@ -79,7 +82,9 @@ class Trainer:
 
 
 def read_batches(folder: Path, codec: Any) -> list[dict[str, Any]]:
-    """The batches as MMPose's loader collates them: lists of BGR images (3, H, W) and of samples with their targets."""
+    """The batches as MMPose's loader collates them: lists of BGR images (3, H, W) and of samples with their
+    targets.
+    """
     import numpy as np
     import torch
     from mmengine.structures import InstanceData  # type: ignore[import-not-found]
@@ -89,13 +94,20 @@ def read_batches(folder: Path, codec: Any) -> list[dict[str, Any]]:
     encoder = KEYPOINT_CODECS.build(codec)
     batches = []
     with np.load(folder / "batches.npz") as file:
-        for images, keypoints, weights in zip(file["images"], file["keypoints"], file["weights"], strict=True):
-            inputs = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))) for image in images]
+        for images, keypoints, weights in zip(
+            file["images"], file["keypoints"], file["weights"], strict=True
+        ):
+            inputs = [
+                torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+                for image in images
+            ]
             samples = []
             for points, visible in zip(keypoints, weights, strict=True):
                 labels = encoder.encode(points[None], visible[None])
                 sample = PoseDataSample(metainfo={"img_shape": images.shape[1:3]})
-                sample.gt_instance_labels = InstanceData(**{name: torch.from_numpy(label) for name, label in labels.items()})
+                sample.gt_instance_labels = InstanceData(
+                    **{name: torch.from_numpy(label) for name, label in labels.items()}
+                )
                 samples.append(sample)
             batches.append({"inputs": inputs, "data_samples": samples})
     return batches

@@ -2,10 +2,10 @@
 
     python own_step.py FOLDER DEVICE
 
-FOLDER holds `weights.pt` and `batches.npz` as `mmpose_step.py` describes them. Answers lines of JSON {"what": ...}:
-`steps` with times and losses of one of the ways to train in `WAYS`, `stream` with those of batches read from shards, `peak`
-with what a large matrix product or convolution reaches here, `profile` with PyTorch's table of operators, `macs` with the
-multiply-adds.
+FOLDER holds `weights.pt` and `batches.npz` as `mmpose_step.py` describes them. Answers lines of JSON {"what":
+...}: `steps` with times and losses of one of the ways to train in `WAYS`, `stream` with those of batches read
+from shards, `peak` with what a large matrix product or convolution reaches here, `profile` with PyTorch's
+table of operators, `macs` with the multiply-adds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rtmpose.config import AugmentConfig, OptimParams, Precision
-from rtmpose.data.stream import Batch, MixEntry, TrainStream
+from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.models import build_pose_net, normalise
 from rtmpose.targets import SimCC
@@ -45,8 +45,8 @@ Step = Callable[[Batch, float], Tensor]
 
 
 class Eager:
-    """The same network trained the usual way: NCHW, AdamW unfused, float32 on a CPU and float16 with a scaler on a GPU, EMA
-    tensor by tensor. Stands for MMPose where its environment cannot be set up.
+    """The same network trained the usual way: NCHW, AdamW unfused, float32 on a CPU and float16 with a scaler
+    on a GPU, EMA tensor by tensor. Stands for MMPose where its environment cannot be set up.
     """
 
     def __init__(self, task: Task, device: torch.device, global_batch: int) -> None:
@@ -54,12 +54,16 @@ class Eager:
         self.half = device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
         groups = adamw(task.model, OptimParams(), WEIGHT_DECAY).param_groups
-        self.optimizer = torch.optim.AdamW([{key: group[key] for key in ("params", "weight_decay")} for group in groups])
+        self.optimizer = torch.optim.AdamW(
+            [{key: group[key] for key in ("params", "weight_decay")} for group in groups]
+        )
         self.average, self.updates = copy.deepcopy(task.model.state_dict()), 0
 
     def step(self, batch: Batch, lr: float) -> Tensor:
         images = normalise(batch.images.to(self.device)).contiguous()
-        targets, weights = self.task.codec.encode(batch.keypoints.to(self.device), batch.weights.to(self.device))
+        targets, weights = self.task.codec.encode(
+            batch.keypoints.to(self.device), batch.weights.to(self.device)
+        )
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
             output = tuple(map(at_least_float32, self.task.model(images)))
         loss = self.task.loss(output, targets, weights)
@@ -87,7 +91,9 @@ class Side:
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.device = folder, torch.device(device)
         with np.load(folder / "batches.npz") as file:
-            images, points, weights = (torch.from_numpy(file[name]) for name in ("images", "keypoints", "weights"))
+            images, points, weights = (
+                torch.from_numpy(file[name]) for name in ("images", "keypoints", "weights")
+            )
         self.batches = [Batch(*parts, [], []) for parts in zip(images, points, weights, strict=True)]
         self.trainers: dict[str, Step] = {}
         self.done: dict[str, int] = {}
@@ -107,7 +113,9 @@ class Side:
         return self.trainers[way]
 
     def _eager(self) -> Step:
-        return Eager(simcc_task(self.network().to(self.device), SimCC(SIZE), TAU), self.device, self.rows).step
+        return Eager(
+            simcc_task(self.network().to(self.device), SimCC(SIZE), TAU), self.device, self.rows
+        ).step
 
     def _ours(self, precision: Precision, compiled: bool) -> Step:
         updater = Updater(
@@ -134,9 +142,16 @@ class Side:
             losses.append(step(self.batches[number % len(self.batches)], lr))
         self._wait()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return {"samples": steps * self.rows, "wall": wall, "cpu": cpu, "losses": [float(loss) for loss in losses]}
+        return {
+            "samples": steps * self.rows,
+            "wall": wall,
+            "cpu": cpu,
+            "losses": [float(loss) for loss in losses],
+        }
 
-    def stream(self, shards: str, way: str, threads: int, workers: int, steps: int, lr: float) -> dict[str, Any]:
+    def stream(
+        self, shards: str, way: str, threads: int, workers: int, steps: int, lr: float
+    ) -> dict[str, Any]:
         """Updates on batches that loader workers read and augment, and the seconds spent waiting for them."""
         torch.set_num_threads(threads)
         step, batches = self.trainer(way), timed(prefetched(self._read(Path(shards), workers), self.device))
@@ -155,18 +170,22 @@ class Side:
 
     def _read(self, shards: Path, workers: int) -> Iterator[Batch]:
         skeleton = load_skeleton("coco17")
-        stream = TrainStream([MixEntry(shards, 1)], skeleton, SIZE, batch_size=self.rows, seed=0, workers=workers)
+        stream = TrainStream(
+            [MixEntry(shards, 1)], skeleton, SIZE, batch_size=self.rows, seed=0, workers=workers
+        )
         return (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig()))
 
     def peak(self, threads: int, rounds: int) -> dict[str, float]:
-        """Multiply-adds per second of the product of two large square matrices or of a convolution, whichever has more, the
-        best of some rounds; on a CPU per second of processor time.
+        """Multiply-adds per second of the product of two large square matrices or of a convolution, whichever
+        has more, the best of some rounds; on a CPU per second of processor time.
         """
         torch.set_num_threads(threads)
         clock = time.perf_counter if self.device.type == "cuda" else time.process_time
         side = 8192 if self.device.type == "cuda" else 2048
         left, right = torch.randn(2, side, side, device=self.device).unbind()
-        images = torch.randn(self.rows, 256, 32, 24, device=self.device).contiguous(memory_format=torch.channels_last)
+        images = torch.randn(self.rows, 256, 32, 24, device=self.device).contiguous(
+            memory_format=torch.channels_last
+        )
         weight = torch.randn(256, 256, 3, 3, device=self.device)
         pixels = self.rows * 32 * 24
         found = {}
@@ -189,7 +208,9 @@ class Side:
 
         on_gpu = self.device.type == "cuda"
         self.steps(way, threads, 2, lr)
-        with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+        with profile(
+            activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        ) as found:
             self.steps(way, threads, steps, lr)
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         return {"table": found.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=70)}
@@ -199,7 +220,9 @@ class Side:
             torch.cuda.synchronize()
 
 
-def best_seconds(work: Callable[[], Tensor], clock: Callable[[], float], wait: Callable[[], None], rounds: int) -> float:
+def best_seconds(
+    work: Callable[[], Tensor], clock: Callable[[], float], wait: Callable[[], None], rounds: int
+) -> float:
     """The least that `work` took in some rounds after a first one."""
     times = []
     for _ in range(rounds + 1):

@@ -1,1 +1,3 @@
-"""From raw data sets to augmented batches: annotations, crops, shards, stream, augmentation, rendered mannequins."""
+"""From raw data sets to augmented batches: annotations, crops, shards, stream, augmentation, rendered
+mannequins.
+"""

@@ -1,1 +1,3 @@
-"""From trained weights to files that run elsewhere: export, parity, runtimes, benchmark. Knows nothing of training."""
+"""From trained weights to files that run elsewhere: export, parity, runtimes, benchmark. Knows nothing of
+training.
+"""

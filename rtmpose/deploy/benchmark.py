@@ -1,8 +1,9 @@
 """Latency of an exported model in several runtimes on this machine, and how far each is from PyTorch in fp32.
 
-Each runtime × thread count lives in a process of its own, started with that many threads, so a count holds from the
-process's first moment. All processes stay up and take turns in short rounds, so that whatever else the machine does
-hits every configuration alike; CPU time per wall time is reported, which shows whether a thread count held.
+Each runtime × thread count lives in a process of its own, started with that many threads, so a count holds
+from the process's first moment. All processes stay up and take turns in short rounds, so that whatever else
+the machine does hits every configuration alike; CPU time per wall time is reported, which shows whether a
+thread count held.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from rtmpose.config import Precision, Strict, parse, setup_environment
-from rtmpose.deploy.runtimes import (
+from rtmpose.deploy.runtimes.base import (
     Infer,
     ModelFiles,
     NotPossible,
@@ -59,7 +60,9 @@ class Budget(Strict):
 
 
 class Target(Strict):
-    """A `deploy_targets/*.yaml`: hardware, runtimes × precisions to try, batch sizes, threads, how long, budgets."""
+    """A `deploy_targets/*.yaml`: hardware, runtimes × precisions to try, batch sizes, threads, how long,
+    budgets.
+    """
 
     name: str
     hardware: str
@@ -114,11 +117,14 @@ def load_target(name: str) -> Target:
 def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]:
     """Measure every configuration of `target` on this machine.
 
-    images: normalised float32 (N, 3, H, W), both the timed input and the one on which outputs are compared; fewer than
-    the largest batch are repeated. Returns {target, machine, protocol, reference, results, skipped, budgets, p50_ms}.
+    images: normalised float32 (N, 3, H, W), both the timed input and the one on which outputs are compared;
+    fewer than the largest batch are repeated. Returns {target, machine, protocol, reference, results,
+    skipped, budgets, p50_ms}.
     """
     if platform.machine() != target.architecture:
-        raise UserError(f"target {target.name}: is for {target.architecture}, this machine is {platform.machine()}")
+        raise UserError(
+            f"target {target.name}: is for {target.architecture}, this machine is {platform.machine()}"
+        )
     read_card(files.onnx)  # a damaged file is the user's to mend, not a reason to skip every configuration
     setup_environment()
     images = np.resize(images, (max(*target.batch_sizes, len(images)), *images.shape[1:]))
@@ -135,7 +141,8 @@ def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]
         "machine": machine() | {"load_average_before": round(load, 2)},
         "protocol": target.model_dump(include={"warmup", "rounds", "seconds", "min_repeats"})
         | {"took_seconds": round(time.time() - started, 1), "input": list(images.shape[1:])}
-        # Waiting threads sleep unless the user says otherwise: spinning ones are quicker on an idle machine only.
+        # Waiting threads sleep unless the user says otherwise: spinning ones are quicker on an idle machine
+        # only.
         | {"omp_wait_policy": os.environ["OMP_WAIT_POLICY"]},
         "reference": "pytorch fp32" if reference else None,
         "results": results,
@@ -224,7 +231,9 @@ def _prepare(target: Target, workers: Workers) -> tuple[dict[Cell, Measurement],
         for threads in target.thread_counts():
             for precision in runtime.precisions:
                 asked += [Cell(runtime.name, precision, threads, batch) for batch in target.batch_sizes]
-    for cell in asked:  # requests are small: a large one would wait for a worker that waits for its answer to be read
+    for cell in (
+        asked
+    ):  # requests are small: a large one would wait for a worker that waits for its answer to be read
         with suppress(OSError):  # a worker that died already is noticed, and named, when its answer is read
             workers[cell.runtime, cell.threads].send(("load", cell, target.warmup))
     cells: dict[Cell, Measurement] = {}
@@ -238,7 +247,9 @@ def _prepare(target: Target, workers: Workers) -> tuple[dict[Cell, Measurement],
 
 
 def _measure(target: Target, workers: Workers, cells: dict[Cell, Measurement]) -> None:
-    """All configurations take turns, in a new order each round (seeded: the order itself is no source of noise)."""
+    """All configurations take turns, in a new order each round (seeded: the order itself is no source of
+    noise).
+    """
     order = list(cells)
     seconds, repeats = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
     for turn in range(target.rounds):
@@ -265,7 +276,9 @@ def _answer(connection: Connection) -> Any:
         return "its process died"
 
 
-def _work(connection: Connection, runtime: RuntimeName, files: ModelFiles, threads: int, images: np.ndarray) -> None:
+def _work(
+    connection: Connection, runtime: RuntimeName, files: ModelFiles, threads: int, images: np.ndarray
+) -> None:
     """A worker process: load and time configurations on request until it is ended."""
     setup_environment()
     # Before the runtime is imported: OpenMP and BLAS read these once.
@@ -285,11 +298,15 @@ def _work(connection: Connection, runtime: RuntimeName, files: ModelFiles, threa
         except NotPossible as reason:
             connection.send(str(reason))
         except Exception as error:  # reported as the reason why this configuration is left out
-            connection.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+            connection.send(
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            )
 
 
 def _load(infer: Infer, images: np.ndarray, batch: int, warmup: int) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs for all images, computed `batch` at a time (the last batch is filled up by repeating), and warm-up."""
+    """Outputs for all images, computed `batch` at a time (the last batch is filled up by repeating), and
+    warm-up.
+    """
     x, y = [], []
     for start in range(0, len(images), batch):
         part = np.resize(images[start : start + batch], (batch, *images.shape[1:]))
@@ -321,7 +338,9 @@ def _reference(files: ModelFiles, images: np.ndarray) -> tuple[np.ndarray, np.nd
     return _load(infer, images, batch=1, warmup=0)
 
 
-def _summary(cell: Cell, measured: Measurement, reference: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
+def _summary(
+    cell: Cell, measured: Measurement, reference: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, Any]:
     """The published figures of one configuration."""
     p50, p95 = np.percentile(measured.milliseconds, [50, 95])
     row: dict[str, Any] = {
@@ -341,7 +360,9 @@ def _summary(cell: Cell, measured: Measurement, reference: tuple[np.ndarray, np.
     }
     if reference is None:
         return row
-    from rtmpose.deploy.export import differences  # late: it imports torch, which the workers must do themselves
+    from rtmpose.deploy.export import (
+        differences,  # late: it imports torch, which the workers must do themselves
+    )
 
     return row | differences(measured.outputs, reference)
 
@@ -353,5 +374,7 @@ def _check_budgets(target: Target, results: list[dict[str, Any]]) -> list[dict[s
         name = _short(budget.model_dump() | {"threads": _threads(budget.threads)})
         measured = next((result["p50_ms"] for result in results if _short(result) == name), None)
         kept = measured is not None and measured <= budget.p50_ms
-        checked.append({"configuration": name, "p50_ms": budget.p50_ms, "measured_ms": measured, "kept": kept})
+        checked.append(
+            {"configuration": name, "p50_ms": budget.p50_ms, "measured_ms": measured, "kept": kept}
+        )
     return checked

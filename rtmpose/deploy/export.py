@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import nn
 
-from rtmpose.deploy.metadata import ModelCard
+from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.targets import SimCC
 
@@ -25,13 +25,18 @@ PARITY_BATCHES = (1, 3, 8)
 
 
 def export_onnx(
-    model: nn.Module, input_size: tuple[int, int], path: Path, *, card: ModelCard | None = None, opset: int = OPSET
+    model: nn.Module,
+    input_size: tuple[int, int],
+    path: Path,
+    *,
+    card: ModelCard | None = None,
+    opset: int = OPSET,
 ) -> Path:
     """Write a SimCC network as one self-contained ONNX file with a free batch dimension.
 
-    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H) logits.
-    input_size is (w, h) px; `card` becomes the file's metadata. The file appears under `path` only when it is complete
-    and `onnx.checker` accepts it.
+    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
+    logits. input_size is (w, h) px; `card` becomes the file's metadata. The file appears under `path` only
+    when it is complete and `onnx.checker` accepts it.
     """
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
@@ -66,8 +71,9 @@ def parity(
 ) -> dict[str, float]:
     """Largest differences between `model` in fp32 and the file in ONNX Runtime, over batches of 1, 3 and 8.
 
-    crops: normalised float32 (N, 3, H, W) of real images, compared beside seeded noise. Returns `max_diff` of the SimCC
-    values, `keypoints_px_mean` and `keypoints_px_max` of decoded points in input px, and `images` compared.
+    crops: normalised float32 (N, 3, H, W) of real images, compared beside seeded noise. Returns `max_diff` of
+    the SimCC values, `keypoints_px_mean` and `keypoints_px_max` of decoded points in input px, and `images`
+    compared.
     """
     session = open_file(path)
     width, height = input_size
@@ -91,7 +97,8 @@ def parity(
 def differences(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:
     """How far SimCC outputs, each ((N, K, 2W), (N, K, 2H)), are from a reference.
 
-    `max_diff` of the raw values; `keypoints_px_mean` and `keypoints_px_max`: distances of decoded points in input px.
+    `max_diff` of the raw values; `keypoints_px_mean` and `keypoints_px_max`: distances of decoded points in
+    input px.
     """
     codec = SimCC((reference[0].shape[-1] // 2, reference[1].shape[-1] // 2))
     ours, theirs = (codec.decode((torch.tensor(x), torch.tensor(y)))[0] for x, y in (outputs, reference))
@@ -106,7 +113,15 @@ def differences(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) 
 def _strip(model: onnx.ModelProto) -> None:
     """Drop the exporter's notes: stack traces with the paths of this machine, on every node and value."""
     graph = model.graph
-    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for item in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
         del item.metadata_props[:]
         item.doc_string = ""
 

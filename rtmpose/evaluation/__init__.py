@@ -1,5 +1,6 @@
 """What a trained network is worth: prediction, COCO's figures, and pictures and tables for people."""
 
+from rtmpose.evaluation.breakdown import breakdown, draw_predictions, per_keypoint_error
 from rtmpose.evaluation.coco import (
     evaluate_keypoints,
     evaluate_whole_body,
@@ -8,7 +9,6 @@ from rtmpose.evaluation.coco import (
     person_annotations,
 )
 from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, predict_poses, to_results
-from rtmpose.evaluation.report import breakdown, draw_predictions, per_keypoint_error
 
 __all__ = [
     "Pose",

@@ -1,7 +1,9 @@
-"""Intervals for AP and mean keypoint error: the images of a set are drawn again with replacement, as if it were another set.
+"""Intervals for AP and mean keypoint error: the images of a set are drawn again with replacement, as if it
+were another set.
 
-An image that is drawn twice counts as two images with persons and predictions of their own. COCO's matching of predictions
-to persons is done once, since it never looks across images; only precision and recall are accumulated again.
+An image that is drawn twice counts as two images with persons and predictions of their own. COCO's matching
+of predictions to persons is done once, since it never looks across images; only precision and recall are
+accumulated again.
 """
 
 from __future__ import annotations
@@ -21,25 +23,33 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def resamples(images: int, times: int = 1000, seed: int = 0) -> NDArray[np.int64]:
-    """How often each image is drawn, (times, images): each time as many draws with replacement as there are images."""
+    """How often each image is drawn, (times, images): each time as many draws with replacement as there are
+    images.
+    """
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=times)
 
 
 def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resampled figures (times,); those that a resample had no person for are left out."""
+    """The percentile interval of resampled figures (times,); those that a resample had no person for are left
+    out.
+    """
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def resampled_error(errors: PointErrors, draws: NDArray[np.int64]) -> Floats:
-    """Mean keypoint error of each resample (times,), NaN where it holds no labelled point; `draws` (times, I)."""
+    """Mean keypoint error of each resample (times,), NaN where it holds no labelled point; `draws` (times,
+    I).
+    """
     count = draws @ errors.count
     return np.where(count > 0, draws @ errors.total / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A set's predictions from the best score down, and what COCO's matching made of each at the ten OKS thresholds."""
+    """A set's predictions from the best score down, and what COCO's matching made of each at the ten OKS
+    thresholds.
+    """
 
     image: NDArray[np.int64]  # (D,) which image of the ground truth, counted from 0
     hit: NDArray[np.bool_]  # (10, D) found a person
@@ -47,8 +57,12 @@ class Ranking:
     persons: NDArray[np.int64]  # (I,) persons to find in each image
 
     @classmethod
-    def of(cls, truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]) -> Ranking:
-        """The ranking of COCO results for persons of all sizes; arguments and errors as in `evaluate_keypoints`."""
+    def of(
+        cls, truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
+    ) -> Ranking:
+        """The ranking of COCO results for persons of all sizes; arguments and errors as in
+        `evaluate_keypoints`.
+        """
         evaluation = matched(truth, results, sigmas)
         area, most = evaluation.params.areaRng[0], evaluation.params.maxDets[-1]
         row = {image["id"]: index for index, image in enumerate(truth["images"])}
@@ -61,7 +75,10 @@ class Ranking:
         scores = np.concatenate([np.empty(0), *(item["dtScores"][:most] for item in found)])
         order = np.argsort(-scores, kind="mergesort")  # as pycocotools does
         hit, ignored = (
-            np.concatenate([np.empty((thresholds, 0)), *(item[key][:, :most] for item in found)], axis=1)[:, order] > 0
+            np.concatenate([np.empty((thresholds, 0)), *(item[key][:, :most] for item in found)], axis=1)[
+                :, order
+            ]
+            > 0
             for key in ("dtMatches", "dtIgnore")
         )
         image = np.concatenate([np.empty(0, np.int64), *images])[order]
@@ -70,9 +87,9 @@ class Ranking:
     def resampled_ap(self, draws: NDArray[np.int64]) -> Floats:
         """AP of each resample (times,), NaN where it holds no person; `draws` (times, I).
 
-        Copies of an image stand next to each other in the order of scores. A run of hits reaches its recalls with the
-        precision at its end, since precision is interpolated from the right, and a run of misses reaches none: so it is
-        enough to count each prediction with its number of copies.
+        Copies of an image stand next to each other in the order of scores. A run of hits reaches its recalls
+        with the precision at its end, since precision is interpolated from the right, and a run of misses
+        reaches none: so it is enough to count each prediction with its number of copies.
         """
         return np.array([self._ap(row) for row in draws])
 

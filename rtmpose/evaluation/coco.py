@@ -17,7 +17,13 @@ from rtmpose.files import UserError, read_json
 STATISTICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
 #: The fields of a COCO-WholeBody annotation, in the order of its 133 points, and how many points each holds.
-WHOLE_BODY_FIELDS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+WHOLE_BODY_FIELDS = {
+    "keypoints": 17,
+    "foot_kpts": 6,
+    "face_kpts": 68,
+    "lefthand_kpts": 21,
+    "righthand_kpts": 21,
+}
 WHOLE_BODY_PARTS = {
     "body": slice(0, 17),
     "foot": slice(17, 23),
@@ -51,7 +57,9 @@ def annotation_keypoints(annotation: Mapping[str, Any]) -> np.ndarray:
 
 
 def evaluate_keypoints(
-    ground_truth_json: GroundTruth, predictions: Sequence[Mapping[str, Any]], sigmas: Sequence[float] | None = None
+    ground_truth_json: GroundTruth,
+    predictions: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """COCO's ten keypoint figures: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL.
 
@@ -74,7 +82,9 @@ def evaluate_keypoints(
 
 
 def matched(
-    ground_truth_json: GroundTruth, predictions: Sequence[Mapping[str, Any]], sigmas: Sequence[float] | None = None
+    ground_truth_json: GroundTruth,
+    predictions: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float] | None = None,
 ) -> COCOeval:
     """pycocotools' evaluation with predictions matched to persons in every image, not yet accumulated.
 
@@ -89,9 +99,11 @@ def matched(
 def evaluate_whole_body(
     ground_truth_json: GroundTruth, predictions: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """The ten figures for body, foot, face, left_hand, right_hand and wholebody of COCO-WholeBody (133 points).
+    """The ten figures for body, foot, face, left_hand, right_hand and wholebody of COCO-WholeBody (133
+    points).
 
-    Arguments and errors as in `evaluate_keypoints`. A person counts for a part when a point of that part is labelled.
+    Arguments and errors as in `evaluate_keypoints`. A person counts for a part when a point of that part is
+    labelled.
     """
     data, name = load_ground_truth(ground_truth_json)
     truth, detections = _truth(data, name, 133), _detections(predictions, 133, data)
@@ -113,8 +125,8 @@ def _slice(item: dict[str, Any], points: slice) -> dict[str, Any]:
 
 
 def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any]]:
-    """Annotations with `count` points each, copied, since pycocotools writes into what it is given, and numbered from 1, since
-    its matches say 0 for none.
+    """Annotations with `count` points each, copied, since pycocotools writes into what it is given, and
+    numbered from 1, since its matches say 0 for none.
     """
     truth: list[dict[str, Any]] = []
     for annotation in data["annotations"]:
@@ -123,7 +135,11 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
             points = points[:17]
         missing = [key for key in ("id", "image_id", "area", "bbox") if key not in annotation]
         if missing or len(points) != count:
-            problem = f"key {missing[0]!r} is missing" if missing else f"has {len(points)} keypoints, expected {count}"
+            problem = (
+                f"key {missing[0]!r} is missing"
+                if missing
+                else f"has {len(points)} keypoints, expected {count}"
+            )
             raise UserError(f"{name}: annotation {annotation.get('id')}: {problem}")
         truth.append({
             "id": len(truth) + 1, "image_id": annotation["image_id"], "area": annotation["area"],
@@ -134,7 +150,9 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
     return truth
 
 
-def _detections(predictions: Sequence[Mapping[str, Any]], count: int, data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _detections(
+    predictions: Sequence[Mapping[str, Any]], count: int, data: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     known = {image["id"] for image in data["images"]}
     detections = []
     for index, prediction in enumerate(predictions):
@@ -144,19 +162,25 @@ def _detections(predictions: Sequence[Mapping[str, Any]], count: int, data: Mapp
             raise UserError(f"{where}: key {missing[0]!r} is missing")
         length = len(prediction["keypoints"])
         if length != 3 * count:
-            raise UserError(f"{where}: keypoints has length {length}, expected {3 * count} (x, y, score) * {count}")
+            raise UserError(
+                f"{where}: keypoints has length {length}, expected {3 * count} (x, y, score) * {count}"
+            )
         if prediction["image_id"] not in known:
-            raise UserError(f"{where}: no such image in the ground truth; evaluate on the split that was predicted")
+            raise UserError(
+                f"{where}: no such image in the ground truth; evaluate on the split that was predicted"
+            )
         detections.append({
-            "id": index + 1, "image_id": prediction["image_id"], "category_id": prediction.get("category_id", 1),
-            "keypoints": list(prediction["keypoints"]), "score": float(prediction["score"]),
+            "id": index + 1, "image_id": prediction["image_id"], "category_id": prediction.get("category_id",
+            1), "keypoints": list(prediction["keypoints"]), "score": float(prediction["score"]),
             "bbox": (box := _box(prediction)), "area": box[2] * box[3],
         })  # fmt: skip
     return detections
 
 
 def _box(prediction: Mapping[str, Any]) -> list[float]:
-    """The prediction's own box, else the extent of its points: it decides whether it counts as medium or large."""
+    """The prediction's own box, else the extent of its points: it decides whether it counts as medium or
+    large.
+    """
     if prediction.get("bbox"):
         return list(prediction["bbox"])
     points = np.asarray(prediction["keypoints"], np.float64).reshape(-1, 3)[:, :2]
@@ -192,7 +216,8 @@ def _index(dataset: dict[str, Any]) -> COCO:
 def load_detections(
     path: str | Path, score_threshold: float = 0.0, category_id: int = 1
 ) -> dict[int, list[tuple[np.ndarray, float]]]:
-    """Boxes of a COCO detector file by image, {image_id: [(xywh px (4,), score)]}, scored at least `score_threshold`.
+    """Boxes of a COCO detector file by image, {image_id: [(xywh px (4,), score)]}, scored at least
+    `score_threshold`.
 
     Raises:
         UserError: the file cannot be read, is cut off, or is not a list of bbox, image_id, score.
@@ -200,15 +225,25 @@ def load_detections(
     rows = read_json(path)
     boxes: dict[int, list[tuple[np.ndarray, float]]] = {}
     for index, row in enumerate(rows if isinstance(rows, list) else [None]):
-        if not isinstance(row, Mapping) or not {"image_id", "bbox", "score"} <= row.keys() or len(row["bbox"]) != 4:
-            raise UserError(f"{path}: entry {index}: must be an object with image_id, bbox (x, y, w, h) and score")
+        if (
+            not isinstance(row, Mapping)
+            or not {"image_id", "bbox", "score"} <= row.keys()
+            or len(row["bbox"]) != 4
+        ):
+            raise UserError(
+                f"{path}: entry {index}: must be an object with image_id, bbox (x, y, w, h) and score"
+            )
         if row.get("category_id", category_id) == category_id and row["score"] >= score_threshold:
-            boxes.setdefault(row["image_id"], []).append((np.asarray(row["bbox"], np.float64), float(row["score"])))
+            boxes.setdefault(row["image_id"], []).append(
+                (np.asarray(row["bbox"], np.float64), float(row["score"]))
+            )
     return boxes
 
 
 def person_annotations(data: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The annotations that a pose is predicted for: no crowds, a box of some size, a labelled point in the image."""
+    """The annotations that a pose is predicted for: no crowds, a box of some size, a labelled point in the
+    image.
+    """
     annotations = data["annotations"] if isinstance(data, Mapping) else data
     kept = []
     for annotation in annotations:

@@ -1,7 +1,7 @@
 """Mean keypoint error: how far predicted points lie from the labelled ones, in units of the person's size.
 
-AP stays near 0 while a network is far from good; this figure falls from the first epoch on, and its floor is that of
-predicting the mean pose in every box.
+AP stays near 0 while a network is far from good; this figure falls from the first epoch on, and its floor is
+that of predicting the mean pose in every box.
 """
 
 from __future__ import annotations
@@ -40,18 +40,26 @@ class _Labelled:
 
 
 def set_mean_pose(truth: Mapping[str, Any], points: int) -> Floats:
-    """The mean pose (K, 2) of a set's own persons in box coordinates: the best single pose for it, and flattered at that."""
-    persons = ((annotation, annotation_keypoints(annotation)[:points]) for annotation in person_annotations(truth))
-    return mean_pose(_Labelled(tuple(annotation["bbox"]), pose[:, :2], pose[:, 2]) for annotation, pose in persons)
+    """The mean pose (K, 2) of a set's own persons in box coordinates: the best single pose for it, and
+    flattered at that.
+    """
+    persons = (
+        (annotation, annotation_keypoints(annotation)[:points]) for annotation in person_annotations(truth)
+    )
+    return mean_pose(
+        _Labelled(tuple(annotation["bbox"]), pose[:, :2], pose[:, 2]) for annotation, pose in persons
+    )
 
 
 def point_errors(truth: Mapping[str, Any], poses: Iterable[Pose], mean: Floats) -> PointErrors:
-    """Distance of each labelled point to its prediction over the square root of the person's area, summed by image.
+    """Distance of each labelled point to its prediction over the square root of the person's area, summed by
+    image.
 
-    Every person is compared with the pose that was predicted in its own ground-truth box, before any suppression of
-    duplicates, by annotation id: nothing is matched by similarity, which would choose among errors. A person without a pose
-    (its box lies outside the image) counts as the mean pose put into its box; no poses at all give the mean pose's own errors.
-    Crowds, persons without a labelled point and persons without area are left out.
+    Every person is compared with the pose that was predicted in its own ground-truth box, before any
+    suppression of duplicates, by annotation id: nothing is matched by similarity, which would choose among
+    errors. A person without a pose (its box lies outside the image) counts as the mean pose put into its box;
+    no poses at all give the mean pose's own errors. Crowds, persons without a labelled point and persons
+    without area are left out.
 
     Args:
         truth: content of a COCO annotation file, areas px^2.
@@ -63,7 +71,10 @@ def point_errors(truth: Mapping[str, Any], poses: Iterable[Pose], mean: Floats) 
     for annotation in person_annotations(truth):
         if annotation["area"] <= 0:
             continue
-        points, box = annotation_keypoints(annotation)[: len(mean)], np.asarray(annotation["bbox"], np.float64)
+        points, box = (
+            annotation_keypoints(annotation)[: len(mean)],
+            np.asarray(annotation["bbox"], np.float64),
+        )
         pose = predicted.get((annotation["image_id"], annotation["id"]), box[:2] + mean * box[2:])
         labelled = points[:, 2] > 0
         distances = np.linalg.norm(pose[labelled] - points[labelled, :2], axis=-1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rtmpose.config import Precision
-from rtmpose.data.crops import clip_box
+from rtmpose.data.shards.crops import clip_box
 from rtmpose.evaluation.coco import GroundTruth, load_ground_truth, person_annotations
 from rtmpose.files import UserError
 from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
@@ -28,7 +28,7 @@ Boxes = Literal["ground truth"] | Mapping[Any, Sequence[tuple[Sequence[float] | 
 
 
 class Image(Protocol):
-    """What is needed of an image; `rtmpose.data.stream.read_eval` yields such."""
+    """What is needed of an image; `rtmpose.data.stream.stream.read_eval` yields such."""
 
     @property
     def image_id(self) -> Any: ...
@@ -76,8 +76,8 @@ def predict_poses(
 ) -> list[Pose]:
     """A pose in every box, before any is dropped as a duplicate of another.
 
-    Crops are batched across images. The model is run in evaluation mode and left in the mode it came in. Where it has
-    more points than the skeleton, the first ones are taken.
+    Crops are batched across images. The model is run in evaluation mode and left in the mode it came in.
+    Where it has more points than the skeleton, the first ones are taken.
 
     Args:
         boxes: "ground truth" (the images' annotations, each with score 1), or {image_id: [(xywh px, score)]}.
@@ -93,7 +93,9 @@ def predict_poses(
         crops = _crops(images, boxes, codec)
         while batch := list(islice(crops, batch_size)):
             pixels = torch.from_numpy(np.stack([crop.pixels for crop in batch]))  # (B, H, W, 3)
-            points, scores = infer(model, codec, pixels.to(where), skeleton, flip_test=flip_test, precision=precision)
+            points, scores = infer(
+                model, codec, pixels.to(where), skeleton, flip_test=flip_test, precision=precision
+            )
             poses += _to_poses(batch, points.double().cpu().numpy(), scores.double().cpu().numpy(), codec)
     finally:
         model.train(was_training)
@@ -102,9 +104,17 @@ def predict_poses(
 
 @torch.inference_mode()
 def infer(
-    model: nn.Module, codec: Codec, pixels: Tensor, skeleton: Skeleton, *, flip_test: bool, precision: Precision
+    model: nn.Module,
+    codec: Codec,
+    pixels: Tensor,
+    skeleton: Skeleton,
+    *,
+    flip_test: bool,
+    precision: Precision,
 ) -> tuple[Tensor, Tensor]:
-    """uint8 RGB crops (B, H, W, 3) -> keypoints (B, K, 2) in input px and scores (B, K), all on the crops' device."""
+    """uint8 RGB crops (B, H, W, 3) -> keypoints (B, K, 2) in input px and scores (B, K), all on the crops'
+    device.
+    """
     images = normalise(pixels)  # (B, 3, H, W), channels-last in memory
     count = skeleton.num_keypoints
     with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -119,7 +129,9 @@ def _first(outputs: Tensor | tuple[Tensor, Tensor], count: int) -> Tensor | tupl
     """The outputs of the first `count` points, float32: averages and maxima of bfloat16 would lose the bin."""
     if isinstance(outputs, Tensor):
         if outputs.shape[1] < count:
-            raise UserError(f"the model has {outputs.shape[1]} keypoints, the skeleton {count}; give the model's own")
+            raise UserError(
+                f"the model has {outputs.shape[1]} keypoints, the skeleton {count}; give the model's own"
+            )
         return outputs[:, :count].float()
     x, y = (_first(axis, count) for axis in outputs)
     assert isinstance(x, Tensor) and isinstance(y, Tensor)
@@ -163,8 +175,8 @@ def _to_poses(batch: list[_Crop], points: np.ndarray, scores: np.ndarray, codec:
 def pose_score(pose: Pose, rescore: Rescore = "bbox_keypoint", keypoint_threshold: float = 0.2) -> float:
     """The score a pose is ranked by.
 
-    "bbox_keypoint": box score x mean of the keypoint scores above the threshold (0 if none is); "keypoint": mean
-    keypoint score; "bbox": box score; "bbox_rle": box score + mean + largest keypoint score.
+    "bbox_keypoint": box score x mean of the keypoint scores above the threshold (0 if none is); "keypoint":
+    mean keypoint score; "bbox": box score; "bbox_rle": box score + mean + largest keypoint score.
     """
     if rescore == "bbox":
         return pose.box_score
@@ -185,7 +197,8 @@ def to_results(
     nms: Suppress = "oks",
     nms_threshold: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """Score poses, drop duplicates within an image by OKS, and write the rest as COCO results, image after image.
+    """Score poses, drop duplicates within an image by OKS, and write the rest as COCO results, image after
+    image.
 
     Args:
         sigmas: OKS falloff of the K points, for the suppression.
@@ -219,7 +232,7 @@ def _result(pose: Pose, score: float) -> dict[str, Any]:
 
 
 class Labelled(Protocol):
-    """What the mean pose needs of a person; `rtmpose.data.annotations.Person` is one."""
+    """What the mean pose needs of a person; `rtmpose.data.raw.annotations.Person` is one."""
 
     @property
     def box(self) -> Sequence[float]: ...  # xywh px
@@ -230,7 +243,8 @@ class Labelled(Protocol):
 
 
 def mean_pose(persons: Iterable[Labelled]) -> NDArray[np.float64]:
-    """The mean of the labelled keypoints in their boxes' coordinates, (K, 2), (0, 0) top left and (1, 1) bottom right.
+    """The mean of the labelled keypoints in their boxes' coordinates, (K, 2), (0, 0) top left and (1, 1)
+    bottom right.
 
     A point that nobody has labelled lies in the middle. Raises UserError when there is no person.
     """
@@ -247,12 +261,16 @@ def mean_pose(persons: Iterable[Labelled]) -> NDArray[np.float64]:
 
 
 def mean_pose_predictions(mean: NDArray[np.float64], ground_truth: GroundTruth) -> list[dict[str, Any]]:
-    """COCO results that put the mean pose (K, 2) into every annotated person's box: the floor any model must beat."""
+    """COCO results that put the mean pose (K, 2) into every annotated person's box: the floor any model must
+    beat.
+    """
     data, _ = load_ground_truth(ground_truth)
     results = []
     for annotation in person_annotations(data):
         box = np.asarray(annotation["bbox"], np.float64)
         points = box[:2] + mean * box[2:]
-        pose = Pose(annotation["image_id"], points, np.ones(len(mean)), 1.0, 1.0, box.tolist(), annotation["id"])
+        pose = Pose(
+            annotation["image_id"], points, np.ones(len(mean)), 1.0, 1.0, box.tolist(), annotation["id"]
+        )
         results.append(_result(pose, 1.0))
     return results

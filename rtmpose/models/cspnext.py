@@ -36,19 +36,30 @@ STRIDE = 32  # input pixels per feature cell
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A depthwise convolution of stride 1 with an odd kernel. Where CPUs train it in bf16 it has a weight gradient of its own:
-    PyTorch's is five to nine times slower there, a seventh of the whole update.
+    """A depthwise convolution of stride 1 with an odd kernel. Where CPUs train it in bf16 it has a weight
+    gradient of its own: PyTorch's is five to nine times slower there, a seventh of the whole update.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        on_cpu = input.dtype == torch.bfloat16 and input.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        if on_cpu and torch.is_grad_enabled() and self.weight.requires_grad and not torch.compiler.is_compiling():
+        on_cpu = (
+            input.dtype == torch.bfloat16
+            and input.device.type == "cpu"
+            and torch.cpu._is_avx512_bf16_supported()
+        )
+        if (
+            on_cpu
+            and torch.is_grad_enabled()
+            and self.weight.requires_grad
+            and not torch.compiler.is_compiling()
+        ):
             return _Depthwise.apply(input, self.weight)
         return super().forward(input)
 
 
 class _Depthwise(torch.autograd.Function):
-    """(N, C, H, W), (C, 1, k, k) -> (N, C, H, W). The weight is rounded to the input's type, its gradient is not."""
+    """(N, C, H, W), (C, 1, k, k) -> (N, C, H, W). The weight is rounded to the input's type, its gradient is
+    not.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -65,10 +76,14 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, padding: int) -> Tensor:
-    """Each image's channel convolved with its gradient as the kernel, summed over images: (C, 1, k, k), at least float32."""
+    """Each image's channel convolved with its gradient as the kernel, summed over images: (C, 1, k, k), at
+    least float32.
+    """
     n, c, h, w = x.shape
     planes = x.permute(2, 3, 0, 1).reshape(1, h, w, n * c).permute(0, 3, 1, 2)  # (1, NC, H, W), channels-last
-    each = F.conv2d(planes, grad.contiguous().view(n * c, 1, h, w), padding=padding, groups=n * c)  # (1, NC, k, k)
+    each = F.conv2d(
+        planes, grad.contiguous().view(n * c, 1, h, w), padding=padding, groups=n * c
+    )  # (1, NC, k, k)
     return each.view(n, c, 1, *each.shape[2:]).sum(0, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
@@ -158,7 +173,9 @@ class SpatialPyramidPooling(nn.Module):
 
 def _stage(inputs: int, outputs: int, blocks: int, *, last: bool) -> nn.Sequential:
     pooling = [SpatialPyramidPooling(outputs)] if last else []
-    return nn.Sequential(ConvNormAct(inputs, outputs, 3, 2), *pooling, CSPLayer(outputs, blocks, identity=not last))
+    return nn.Sequential(
+        ConvNormAct(inputs, outputs, 3, 2), *pooling, CSPLayer(outputs, blocks, identity=not last)
+    )
 
 
 class CSPNeXt(nn.Module):
@@ -168,7 +185,9 @@ class CSPNeXt(nn.Module):
         super().__init__()
         c1, c2, c3, c4, c5 = (scale.channels(full) for full in (64, 128, 256, 512, 1024))
         self.channels = c5
-        self.stem = nn.Sequential(ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3))
+        self.stem = nn.Sequential(
+            ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3)
+        )
         self.stage1 = _stage(c1, c2, scale.blocks(3), last=False)
         self.stage2 = _stage(c2, c3, scale.blocks(6), last=False)
         self.stage3 = _stage(c3, c4, scale.blocks(6), last=False)

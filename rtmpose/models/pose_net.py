@@ -12,9 +12,11 @@ STD = (58.395, 57.12, 57.375)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 RGB crops (B, H, W, 3) to the network's input (B, 3, H, W), float32, (pixel - mean) / std per channel.
+    """uint8 RGB crops (B, H, W, 3) to the network's input (B, 3, H, W), float32, (pixel - mean) / std per
+    channel.
 
-    The result is a view whose memory is still NHWC, that is `torch.channels_last`: convolutions need no copy of it.
+    The result is a view whose memory is still NHWC, that is `torch.channels_last`: convolutions need no copy
+    of it.
     """
     batch, height, width, _ = images.shape
     # Whole rows of pixels at a time: broadcasting along an axis of 3 is a hundred times slower on a CPU.
@@ -24,14 +26,20 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def _row(channels: tuple[float, float, float], rows: Tensor) -> Tensor:
-    """The channels' values along one row of pixels (W * 3); filled on the device, for a copy would wait for it."""
+    """The channels' values along one row of pixels (W * 3); filled on the device, for a copy would wait for
+    it.
+    """
     return torch.cat([rows.new_full((1,), value) for value in channels]).repeat(rows.shape[-1] // 3)
 
 
 class PoseNet(nn.Module):
-    """`backbone`, then `head`; `input_size` (w, h) px and `num_keypoints` are kept for whoever feeds or exports it."""
+    """`backbone`, then `head`; `input_size` (w, h) px and `num_keypoints` are kept for whoever feeds or
+    exports it.
+    """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, num_keypoints: int, input_size: tuple[int, int]) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, num_keypoints: int, input_size: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

@@ -1,7 +1,8 @@
-"""ResNet-50, the backbone of the baselines that RTMPose is compared with (its Table 1; arXiv 1512.03385, section 4.1).
+"""ResNet-50, the backbone of the baselines that RTMPose is compared with (its Table 1; arXiv 1512.03385,
+section 4.1).
 
-The stride of a stage is in its first 3x3 convolution, as in torchvision's and MMPose's. State-dict keys and shapes are
-theirs as well, so weights trained on ImageNet load; there is no classifier.
+The stride of a stage is in its first 3x3 convolution, as in torchvision's and MMPose's. State-dict keys and
+shapes are theirs as well, so weights trained on ImageNet load; there is no classifier.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Load weights into a network, from our own files and official MMPose checkpoints, without running what they contain.
+"""Load weights into a network, from our own files and official MMPose checkpoints, without running what they
+contain.
 
-A `.pth` file is a pickle, and unpickling may call anything the file names. PyTorch's `weights_only` reader is tried
-first. It refuses official training checkpoints, whose `message_hub` holds instances of classes; those files go through
-`RestrictedUnpickler`, which imports nothing: it knows how to rebuild tensors, and everything else the file names
-becomes an inert `Placeholder`.
+A `.pth` file is a pickle, and unpickling may call anything the file names. PyTorch's `weights_only` reader is
+tried first. It refuses official training checkpoints, whose `message_hub` holds instances of classes; those
+files go through `RestrictedUnpickler`, which imports nothing: it knows how to rebuild tensors, and everything
+else the file names becomes an inert `Placeholder`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What did not fit: keys of the model that the file lacks, keys only the file has, keys whose shapes differ."""
+    """What did not fit: keys of the model that the file lacks, keys only the file has, keys whose shapes
+    differ.
+    """
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
@@ -77,13 +80,14 @@ def _some(keys: tuple[str, ...]) -> str:
 def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) -> Mismatch:
     """Copy the weights in `path` into `model` and return what did not match.
 
-    Which weights: of our training checkpoints the averaged ones (`ema`), else `model`; of MMPose's files `state_dict`.
-    MMEngine swaps the two sets when it saves, so that its `state_dict` is the averaged one, and `ema_state_dict`, in
-    spite of its name, the one the optimizer works on. A bare state dict is taken as it is; `module.` prefixes are cut.
+    Which weights: of our training checkpoints the averaged ones (`ema`), else `model`; of MMPose's files
+    `state_dict`. MMEngine swaps the two sets when it saves, so that its `state_dict` is the averaged one, and
+    `ema_state_dict`, in spite of its name, the one the optimizer works on. A bare state dict is taken as it
+    is; `module.` prefixes are cut.
 
-    With `prefix` (such as `"backbone."`) only keys that begin with it are loaded and compared. A head of other shape is
-    left alone and reported. Raises `UserError`, with the model untouched, when the file is no checkpoint, when nothing
-    in it fits, or when its backbone is of another size.
+    With `prefix` (such as `"backbone."`) only keys that begin with it are loaded and compared. A head of
+    other shape is left alone and reported. Raises `UserError`, with the model untouched, when the file is no
+    checkpoint, when nothing in it fits, or when its backbone is of another size.
     """
     weights = _state_dict(read_checkpoint(path), path)
     own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix or "")}
@@ -95,21 +99,27 @@ def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) 
             raise UserError(f"{path}: {key} is {shapes}; {_fix(weights)}")
     fitting = {key: found[key] for key in own if key in found and key not in wrong}
     if not fitting:
-        raise UserError(f"{path}: holds no weight of this model{f' that begins with {prefix!r}' if prefix else ''}")
+        raise UserError(
+            f"{path}: holds no weight of this model{f' that begins with {prefix!r}' if prefix else ''}"
+        )
     model.load_state_dict(fitting, strict=False)
     missing, unexpected = (tuple(key for key in a if key not in b) for a, b in ((own, found), (found, own)))
     return Mismatch(missing, unexpected, wrong)
 
 
 def load_exactly(model: nn.Module, weights: Path) -> None:
-    """Load `weights` into `model`; UserError naming the first key that is missing, unexpected or of another shape."""
+    """Load `weights` into `model`; UserError naming the first key that is missing, unexpected or of another
+    shape.
+    """
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; run the finetune stage")
     mismatch = load_weights(model, weights)
     for problem in ("wrong_shape", "missing", "unexpected"):
         if keys := list(getattr(mismatch, problem)):
             what = f"{len(keys)} {problem.replace('_', ' ')} key(s), first '{keys[0]}'"
-            raise UserError(f"{weights}: {what}; params.yaml's model, input_size and skeleton must be those trained")
+            raise UserError(
+                f"{weights}: {what}; params.yaml's model, input_size and skeleton must be those trained"
+            )
 
 
 def _fix(weights: Mapping[str, Tensor]) -> str:
@@ -117,7 +127,9 @@ def _fix(weights: Mapping[str, Tensor]) -> str:
     stem = weights.get("backbone.stem.2.conv.weight")
     for size, scale in SIZES.items():
         if stem is not None and len(stem) == scale.channels(64):
-            heatmap = ", head='heatmap'" if any(key.startswith("head.deconv_layers.") for key in weights) else ""
+            heatmap = (
+                ", head='heatmap'" if any(key.startswith("head.deconv_layers.") for key in weights) else ""
+            )
             return f"this file is for RTMPose-{size}: use build_pose_net('{size}'{heatmap})"
     return "choose the model that this file was trained for"
 
@@ -136,7 +148,9 @@ def _state_dict(content: object, path: Path | str) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path | str) -> Any:
-    """What a checkpoint holds, tensors on the CPU; classes it names are never imported. `UserError` for other files."""
+    """What a checkpoint holds, tensors on the CPU; classes it names are never imported. `UserError` for other
+    files.
+    """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give the path of a .pth checkpoint")
     try:
@@ -146,7 +160,9 @@ def read_checkpoint(path: Path | str) -> Any:
             return _read_restricted(Path(path))
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(f"{path}: not a readable checkpoint, or cut short ({reason}); fetch it again") from refusal
+            raise UserError(
+                f"{path}: not a readable checkpoint, or cut short ({reason}); fetch it again"
+            ) from refusal
 
 
 class Placeholder:
@@ -172,7 +188,9 @@ class _Dict(dict[Any, Any]):
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Rebuilds containers and tensors; `storage(key, dtype, count)` gives the flat tensor that a storage holds."""
+    """Rebuilds containers and tensors; `storage(key, dtype, count)` gives the flat tensor that a storage
+    holds.
+    """
 
     def __init__(self, file: IO[bytes], storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
         super().__init__(file)
@@ -201,7 +219,9 @@ def _read_restricted(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         return _read_legacy(path)
     with zipfile.ZipFile(path) as archive:
-        [pickled] = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+        [pickled] = [
+            name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")
+        ]
         folder = pickled.removesuffix("data.pkl")
 
         @functools.cache  # tensors may share a storage
@@ -212,7 +232,9 @@ def _read_restricted(path: Path) -> Any:
 
 
 def _read_legacy(path: Path) -> Any:
-    """Files from before zip archives: pickles of magic, version, system, content, storage keys; then the storages."""
+    """Files from before zip archives: pickles of magic, version, system, content, storage keys; then the
+    storages.
+    """
     storages: dict[str, Tensor] = {}
 
     def storage(key: str, dtype: torch.dtype, count: int) -> Tensor:

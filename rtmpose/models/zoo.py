@@ -1,4 +1,6 @@
-"""Networks by their parameters: which backbone and head make an RTMPose of a size, or one of its ablations and baselines."""
+"""Networks by their parameters: which backbone and head make an RTMPose of a size, or one of its ablations
+and baselines.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,19 @@ from torch import nn
 
 from rtmpose.config import Backbone, Head, ModelParams
 from rtmpose.files import UserError
-from rtmpose.models.baseline_head import PlainSimCCHead
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
-from rtmpose.models.heatmap_head import HeatmapHead
+from rtmpose.models.heads.baseline import PlainSimCCHead
+from rtmpose.models.heads.heatmap import HeatmapHead
+from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.pose_net import PoseNet
 from rtmpose.models.resnet import ResNet50
-from rtmpose.models.simcc_head import SimCCHead
 
 
 def build_model(
     model: ModelParams, num_keypoints: int, input_size: tuple[int, int], *, pretrain_hidden: int | None = None
 ) -> PoseNet:
-    """The network that parameters describe, or with `pretrain_hidden` its backbone under the heatmap head of that width that
-    it is pretrained with. Arguments and errors as `build_pose_net` has them.
+    """The network that parameters describe, or with `pretrain_hidden` its backbone under the heatmap head of
+    that width that it is pretrained with. Arguments and errors as `build_pose_net` has them.
     """
     head, hidden = (model.head, model.hidden) if pretrain_hidden is None else ("heatmap", pretrain_hidden)
     return build_pose_net(
@@ -48,11 +50,11 @@ def build_pose_net(
 ) -> PoseNet:
     """An RTMPose network with fresh weights (RTMPose section 3; the sizes t, s, m, l, x of its Table 6).
 
-    Forward takes RGB normalised float images (N, 3, H, W), (W, H) = `input_size` in px, and returns the SimCC logits
-    (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the head's width (the
-    channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of the SimCC head. The baselines are
-    `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with) and `backbone="resnet50"`, which has no sizes.
-    Raises `UserError` for values that make no network.
+    Forward takes RGB normalised float images (N, 3, H, W), (W, H) = `input_size` in px, and returns the SimCC
+    logits (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the
+    head's width (the channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of
+    the SimCC head. The baselines are `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with)
+    and `backbone="resnet50"`, which has no sizes. Raises `UserError` for values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
     features = CSPNeXt(SIZES[size]) if backbone == "cspnext" else ResNet50()
@@ -68,7 +70,13 @@ def build_pose_net(
 
 
 def _check(
-    size: str, head: str, num_keypoints: int, input_size: tuple[int, int], backbone: str, kernel: int, hidden: int
+    size: str,
+    head: str,
+    num_keypoints: int,
+    input_size: tuple[int, int],
+    backbone: str,
+    kernel: int,
+    hidden: int,
 ) -> None:
     if size not in SIZES:
         raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")

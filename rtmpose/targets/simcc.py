@@ -1,4 +1,6 @@
-"""SimCC: each coordinate is classified among bins finer than a pixel (arXiv 2107.03332; RTMPose, arXiv 2303.07399)."""
+"""SimCC: each coordinate is classified among bins finer than a pixel (arXiv 2107.03332; RTMPose, arXiv
+2303.07399).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from rtmpose.files import UserError
 
-# The published configurations round sqrt(bins / 16) to these; their weights were trained with the rounded values.
+# The published configurations round sqrt(bins / 16) to these; their weights were trained with the rounded
+# values.
 PUBLISHED_SIGMAS = {(192, 256): (4.9, 5.66), (288, 384): (6.0, 6.93), (256, 256): (5.66, 5.66)}
 PUBLISHED_SPLIT_RATIO = 2.0
 
@@ -33,7 +36,10 @@ class SimCC:
     udp = False  # the crop this codec was published with maps pixel corners, not pixel centres
 
     def __init__(
-        self, input_size: Sequence[int], sigma: float | Sequence[float] | None = None, split_ratio: float = 2.0
+        self,
+        input_size: Sequence[int],
+        sigma: float | Sequence[float] | None = None,
+        split_ratio: float = 2.0,
     ) -> None:
         self.input_size = _size(input_size)
         if not (math.isfinite(split_ratio) and split_ratio > 0):
@@ -41,7 +47,9 @@ class SimCC:
         self.split_ratio = float(split_ratio)
         width, height = (round(side * self.split_ratio) for side in self.input_size)
         if min(width, height) < 1:
-            raise UserError(f"SimCC: split_ratio {split_ratio} leaves no bin for input_size {self.input_size}")
+            raise UserError(
+                f"SimCC: split_ratio {split_ratio} leaves no bin for input_size {self.input_size}"
+            )
         self.bins = (width, height)
         self.sigma = self._default_sigma() if sigma is None else _sigma(sigma)
 
@@ -68,7 +76,8 @@ class SimCC:
         reaches = _reaches(x, self.sigma[0], self.bins[0]) & _reaches(y, self.sigma[1], self.bins[1])
         labelled = visible >= 0.5
         absent = ~(reaches & labelled)
-        # A centre at infinity gives a Gaussian of exact zeros, and NaN coordinates of unlabelled points vanish with it.
+        # A centre at infinity gives a Gaussian of exact zeros, and NaN coordinates of unlabelled points
+        # vanish with it.
         target_x = _gaussian(x.masked_fill(absent, math.inf), self.sigma[0], self.bins[0])
         target_y = _gaussian(y.masked_fill(absent, math.inf), self.sigma[1], self.bins[1])
         return (target_x, target_y), visible.masked_fill(labelled & ~reaches, 0.0)
@@ -76,8 +85,8 @@ class SimCC:
     def decode(self, outputs: SimCCPair) -> tuple[Tensor, Tensor]:
         """(N, K, Wx), (N, K, Wy) to keypoints (N, K, 2) in input px and scores (N, K).
 
-        The score is the smaller of the two maxima: a raw output, not a probability. Where it is not positive both
-        coordinates are -1 bin, that is -1 / split_ratio px.
+        The score is the smaller of the two maxima: a raw output, not a probability. Where it is not positive
+        both coordinates are -1 bin, that is -1 / split_ratio px.
         """
         x, y = (_floating(axis) for axis in outputs)
         (score_x, bin_x), (score_y, bin_y) = x.max(-1), y.max(-1)  # the first of equal maxima
@@ -86,7 +95,9 @@ class SimCC:
         return bins.masked_fill((scores <= 0).unsqueeze(-1), -1.0) / self.split_ratio, scores
 
     def flip_average(self, outputs: SimCCPair, flipped_outputs: SimCCPair, flip: Sequence[int]) -> SimCCPair:
-        """Mean of the outputs (N, K, bins) on an image and on its mirror image; `flip` swaps left and right points."""
+        """Mean of the outputs (N, K, bins) on an image and on its mirror image; `flip` swaps left and right
+        points.
+        """
         swap = list(flip)
         x, y = outputs
         mirrored_x, mirrored_y = flipped_outputs

@@ -1,4 +1,6 @@
-"""Heatmaps in pixel-centre coordinates (UDP, arXiv 1911.07524), decoded by one Newton step (DARK, arXiv 1910.06278)."""
+"""Heatmaps in pixel-centre coordinates (UDP, arXiv 1911.07524), decoded by one Newton step (DARK, arXiv
+1910.06278).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ HESSIAN_EPS = torch.finfo(torch.float32).eps
 
 
 class UDPHeatmap:
-    """Keypoints <-> one Gaussian map per keypoint; pixel centres of input and heatmap corners coincide (UDP section 3).
+    """Keypoints <-> one Gaussian map per keypoint; pixel centres of input and heatmap corners coincide (UDP
+    section 3).
 
     Args:
         input_size: network input (w, h), px.
@@ -32,7 +35,9 @@ class UDPHeatmap:
 
     udp = True  # wants the crop that maps pixel centres
 
-    def __init__(self, input_size: Sequence[int], heatmap_size: Sequence[int] | None = None, sigma: float = 2.0) -> None:
+    def __init__(
+        self, input_size: Sequence[int], heatmap_size: Sequence[int] | None = None, sigma: float = 2.0
+    ) -> None:
         self.input_size = _size("input_size", input_size)
         self.heatmap_size = _size("heatmap_size", heatmap_size or [side // 4 for side in self.input_size])
         if not (math.isfinite(sigma) and sigma > 0):
@@ -64,7 +69,9 @@ class UDPHeatmap:
         return maps.masked_fill(~present, 0.0), visible.masked_fill(labelled & ~reaches, 0.0)
 
     def _profile(self, centre: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """One axis of the Gaussians (N, K, size) around centres (N, K), and whether the cut window meets the axis."""
+        """One axis of the Gaussians (N, K, size) around centres (N, K), and whether the cut window meets the
+        axis.
+        """
         radius = int(3 * self.sigma + 0.5)
         nearest = torch.trunc(centre + 0.5)
         position = torch.arange(size, dtype=centre.dtype, device=centre.device)
@@ -73,10 +80,12 @@ class UDPHeatmap:
         return values.masked_fill(~inside, 0.0), (nearest - radius < size) & (nearest + radius + 1 >= 0)
 
     def decode(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Heatmaps (N, K, Hh, Wh) to keypoints (N, K, 2) in input px and scores (N, K) = the maxima of the maps.
+        """Heatmaps (N, K, Hh, Wh) to keypoints (N, K, 2) in input px and scores (N, K) = the maxima of the
+        maps.
 
-        The points are in the frame that `geometry.crop_to_image` expects: stretched by w / (w - 1), because the UDP
-        crop maps (w - 1) px onto the box. A map without a positive value gives (-1, -1) heatmap px and no refinement.
+        The points are in the frame that `geometry.crop_to_image` expects: stretched by w / (w - 1), because
+        the UDP crop maps (w - 1) px onto the box. A map without a positive value gives (-1, -1) heatmap px
+        and no refinement.
         """
         heatmaps = _floating(outputs)
         scores, index = heatmaps.flatten(-2).max(-1)  # (N, K); the first of equal maxima
@@ -91,7 +100,9 @@ class UDPHeatmap:
         return torch.stack((x, y), -1), scores
 
     def flip_average(self, outputs: Tensor, flipped_outputs: Tensor, flip: Sequence[int]) -> Tensor:
-        """Mean of the maps (N, K, Hh, Wh) of an image and of its mirror image; `flip` swaps left and right points."""
+        """Mean of the maps (N, K, Hh, Wh) of an image and of its mirror image; `flip` swaps left and right
+        points.
+        """
         return (outputs + flipped_outputs[:, list(flip)].flip(-1)) * 0.5
 
 
@@ -108,8 +119,9 @@ def _floating(values: Tensor) -> Tensor:
 def _blur(heatmaps: Tensor) -> Tensor:
     """Gaussian blur of (N, K, H, W) with zeros outside the map: along rows, then along columns.
 
-    Shifted sums, not a convolution: autocast and TF32 would round a convolution to 8 or 10 bits. They add up in the
-    order in which OpenCV does, for where a map is nearly flat the last bit of float32 moves the Newton step by 1e-4 px.
+    Shifted sums, not a convolution: autocast and TF32 would round a convolution to 8 or 10 bits. They add up
+    in the order in which OpenCV does, for where a map is nearly flat the last bit of float32 moves the Newton
+    step by 1e-4 px.
     """
     weights = [math.exp(-0.5 * ((tap - RADIUS) / BLUR_SIGMA) ** 2) for tap in range(BLUR)]
     taps = [weight / sum(weights) for weight in weights]
@@ -128,8 +140,8 @@ def _blur(heatmaps: Tensor) -> Tensor:
 def _log_neighbours(heatmaps: Tensor, peak: Tensor, column: Tensor, row: Tensor) -> Tensor:
     """Logarithm of the blurred maps at the 3x3 neighbours of each maximum: (N, K, 3 rows, 3 columns).
 
-    The blurred map is scaled back to the old peak, as its height decides what is cut off at `LOG_RANGE`. Neighbours
-    beyond the border repeat it.
+    The blurred map is scaled back to the old peak, as its height decides what is cut off at `LOG_RANGE`.
+    Neighbours beyond the border repeat it.
     """
     blurred = _blur(heatmaps)
     height, width = heatmaps.shape[-2:]
@@ -144,7 +156,9 @@ def _log_neighbours(heatmaps: Tensor, peak: Tensor, column: Tensor, row: Tensor)
 
 
 def _newton_step(patch: Tensor) -> Tensor:
-    """H^-1 g at the centre of (N, K, 3, 3) by finite differences, (N, K, 2) as (x, y); zero where it is not defined."""
+    """H^-1 g at the centre of (N, K, 3, 3) by finite differences, (N, K, 2) as (x, y); zero where it is not
+    defined.
+    """
     up, mid, down = patch.unbind(-2)  # each (N, K, 3)
     centre = mid[..., 1]
     dx, dy = (mid[..., 2] - mid[..., 0]) / 2, (down[..., 1] - up[..., 1]) / 2

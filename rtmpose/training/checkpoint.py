@@ -38,8 +38,9 @@ class Superseded(RuntimeError):
 class Store:
     """A run's folder. The driver opens it and hands its `token` to the workers, who save, load and log.
 
-    Opening it again writes another token: a worker that outlived its killed driver then stops at its next write instead
-    of writing into the new run. What `stamp` holds goes into every checkpoint, such as the id of the MLflow run.
+    Opening it again writes another token: a worker that outlived its killed driver then stops at its next
+    write instead of writing into the new run. What `stamp` holds goes into every checkpoint, such as the id
+    of the MLflow run.
     """
 
     def __init__(self, folder: Path, token: str, stamp: Mapping[str, str] | None = None) -> None:
@@ -77,10 +78,13 @@ class Store:
         return save_tensors(self.folder / name, content)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint of `state` (with an int `step`), then move the pointer, then drop all but the last two."""
+        """Write a checkpoint of `state` (with an int `step`), then move the pointer, then drop all but the
+        last two.
+        """
         name = f"step-{state['step']:08d}.pt"
         entry = {"file": name, "sha256": self._write(name, {**self.stamp, **state}), "step": state["step"]}
-        # A later one is damaged (the run fell back from it): kept, it would take the place of the one that can be loaded.
+        # A later one is damaged (the run fell back from it): kept, it would take the place of the one that
+        # can be loaded.
         kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["step"] < state["step"])][:KEEP]
         write_atomic(self.folder / "latest.json", json.dumps({"checkpoints": kept}, indent=1))
         for path in self.folder.glob("step-*.pt"):
@@ -88,7 +92,9 @@ class Store:
                 path.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest undamaged checkpoint, or None before the first; a damaged one is named on stderr and passed over."""
+        """The newest undamaged checkpoint, or None before the first; a damaged one is named on stderr and
+        passed over.
+        """
         entries = self._pointer()["checkpoints"]
         for entry in entries:
             path = self.folder / entry["file"]
@@ -124,13 +130,17 @@ class Store:
             file.write(json.dumps(line).encode() + b"\n")
 
     def note_damaged(self, step: int, samples: Sequence[str]) -> None:
-        """Remember damaged samples that this rank skipped in update `step`; every rank appends to the one list."""
+        """Remember damaged samples that this rank skipped in update `step`; every rank appends to the one
+        list.
+        """
         if samples:
             with (self.folder / DAMAGED).open("a") as file:
                 file.write("".join(f"{step}\t{text}\n" for text in samples))
 
     def damaged(self) -> int:
-        """How often a damaged sample was skipped in this run, by all ranks; steps that a resumed run repeats count once."""
+        """How often a damaged sample was skipped in this run, by all ranks; steps that a resumed run repeats
+        count once.
+        """
         path = self.folder / DAMAGED
         return len(set(path.read_text().splitlines())) if path.exists() else 0
 
@@ -139,7 +149,9 @@ class Store:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All reports of a store, one per step and kind: where a killed run was repeated from a checkpoint the later counts."""
+    """All reports of a store, one per step and kind: where a killed run was repeated from a checkpoint the
+    later counts.
+    """
     path = folder / LOG
     by_step: dict[tuple[int, bool], dict[str, Any]] = {}
     for line in path.read_text().splitlines() if path.exists() else []:

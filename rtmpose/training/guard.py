@@ -1,5 +1,5 @@
-"""What happens to an update whose loss or gradient is not finite: it leaves no trace, it is counted, and too many of them in
-a row end the run with the samples that were in it.
+"""What happens to an update whose loss or gradient is not finite: it leaves no trace, it is counted, and too
+many of them in a row end the run with the samples that were in it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ KEPT_BATCHES = 64
 
 
 class Step(NamedTuple):
-    """What one update did, on the device: its loss summed over the global batch (), the norm of its gradient before clipping
-    (), and whether it was skipped () bool.
+    """What one update did, on the device: its loss summed over the global batch (), the norm of its gradient
+    before clipping (), and whether it was skipped () bool.
     """
 
     loss: Tensor
@@ -30,8 +30,8 @@ class Step(NamedTuple):
 class Guard:
     """Judges updates on the device, where the host does not wait for the verdict.
 
-    Loss and gradient norm are the same on every worker, and so is the verdict. `counts` (3,) int64: updates skipped so far,
-    skipped in a row up to now, and the longest such row.
+    Loss and gradient norm are the same on every worker, and so is the verdict. `counts` (3,) int64: updates
+    skipped so far, skipped in a row up to now, and the longest such row.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -47,7 +47,9 @@ class Guard:
     def judge(self, loss: Tensor, grad_norm: Tensor, before: list[Tensor]) -> Tensor:
         """Whether to skip the update () bool; if so the buffers are again as they were `before`."""
         after = self.buffers()
-        finite = torch.stack([loss.isfinite(), grad_norm.isfinite(), *(part.isfinite().all() for part in after)])
+        finite = torch.stack(
+            [loss.isfinite(), grad_norm.isfinite(), *(part.isfinite().all() for part in after)]
+        )
         skipped = ~finite.all()
         for group, old, new in zip(self.groups, before, after, strict=True):
             chosen = torch.where(skipped, old, new).split([len(buffer) for buffer in group])
@@ -68,8 +70,12 @@ class Recent:
         self.batches.append((step, done.skipped, keys))
 
     def stop(self, path: Path, limit: int) -> UserError:
-        """Write the samples to `path`, oldest batch first, and return what to raise after `limit` skipped updates in a row."""
-        lines = [{"step": step, "skipped": bool(skipped), "keys": keys} for step, skipped, keys in self.batches]
+        """Write the samples to `path`, oldest batch first, and return what to raise after `limit` skipped
+        updates in a row.
+        """
+        lines = [
+            {"step": step, "skipped": bool(skipped), "keys": keys} for step, skipped, keys in self.batches
+        ]
         write_atomic(path, json.dumps(lines, indent=1) + "\n")
         return UserError(
             f"{path}: loss or gradient was not finite in {limit} updates in a row; this file lists the samples of the last "

@@ -1,8 +1,9 @@
-"""The thin glue between a stage and the loop: a Ray Train run with one worker group, followed from the driver.
+"""The thin glue between a stage and the loop: a Ray Train run with one worker group, followed from the
+driver.
 
-The loop's own store is the only truth; Ray gets the position after each epoch and restarts a worker group that died, which
-then resumes from the store. Progress goes through the store's `train.log`, so following a run is the same on one machine
-and on a cluster.
+The loop's own store is the only truth; Ray gets the position after each epoch and restarts a worker group
+that died, which then resumes from the store. Progress goes through the store's `train.log`, so following a
+run is the same on one machine and on a cluster.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import torch
 from torch import nn
 
 from rtmpose import registry
-from rtmpose.cluster import in_job, ray_cluster
+from rtmpose.cluster.session import in_job, ray_cluster
+from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared, shared_copy
 from rtmpose.config import HardwareParams, Params, TrainParams, setup_environment
-from rtmpose.data.cache import ShardCache
-from rtmpose.data.stream import TrainStream
+from rtmpose.data.shards.cache import ShardCache
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.split import Evaluator, Mix, Results, read_mix
+from rtmpose.evaluation.evaluator import Evaluator, Mix, Results, read_mix
 from rtmpose.files import UserError, home, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_weights, save_tensors
@@ -33,18 +35,26 @@ from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import following
-from rtmpose.training.reports import Reporter, open_run
-from rtmpose.training.submit import adopt_checkout, forced, job_server, not_here, run_job, shared, shared_copy
+from rtmpose.training.reporter import Reporter, open_run
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 from rtmpose.training.watch import Pictures, system_metrics
 
 TRAINING_CODE = (
-    *(f"training/{name}.py" for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "launch")),
-    *(f"data/{name}.py" for name in ("stream", "index", "manifest", "crops", "augment")),
+    *(
+        f"training/{name}.py"
+        for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "launch")
+    ),
+    *(f"data/shards/{name}.py" for name in ("index", "manifest", "crops")),
+    *(f"data/stream/{name}.py" for name in ("stream", "augment")),
     *("models", "targets", "losses.py", "oks.py", "geometry.py", "skeleton.py"),
-    *(f"evaluation/{name}.py" for name in ("coco", "error", "predict", "split")),
+    *(f"evaluation/{name}.py" for name in ("coco", "error", "predict", "evaluator")),
 )
-WITHOUT_EFFECT = ("log_steps", "checkpoint_steps", "picture_every", "max_bad_updates")  # of TrainParams, on a result
+WITHOUT_EFFECT = (
+    "log_steps",
+    "checkpoint_steps",
+    "picture_every",
+    "max_bad_updates",
+)  # of TrainParams, on a result
 TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
 
@@ -77,12 +87,15 @@ def build_task(job: Job) -> Task:
 
 
 def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mismatch | None]:
-    """A stage's network, and what of the weights it starts from did not fit; seeded, so that every rank builds the same.
+    """A stage's network, and what of the weights it starts from did not fit; seeded, so that every rank
+    builds the same.
 
     `init` gives the backbone, or with `finetune.init` every layer that fits.
     """
     torch.manual_seed(params.seed)
-    train, hidden = (params.pretrain, params.pretrain.hidden) if stage == "pretrain" else (params.finetune, None)
+    train, hidden = (
+        (params.pretrain, params.pretrain.hidden) if stage == "pretrain" else (params.finetune, None)
+    )
     points = load_skeleton(train.skeleton).num_keypoints
     net = build_model(params.model, points, params.input_size, pretrain_hidden=hidden)
     whole = stage == "finetune" and params.finetune.init is not None
@@ -103,7 +116,9 @@ def finetune_init(params: Params, pretrained: Path) -> Path:
     return shared(params.finetune.init) if params.finetune.init is not None else pretrained
 
 
-def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1) -> TrainStream:
+def open_stream(
+    params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1
+) -> TrainStream:
     """The training stream of a mix for one rank."""
     return TrainStream(
         mix.train,
@@ -124,14 +139,16 @@ def open_stream(params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank
 def tuning_ap(
     job: Job, task: Task, device: torch.device, seen: Callable[[Results], None] | None = None
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ; and the mean keypoint
-    error beside that of the mean pose. `seen` is called with the predictions.
+    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ; and the
+    mean keypoint error beside that of the mean pose. `seen` is called with the predictions.
     """
 
     params, skeleton = job.params, load_skeleton(job.params.skeleton)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        judge = Evaluator(model, task.codec, skeleton, params.evaluate, params.hardware.precision, device).without_flip()
+        judge = Evaluator(
+            model, task.codec, skeleton, params.evaluate, params.hardware.precision, device
+        ).without_flip()
         figures, results, _ = judge.shards(job.mix.tune)
         if seen is not None:
             seen(results)
@@ -141,9 +158,15 @@ def tuning_ap(
 
 
 def run_workers(
-    work: Callable[[], None], hardware: HardwareParams, *, workers: int, folder: Path, callbacks: Sequence[Any] = ()
+    work: Callable[[], None],
+    hardware: HardwareParams,
+    *,
+    workers: int,
+    folder: Path,
+    callbacks: Sequence[Any] = (),
 ) -> None:
-    """Have so many workers of Ray Train do `work`, in one process group, from its start again when one of them dies.
+    """Have so many workers of Ray Train do `work`, in one process group, from its start again when one of
+    them dies.
 
     `folder`, which all machines see, takes Ray's own notes. A UserError of `work` is raised here as it is.
     """
@@ -158,7 +181,9 @@ def run_workers(
         _worker,
         train_loop_config={"work": work, "mistake": mistake},
         torch_config=TorchConfig(backend="nccl" if hardware.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=hardware.gpus_per_worker > 0, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=hardware.gpus_per_worker > 0, resources_per_worker=resources
+        ),
         run_config=RunConfig(
             name="ray",
             storage_path=str(folder),
@@ -179,8 +204,8 @@ def run_workers(
 def _worker(config: dict[str, Any]) -> None:
     """What runs in each worker; a user's mistake is left for the driver to say, and ends the run at once.
 
-    Ray Train would start failed workers again and again. One worker alone just returns; several must fail, since the others
-    may be waiting for this one, and return when they are started again.
+    Ray Train would start failed workers again and again. One worker alone just returns; several must fail,
+    since the others may be waiting for this one, and return when they are started again.
     """
     import ray.train
 
@@ -207,10 +232,17 @@ def run_rank(job: Job) -> None:
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
     store, task = Store(job.store, job.token, {"run_id": job.run_id}), build_task(job)
     stream = open_stream(
-        job.params, job.train, job.mix, udp=task.codec.udp, rank=context.get_world_rank(), world=context.get_world_size()
+        job.params,
+        job.train,
+        job.mix,
+        udp=task.codec.udp,
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
     )
     skeleton = load_skeleton(job.params.skeleton)
-    pictures = Pictures(job.stage, job.run_id, store, job.train, job.mix.tune, skeleton, stream.steps_per_epoch)
+    pictures = Pictures(
+        job.stage, job.run_id, store, job.train, job.mix.tune, skeleton, stream.steps_per_epoch
+    )
     reporter = Reporter(job.stage, job.run_id, store)
 
     def report(line: dict[str, Any]) -> None:
@@ -237,7 +269,9 @@ def run_rank(job: Job) -> None:
 
 
 def launch(job: Job) -> None:
-    """Run a job under Ray Train to its end, printing its progress; a worker's failure ends in its own traceback."""
+    """Run a job under Ray Train to its end, printing its progress; a worker's failure ends in its own
+    traceback.
+    """
     hardware = job.params.hardware
     with ray_cluster(hardware.workers * hardware.cpus_per_worker + 1), following(job.store, job.stage):
         from ray.exceptions import RayError
@@ -249,8 +283,12 @@ def launch(job: Job) -> None:
             raise UserError(f"{lost}; run the stage again to resume it") from None
 
 
-def job_fingerprint(stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object) -> str:
-    """Names a run by everything its result depends on; worker counts, places and what is shown of it are not among them."""
+def job_fingerprint(
+    stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object
+) -> str:
+    """Names a run by everything its result depends on; worker counts, places and what is shown of it are not
+    among them.
+    """
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
         stage=stage,
@@ -282,10 +320,11 @@ def run_stage(
     sigma: tuple[float, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags` go to MLflow, too.
+    """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags`
+    go to MLflow, too.
 
-    A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is handed over
-    again; other parameters, other data, other code or `dvc … -f` start anew.
+    A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is
+    handed over again; other parameters, other data, other code or `dvc … -f` start anew.
     """
     name = job_fingerprint(stage, params, mix, init, tau, sigma)
     root, run, fresh = shared(params.hardware.storage), f"{stage}-{name}", forced()
@@ -325,12 +364,18 @@ def shared_mix(path: Path) -> Mix:
 
 
 def shared_file(path: Path, store: Store) -> Path:
-    """A file, absolute; inside a job a copy of it in the store, since a job's own files may lie elsewhere on each machine."""
+    """A file, absolute; inside a job a copy of it in the store, since a job's own files may lie elsewhere on
+    each machine.
+    """
     return write_atomic(store.folder / "init.pt", path.read_bytes()) if in_job() else path.resolve()
 
 
-def run_elsewhere(stage: str, server: str, folder: Path, fresh: bool, weights: Path, receipt: Path) -> dict[str, Any]:
-    """Have the stage run as a job of a cluster, which writes the store in `folder`, and hand its result over here."""
+def run_elsewhere(
+    stage: str, server: str, folder: Path, fresh: bool, weights: Path, receipt: Path
+) -> dict[str, Any]:
+    """Have the stage run as a job of a cluster, which writes the store in `folder`, and hand its result over
+    here.
+    """
     store = Store(folder, token="")  # the job's: read, never taken over
     if fresh or store.finished() is None:
         run_job(stage, server, folder.name, fresh=fresh)

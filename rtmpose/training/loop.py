@@ -1,7 +1,7 @@
 """The training loop: takes a rank, a stream of batches, a store and two callbacks; knows no Ray.
 
-A run is a function of its parameters and seed alone: it can
-be killed after any update and goes on from its last checkpoint. The host reads what happened on the device every `log_steps`.
+A run is a function of its parameters and seed alone: it can be killed after any update and goes on from its
+last checkpoint. The host reads what happened on the device every `log_steps`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rtmpose.config import ModelParams, Precision, TrainParams
-from rtmpose.data.manifest import refuse_stronger
-from rtmpose.data.stream import Batch, TrainStream
+from rtmpose.data.shards.manifest import refuse_stronger
+from rtmpose.data.stream.stream import Batch, TrainStream
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.guard import KEPT_BATCHES, Recent, Step
@@ -29,10 +29,12 @@ from rtmpose.training.update import Task, Updater
 
 
 class Meter:
-    """Means over the updates since the last reading that were not skipped; they are read from the device only then.
+    """Means over the updates since the last reading that were not skipped; they are read from the device only
+    then.
 
-    `batch` is the global batch, which losses are divided by and samples are counted in. `totals` (3,), or None after a reading,
-    goes into checkpoints: a resumed run reports the same loss. Rates are this process's own.
+    `batch` is the global batch, which losses are divided by and samples are counted in. `totals` (3,), or
+    None after a reading, goes into checkpoints: a resumed run reports the same loss. Rates are this process's
+    own.
     """
 
     def __init__(self, batch: int) -> None:
@@ -51,8 +53,9 @@ class Meter:
         self.waited += waited
 
     def read(self) -> dict[str, float]:
-        """Loss per sample, gradient norm before clipping (NaN where all updates were skipped), samples/s, share of the time
-        that this process waited for data (on a GPU, which works on behind it, an upper bound of what the device waited).
+        """Loss per sample, gradient norm before clipping (NaN where all updates were skipped), samples/s,
+        share of the time that this process waited for data (on a GPU, which works on behind it, an upper
+        bound of what the device waited).
         """
         assert self.totals is not None
         seconds = time.perf_counter() - self.since
@@ -70,7 +73,9 @@ class Meter:
 def memory(device: torch.device) -> dict[str, float]:
     """Resident memory of this process and, where there is one, the most that CUDA tensors took; GB."""
     report = {"memory_gb": psutil.Process().memory_info().rss / 1e9}
-    return report | ({"cuda_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
+    return report | (
+        {"cuda_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+    )
 
 
 def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -84,7 +89,9 @@ def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch
             images, keypoints, weights = (rows.to(device, non_blocking=True) for rows in batch[:3])
         compute.wait_stream(copies)
         for rows in (images, keypoints, weights):
-            rows.record_stream(compute)  # else its memory could be handed out again while an update still reads it
+            rows.record_stream(
+                compute
+            )  # else its memory could be handed out again while an update still reads it
         yield Batch(images, keypoints, weights, batch.keys, batch.damaged)
 
 
@@ -107,7 +114,9 @@ def agreed(decision: bool, device: torch.device, world: int) -> bool:
 
 
 def check_split(params: TrainParams, world: int, workers: str = "hardware.workers") -> None:
-    """UserError where a batch has fewer rows than `world` workers with `accumulate` parts each; `workers` names their key."""
+    """UserError where a batch has fewer rows than `world` workers with `accumulate` parts each; `workers`
+    names their key.
+    """
     if params.batch_size // world < params.accumulate:
         raise UserError(
             f"params.yaml: batch_size {params.batch_size} is too small for {workers} {world} x accumulate {params.accumulate}: "
@@ -117,7 +126,9 @@ def check_split(params: TrainParams, world: int, workers: str = "hardware.worker
 
 @dataclass
 class Position:
-    """Where a run is: updates done, the best AP so far with its error and epoch, and whether it ended for want of a better."""
+    """Where a run is: updates done, the best AP so far with its error and epoch, and whether it ended for
+    want of a better.
+    """
 
     step: int = 0
     best_ap: float = -2.0  # pycocotools says -1 where there is nothing to measure
@@ -130,8 +141,8 @@ class Position:
 class Run:
     """A training run over `params.epochs` epochs, resumed from `store` when it holds a checkpoint.
 
-    `rank` of `world` workers: more than one need the default process group. UserError for more workers or `accumulate` parts
-    than a batch has rows, and when updates go wrong one after another.
+    `rank` of `world` workers: more than one need the default process group. UserError for more workers or
+    `accumulate` parts than a batch has rows, and when updates go wrong one after another.
     """
 
     def __init__(
@@ -171,7 +182,8 @@ class Run:
             compile=params.compile,
         )
         self.position, self.meter = Position(), Meter(params.batch_size)
-        # Updates are judged on the device and read every `log_steps`: the samples of those in a row are kept until then.
+        # Updates are judged on the device and read every `log_steps`: the samples of those in a row are kept
+        # until then.
         self.recent = Recent(max(KEPT_BATCHES, params.log_steps + params.max_bad_updates))
         self.started = time.perf_counter()
         self._restore()
@@ -190,8 +202,8 @@ class Run:
         torch.set_rng_state(state["rng"])
         self.position = Position(**state["position"])
         if self.rank == 0 and self.position.best_sha256 and not self.store.best_is(self.position.best_sha256):
-            # Written after this checkpoint, or damaged. The evaluations that follow choose anew; those that are only repeated
-            # come to the same choice, since what was written later was better.
+            # Written after this checkpoint, or damaged. The evaluations that follow choose anew; those that
+            # are only repeated come to the same choice, since what was written later was better.
             self.position.best_ap, self.position.best_error = Position.best_ap, Position.best_error
 
     def _save(self) -> None:
@@ -233,7 +245,9 @@ class Run:
         augment = params.weak if epoch >= params.epochs - params.weak_epochs else params.strong
         batches = prefetched(self.stream.epoch(epoch, augment, start_step), self.updater.device)
         for batch, waited in timed(batches):
-            lr = learning_rate(self.position.step, optim=params.optim, epochs=params.epochs, steps_per_epoch=steps)
+            lr = learning_rate(
+                self.position.step, optim=params.optim, epochs=params.epochs, steps_per_epoch=steps
+            )
             done = self.updater.step(batch, lr)
             self.meter.add(done, waited)
             self.position.step += 1
@@ -272,8 +286,15 @@ class Run:
         model.load_state_dict(self.updater.ema.state)
         metrics = self.evaluate(model)
         error = metrics.get("error", math.inf)
-        if (metrics["AP"], -error) > (self.position.best_ap, -self.position.best_error):  # AP is 0 for long at first
-            self.position.best_ap, self.position.best_error, self.position.best_epoch = metrics["AP"], error, epoch + 1
+        if (metrics["AP"], -error) > (
+            self.position.best_ap,
+            -self.position.best_error,
+        ):  # AP is 0 for long at first
+            self.position.best_ap, self.position.best_error, self.position.best_epoch = (
+                metrics["AP"],
+                error,
+                epoch + 1,
+            )
             self.position.best_sha256 = self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

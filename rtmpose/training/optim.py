@@ -1,4 +1,5 @@
-"""AdamW groups, the learning-rate schedule and the exponential moving average of RTMPose's recipe (section 3.3).
+"""AdamW groups, the learning-rate schedule and the exponential moving average of RTMPose's recipe (section
+3.3).
 
 **One convention for the loss.** Ours is summed over the global batch and divided by its size B. The reference sums over one
 device's batch (256 in the published settings) and averages over devices: its gradients are 256 times ours. Adam's update
@@ -28,19 +29,22 @@ MILESTONES, OF = (170, 200), 210  # epochs of MMPose's heatmap and SimCC baselin
 def loss_scale(global_batch: int, world: int) -> float:
     """What a worker multiplies its summed loss by before the backward pass.
 
-    The update's loss is Σ over all workers / `global_batch`; DistributedDataParallel makes a mean over `world` workers of what
-    is to be a sum, hence `world`.
+    The update's loss is Σ over all workers / `global_batch`; DistributedDataParallel makes a mean over
+    `world` workers of what is to be a sum, hence `world`.
     """
     return world / global_batch
 
 
 def freeze(model: nn.Module, beginnings: Sequence[str]) -> list[nn.Module]:
-    """Stop training all weights whose state-dict keys start with one of `beginnings`; returns the modules that are frozen as a
-    whole, whose batch norm is to keep its statistics. UserError for a beginning of no key, or when nothing is left to train.
+    """Stop training all weights whose state-dict keys start with one of `beginnings`; returns the modules
+    that are frozen as a whole, whose batch norm is to keep its statistics. UserError for a beginning of no
+    key, or when nothing is left to train.
     """
     for beginning in beginnings:
         if not any(key.startswith(beginning) for key in model.state_dict()):
-            raise UserError(f"params.yaml: freeze: no weight of the network begins with {beginning!r}; see its state-dict keys")
+            raise UserError(
+                f"params.yaml: freeze: no weight of the network begins with {beginning!r}; see its state-dict keys"
+            )
     for name, parameter in model.named_parameters():
         if name.startswith(tuple(beginnings)):
             parameter.requires_grad_(False)
@@ -49,8 +53,11 @@ def freeze(model: nn.Module, beginnings: Sequence[str]) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if f"{name}.".startswith(tuple(beginnings))]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool = False) -> list[dict[str, object]]:
-    """Two AdamW groups: everything decayed except (unless `decay_norms`) normalisation layers' parameters and every `bias`.
+def parameter_groups(
+    model: nn.Module, weight_decay: float, decay_norms: bool = False
+) -> list[dict[str, object]]:
+    """Two AdamW groups: everything decayed except (unless `decay_norms`) normalisation layers' parameters and
+    every `bias`.
 
     ScaleNorm's `g`, the GAU's `gamma` and `beta` and the residual `scale` are decayed, as the reference does.
     """
@@ -64,16 +71,20 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool = 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def adamw(model: nn.Module, optim: OptimParams, weight_decay: float, eps: float = ADAM_EPS) -> torch.optim.AdamW:
+def adamw(
+    model: nn.Module, optim: OptimParams, weight_decay: float, eps: float = ADAM_EPS
+) -> torch.optim.AdamW:
     """AdamW (β 0.9, 0.999) over `parameter_groups`, as one kernel per group of tensors, on CPUs too."""
     groups = parameter_groups(model, weight_decay, optim.decay_norms)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=eps, fused=True)
 
 
 def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> None:
-    """One AdamW update at rate `lr`; where `skipped` () is true, parameters, moments and step counts stay as they were.
+    """One AdamW update at rate `lr`; where `skipped` () is true, parameters, moments and step counts stay as
+    they were.
 
-    The fused kernel reads that from the device. `found_inf` is the name it has for mixed precision's loss scaling.
+    The fused kernel reads that from the device. `found_inf` is the name it has for mixed precision's loss
+    scaling.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -82,8 +93,8 @@ def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> N
 
 
 def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch: int) -> float:
-    """Rate that update `step` (from 0) runs at: linear warm-up, flat for half of the epochs, then cosine to the end; or with
-    `optim.schedule: step` a tenth and a hundredth of the full rate behind `MILESTONES`.
+    """Rate that update `step` (from 0) runs at: linear warm-up, flat for half of the epochs, then cosine to
+    the end; or with `optim.schedule: step` a tenth and a hundredth of the full rate behind `MILESTONES`.
 
     The warm-up reaches the full rate at its last step, so its denominator is `warmup_steps - 1`.
     """
@@ -105,10 +116,12 @@ def ema_momentum(update: int, momentum: float, gamma: float) -> float:
 
 
 class Ema:
-    """Moving average of a whole state dict, batch-norm statistics included; integer buffers keep their first value.
+    """Moving average of a whole state dict, batch-norm statistics included; integer buffers keep their first
+    value.
 
-    The first update copies; update s >= 1 mixes in `ema_momentum(s)` of the source. `momentum` 0 keeps a plain copy. Skipped
-    updates change nothing but count as updates: like the learning rate's, this schedule is one of steps.
+    The first update copies; update s >= 1 mixes in `ema_momentum(s)` of the source. `momentum` 0 keeps a
+    plain copy. Skipped updates change nothing but count as updates: like the learning rate's, this schedule
+    is one of steps.
     """
 
     def __init__(self, model: nn.Module, *, momentum: float, gamma: float) -> None:
@@ -123,7 +136,9 @@ class Ema:
     def update(self, skipped: Tensor) -> None:
         """Mix in the model as it is now, or leave the average as it is where `skipped` () is true."""
         average, source = self._floating if self.updates else self._all
-        if self.updates == 0 or self.momentum == 0:  # after a skipped update the model is what it was: so is its copy
+        if (
+            self.updates == 0 or self.momentum == 0
+        ):  # after a skipped update the model is what it was: so is its copy
             torch._foreach_copy_(average, source)
         else:
             share = ema_momentum(self.updates, self.momentum, self.gamma)

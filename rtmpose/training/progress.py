@@ -1,4 +1,6 @@
-"""A run as people see it: one line while it runs, curves as CSV when it is done. All of it comes from the store's log."""
+"""A run as people see it: one line while it runs, curves as CSV when it is done. All of it comes from the
+store's log.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,20 @@ from rtmpose.training.checkpoint import LOG, WARNINGS, read_log
 def status_line(stage: str, line: dict[str, Any]) -> str:
     """One line for people: position, loss, the best AP so far, rates, memory, time left, and what went wrong."""
     if "AP" in line:
-        error = f", error {line['error']:.3f} (mean pose {line['mean_pose_error']:.3f})" if "error" in line else ""
+        error = (
+            f", error {line['error']:.3f} (mean pose {line['mean_pose_error']:.3f})"
+            if "error" in line
+            else ""
+        )
         return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f}){error}"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
     best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
     cuda = f" + CUDA {line['cuda_gb']:.1f}" if "cuda_gb" in line else ""
-    wrong = "".join(f"  {line[key]} {key.replace('_', ' ')}" for key in ("damaged_samples", "skipped_updates") if line[key])
+    wrong = "".join(
+        f"  {line[key]} {key.replace('_', ' ')}"
+        for key in ("damaged_samples", "skipped_updates")
+        if line[key]
+    )
     return (
         f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  {best}  "
         f"lr {line['lr']:.2e}  grad {line['grad_norm']:.2g}  {line['samples_per_s']:.0f} samples/s  "
@@ -34,7 +44,9 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
 
 @contextmanager
 def following(folder: Path, stage: str, every: float = 10.0) -> Iterator[None]:
-    """Print the store's log while the block runs: one rewritten line on a terminal, a line every `every` seconds else."""
+    """Print the store's log while the block runs: one rewritten line on a terminal, a line every `every`
+    seconds else.
+    """
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(folder, stage, every, done), daemon=True)
     thread.start()
@@ -72,18 +84,24 @@ def _follow(folder: Path, stage: str, every: float, done: threading.Event) -> No
             if "AP" in line:
                 print(before + status_line(stage, line), flush=True)
         if lines:
-            print(before + status_line(stage, lines[-1]), end="\n" if "AP" in lines[-1] else after, flush=True)
+            print(
+                before + status_line(stage, lines[-1]), end="\n" if "AP" in lines[-1] else after, flush=True
+            )
 
 
 def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = None) -> None:
     """The run's log as CSV for `dvc plots`: loss, rate and learning rate by step; AP by step."""
     log = read_log(Path(receipt["store"])) if receipt["store"] else []
     write_csv(
-        curve, ["step", "loss", "lr", "grad_norm", "samples_per_s", "data_wait"], [line for line in log if "loss" in line]
+        curve,
+        ["step", "loss", "lr", "grad_norm", "samples_per_s", "data_wait"],
+        [line for line in log if "loss" in line],
     )
     if ap_curve is not None:
         write_csv(
-            ap_curve, ["step", "AP", "AP50", "AP75", "AR", "error", "mean_pose_error"], [line for line in log if "AP" in line]
+            ap_curve,
+            ["step", "AP", "AP50", "AP75", "AR", "error", "mean_pose_error"],
+            [line for line in log if "AP" in line],
         )
 
 

@@ -1,7 +1,8 @@
-"""Batch norm over the batch of all workers (Ioffe and Szegedy, arXiv 1502.03167, where the batch is the global one).
+"""Batch norm over the batch of all workers (Ioffe and Szegedy, arXiv 1502.03167, where the batch is the
+global one).
 
-`torch.nn.SyncBatchNorm` does this between CUDA devices only; `SyncBatchNorm2d` does it between CPU workers. With it an update
-does not depend on how the batch is split.
+`torch.nn.SyncBatchNorm` does this between CUDA devices only; `SyncBatchNorm2d` does it between CPU workers.
+With it an update does not depend on how the batch is split.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch.autograd.function import once_differentiable
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` with batch norm over all workers; its parameters, buffers and state-dict keys stay what they are.
+    """`model` with batch norm over all workers; its parameters, buffers and state-dict keys stay what they
+    are.
 
-    On CUDA devices PyTorch's own, whose kernels are fused. It makes the host wait once a layer, to leave out workers without
-    rows; the stream gives every worker rows.
+    On CUDA devices PyTorch's own, whose kernels are fused. It makes the host wait once a layer, to leave out
+    workers without rows; the stream gives every worker rows.
     """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -30,8 +32,9 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose training statistics are those of all workers' rows together, also where they have different
-    numbers of rows; in evaluation it is `nn.BatchNorm2d` itself. Needs the default process group.
+    """`nn.BatchNorm2d` whose training statistics are those of all workers' rows together, also where they
+    have different numbers of rows; in evaluation it is `nn.BatchNorm2d` itself. Needs the default process
+    group.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,13 +54,17 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 class _GlobalNorm(torch.autograd.Function):
     """Normalises with global statistics: one collective forward, one backward.
 
-    Only the gradient of the input is exchanged. Those of weight and bias are this worker's share, as of every other
-    parameter: DistributedDataParallel brings the shares together.
+    Only the gradient of the input is exchanged. Those of weight and bias are this worker's share, as of every
+    other parameter: DistributedDataParallel brings the shares together.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, C, H, W), (C,), (C,) to the output (N, C, H, W), mean and biased variance (C,), and the values per channel ()."""
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(N, C, H, W), (C,), (C,) to the output (N, C, H, W), mean and biased variance (C,), and the values
+        per channel ().
+        """
         mean, biased, count = _global_moments(x, weight.dtype)
         ctx.save_for_backward(x, weight, mean, biased, count)
         ctx.eps = eps
@@ -83,17 +90,24 @@ class _GlobalNorm(torch.autograd.Function):
 
 
 def _global_moments(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance (C,) of all workers' x (N, C, H, W), and how many values each channel has () of `dtype`.
+    """Mean and biased variance (C,) of all workers' x (N, C, H, W), and how many values each channel has ()
+    of `dtype`.
 
     Workers' moments are combined by their distances from the common mean: sums of squares would cancel.
     """
-    scratch = x.new_zeros(2, x.shape[1], dtype=dtype)  # running statistics that nobody reads; their type is the result's
-    mean, biased = torch.batch_norm_update_stats(x, scratch[0], scratch[1], 0.0)  # `var_mean` is 15 times slower channels-last
+    scratch = x.new_zeros(
+        2, x.shape[1], dtype=dtype
+    )  # running statistics that nobody reads; their type is the result's
+    mean, biased = torch.batch_norm_update_stats(
+        x, scratch[0], scratch[1], 0.0
+    )  # `var_mean` is 15 times slower channels-last
     count = mean.new_full((1,), x.numel() / x.shape[1])
     own = torch.cat([mean, biased, count])  # (2C + 1,)
     every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(every, own)
-    means, variances, counts = torch.stack(every).split([len(mean), len(mean), 1], dim=1)  # (R, C), (R, C), (R, 1)
+    means, variances, counts = torch.stack(every).split(
+        [len(mean), len(mean), 1], dim=1
+    )  # (R, C), (R, C), (R, 1)
     total = counts.sum()
     share = counts / total
     mean = (share * means).sum(0)

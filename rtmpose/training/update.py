@@ -1,7 +1,9 @@
-"""One update: encode targets on the device, forward under autocast, loss summed over the global batch and divided by its size
-(`optim` says how that relates to the reference), AdamW, EMA. It is the same update however the batch is split.
+"""One update: encode targets on the device, forward under autocast, loss summed over the global batch and
+divided by its size (`optim` says how that relates to the reference), AdamW, EMA. It is the same update
+however the batch is split.
 
-Nothing here waits for the device: what a step did comes back as tensors, and a bad one is undone where it happened.
+Nothing here waits for the device: what a step did comes back as tensors, and a bad one is undone where it
+happened.
 """
 
 from __future__ import annotations
@@ -17,19 +19,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rtmpose.config import OptimParams, Precision
-from rtmpose.data.stream import Batch
+from rtmpose.data.stream.stream import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap
 from rtmpose.training.guard import Guard, Step
-from rtmpose.training.memory import keep_freed_memory
+from rtmpose.training.malloc import keep_freed_memory
 from rtmpose.training.optim import ADAM_EPS, MEAN_EPS, Ema, adamw, freeze, loss_scale, update_unless
 from rtmpose.training.sync_bn import synchronise_batch_norm
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned: a network, its targets' codec, a loss that is summed over the batch, and AdamW's epsilon for it."""
+    """What is learned: a network, its targets' codec, a loss that is summed over the batch, and AdamW's
+    epsilon for it.
+    """
 
     model: nn.Module
     codec: Codec
@@ -39,12 +43,21 @@ class Task:
 
 def simcc_task(model: nn.Module, codec: SimCC, tau: float) -> Task:
     """SimCC finetuning: KL between softened targets and predictions, β = 1/τ (RTMPose section 3.3.1)."""
-    return Task(model, codec, lambda output, target, weight: simcc_kl_loss(output, target, weight, beta=1.0 / tau))
+    return Task(
+        model, codec, lambda output, target, weight: simcc_kl_loss(output, target, weight, beta=1.0 / tau)
+    )
 
 
 def heatmap_task(model: nn.Module, codec: UDPHeatmap) -> Task:
-    """UDP heatmap pretraining: weighted squared error, a mean over points and pixels and a sum over the batch."""
-    return Task(model, codec, lambda output, target, weight: heatmap_mse_loss(output, target, weight) * len(weight), MEAN_EPS)
+    """UDP heatmap pretraining: weighted squared error, a mean over points and pixels and a sum over the
+    batch.
+    """
+    return Task(
+        model,
+        codec,
+        lambda output, target, weight: heatmap_mse_loss(output, target, weight) * len(weight),
+        MEAN_EPS,
+    )
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -58,10 +71,11 @@ def at_least_float32(output: Tensor) -> Tensor:
 
 
 class Updater:
-    """Applies one update after another to a task's network, which it moves to `device` and trains channels-last.
+    """Applies one update after another to a task's network, which it moves to `device` and trains
+    channels-last.
 
-    `global_batch` is the divisor of the summed loss; of its rows this one of `world` workers gets its share, which it passes
-    through the network in `accumulate` parts. `frozen` and `compile`: see `TrainParams`.
+    `global_batch` is the divisor of the summed loss; of its rows this one of `world` workers gets its share,
+    which it passes through the network in `accumulate` parts. `frozen` and `compile`: see `TrainParams`.
     """
 
     def __init__(
@@ -88,10 +102,14 @@ class Updater:
         self.still = freeze(task.model, frozen)
         self.rest()
         self.optimizer = adamw(task.model, optim, weight_decay, task.eps)
-        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.parameters = [
+            parameter for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
         self.ema = Ema(task.model, momentum=ema_momentum, gamma=optim.ema_gamma)
         self.guard = Guard(task.model, device)
-        self.parallel = nn.parallel.DistributedDataParallel(task.model, forward_sync_buffers=False) if world > 1 else None
+        self.parallel = (
+            nn.parallel.DistributedDataParallel(task.model, forward_sync_buffers=False) if world > 1 else None
+        )
         self.forward: Callable[[Tensor], Any] = self.parallel or task.model
         if compile:
             self.forward = torch.compile(self.forward)
@@ -107,7 +125,9 @@ class Updater:
             targets, weights = self.task.codec.encode(keypoints, visible)
         with autocast(self.device, self.precision):
             output = self.forward(images)
-        output = tuple(map(at_least_float32, output)) if isinstance(output, tuple) else at_least_float32(output)
+        output = (
+            tuple(map(at_least_float32, output)) if isinstance(output, tuple) else at_least_float32(output)
+        )
         return self.task.loss(output, targets, weights)
 
     def batch_loss(self, batch: Batch) -> Tensor:
@@ -123,8 +143,8 @@ class Updater:
         return self.update((partial(self.batch_loss, part) for part in batches), lr)
 
     def update(self, losses: Iterable[Callable[[], Tensor]], lr: float) -> Step:
-        """One update on the sum of `accumulate` losses, each computed when the one before has been propagated back; where loss
-        or gradient is not finite, nothing changes.
+        """One update on the sum of `accumulate` losses, each computed when the one before has been propagated
+        back; where loss or gradient is not finite, nothing changes.
         """
         before = self.guard.buffers()
         self.optimizer.zero_grad(set_to_none=True)

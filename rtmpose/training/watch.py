@@ -1,4 +1,5 @@
-"""What MLflow shows of a run besides its curves: pictures of predictions as it learns, and the machine it runs on.
+"""What MLflow shows of a run besides its curves: pictures of predictions as it learns, and the machine it
+runs on.
 
 Both are for people: whatever goes wrong here costs a picture or a point of a curve, never the run.
 """
@@ -18,8 +19,8 @@ import psutil
 
 from rtmpose import registry
 from rtmpose.config import TrainParams
-from rtmpose.evaluation.report import draw_predictions
-from rtmpose.evaluation.split import Results, sample_images
+from rtmpose.evaluation.breakdown import draw_predictions
+from rtmpose.evaluation.evaluator import Results, sample_images
 from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
 from rtmpose.training.checkpoint import Store
@@ -29,15 +30,23 @@ INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"  # MLflow's own variable, s
 
 
 class Pictures:
-    """Predictions on the same dozen images of the tuning split, every `picture_every` epochs: PNG files in the store, which go
-    on to MLflow as one image with a slider over steps.
+    """Predictions on the same dozen images of the tuning split, every `picture_every` epochs: PNG files in
+    the store, which go on to MLflow as one image with a slider over steps.
 
-    They are drawn from the results of the last evaluation, so they cost no forward pass. MLflow is asked what it has; what a
-    killed process had only drawn, or what a server that did not answer has missed, is sent with the next picture.
+    They are drawn from the results of the last evaluation, so they cost no forward pass. MLflow is asked what
+    it has; what a killed process had only drawn, or what a server that did not answer has missed, is sent
+    with the next picture.
     """
 
     def __init__(
-        self, stage: str, run_id: str, store: Store, train: TrainParams, tune: Path, skeleton: Skeleton, steps_per_epoch: int
+        self,
+        stage: str,
+        run_id: str,
+        store: Store,
+        train: TrainParams,
+        tune: Path,
+        skeleton: Skeleton,
+        steps_per_epoch: int,
     ) -> None:
         self.key, self.run_id, self.store, self.train = f"{stage}/predictions", run_id, store, train
         self.folder = store.folder / "pictures"
@@ -50,7 +59,9 @@ class Pictures:
         self.results = results
 
     def due(self, step: int) -> bool:
-        """Whether the evaluation at `step` gets a picture: the first one of every `picture_every` epochs, and the last."""
+        """Whether the evaluation at `step` gets a picture: the first one of every `picture_every` epochs, and
+        the last.
+        """
         epoch, every = step // self.steps_per_epoch, self.train.picture_every
         return every is not None and (epoch % every < self.train.evaluate_every or epoch == self.train.epochs)
 
@@ -79,15 +90,17 @@ class Pictures:
 
 @contextmanager
 def system_metrics(run_id: str) -> Iterator[None]:
-    """Log this machine's load to MLflow while the block runs, every ten seconds and at its end: `system/…` by seconds since
-    the run began, so that a resumed run goes on where it was.
+    """Log this machine's load to MLflow while the block runs, every ten seconds and at its end: `system/…` by
+    seconds since the run began, so that a resumed run goes on where it was.
 
-    The figures are those of MLflow's own monitor, with GPUs where nvidia-ml-py is installed. That monitor ends for good when
-    the server does not answer once; this one leaves out the point.
+    The figures are those of MLflow's own monitor, with GPUs where nvidia-ml-py is installed. That monitor
+    ends for good when the server does not answer once; this one leaves out the point.
     """
     every = float(os.environ.get(INTERVAL) or 10)
     done = threading.Event()
-    thread = threading.Thread(target=_sample, args=(run_id, _monitors(), every, done), daemon=True, name="system-metrics")
+    thread = threading.Thread(
+        target=_sample, args=(run_id, _monitors(), every, done), daemon=True, name="system-metrics"
+    )
     thread.start()
     try:
         yield

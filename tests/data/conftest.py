@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rtmpose.data.annotations import RawImage, read_images
-from rtmpose.data.mannequins import render_dataset
+from rtmpose.data.mannequins.dataset import render_dataset
+from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.descriptors import load_dataset
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rtmpose.deploy.export import export_onnx
-from rtmpose.deploy.runtimes import ModelFiles
+from rtmpose.deploy.runtimes.base import ModelFiles
 from tests.deploy.support import SIZE, card, formula_net, save_weights
 
 

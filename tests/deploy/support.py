@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rtmpose.deploy.metadata import ModelCard
+from rtmpose.deploy.card import ModelCard
 from rtmpose.descriptors import load_skeleton
 from rtmpose.models import MEAN, STD, PoseNet, build_pose_net
 from tests.support import det_tensor
@@ -18,7 +18,9 @@ SIZE = (96, 128)
 def formula_net() -> PoseNet:
     """The t network at 96x128 with the reference vectors' weights, which depend on the keys alone."""
     model = build_pose_net("t", input_size=SIZE).eval()
-    weights = {key: torch.from_numpy(det_tensor(key, tuple(t.shape))) for key, t in model.state_dict().items()}
+    weights = {
+        key: torch.from_numpy(det_tensor(key, tuple(t.shape))) for key, t in model.state_dict().items()
+    }
     model.load_state_dict(weights)
     return model
 

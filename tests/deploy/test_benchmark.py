@@ -12,7 +12,7 @@ import yaml
 
 from rtmpose.deploy import benchmark
 from rtmpose.deploy.benchmark import Budget, Target, load_target, run, table
-from rtmpose.deploy.runtimes import ModelFiles
+from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
 from tests.support import ROOT, det_input
 
@@ -108,7 +108,9 @@ def test_a_run_measures_every_configuration(files: ModelFiles) -> None:
 def test_without_weights_pytorch_is_skipped_and_nothing_is_compared(files: ModelFiles) -> None:
     specs = [{"name": "pytorch", "precisions": ["fp32"]}, {"name": "onnxruntime", "precisions": ["fp32"]}]
     report = run(tiny(runtimes=specs, batch_sizes=[1]), ModelFiles(files.onnx), det_input((1, 3, 128, 96)))
-    assert report["skipped"] == ["pytorch fp32 threads=1 batch=1: PyTorch needs the weights that the model was exported from"]
+    assert report["skipped"] == [
+        "pytorch fp32 threads=1 batch=1: PyTorch needs the weights that the model was exported from"
+    ]
     assert report["reference"] is None and report["results"][0]["max_diff"] is None
     assert " - " in table(report)
 
@@ -123,7 +125,9 @@ def test_another_architecture_and_a_damaged_file_are_refused(files: ModelFiles, 
         run(tiny(), ModelFiles(cut), det_input((1, 3, 128, 96)))
 
 
-def test_a_worker_that_dies_is_named_as_the_reason(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_named_as_the_reason(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(benchmark, "_work", _die)
     with pytest.raises(UserError, match="onnxruntime fp32 threads=1 batch=1: its process died"):
         run(

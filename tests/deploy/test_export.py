@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rtmpose.deploy.export import differences, export_onnx, parity
-from rtmpose.deploy.runtimes import ModelFiles, NotPossible, open_session
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, open_session
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
 from rtmpose.deploy.runtimes.pytorch import build
 from rtmpose.files import UserError
@@ -62,7 +62,9 @@ def test_export_gives_the_same_bytes_again_and_keeps_the_mode(files: ModelFiles,
     before = {key: value.clone() for key, value in model.state_dict().items()}
     again = export_onnx(model, SIZE, tmp_path / "again.onnx", card=card())
     assert again.read_bytes() == files.onnx.read_bytes()
-    assert model.training and all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert model.training and all(
+        torch.equal(before[key], value) for key, value in model.state_dict().items()
+    )
 
 
 def test_metadata_comes_back(files: ModelFiles) -> None:
@@ -126,17 +128,17 @@ def test_weights_that_do_not_fit_are_one_line(files: ModelFiles, tmp_path: Path)
 
 
 def test_what_a_runtime_cannot_do_has_a_reason(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtmpose.deploy.runtimes.bf16_instructions", lambda: {"avx512_bf16"})
+    monkeypatch.setattr("rtmpose.deploy.runtimes.base.bf16_instructions", lambda: {"avx512_bf16"})
     with pytest.raises(NotPossible, match="no bf16 kernels"):
         open_session("onnxruntime", files, "bf16", threads=1, batch=1)
     with pytest.raises(NotPossible, match="needs the weights"):
         open_session("pytorch", ModelFiles(files.onnx), "fp32", threads=1, batch=1)
-    monkeypatch.setattr("rtmpose.deploy.runtimes.bf16_instructions", frozenset)
+    monkeypatch.setattr("rtmpose.deploy.runtimes.base.bf16_instructions", frozenset)
     with pytest.raises(NotPossible, match="no bf16 instructions"):
         open_session("openvino", files, "bf16", threads=1, batch=1)
     import rtmpose.deploy.runtimes.openvino  # so that there is something to take away
 
-    monkeypatch.delattr(rtmpose.deploy.runtimes, "openvino")
+    monkeypatch.delattr(rtmpose.deploy.runtimes.base, "openvino")
     monkeypatch.setitem(sys.modules, "rtmpose.deploy.runtimes.openvino", None)
     with pytest.raises(NotPossible, match="not installed"):
         open_session("openvino", files, "fp32", threads=1, batch=1)

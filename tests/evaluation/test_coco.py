@@ -60,15 +60,17 @@ def test_rescoring_suppression_and_figures_equal_the_reference(noise: str) -> No
     for item in case["predictions"]:
         x, y, right, bottom = item["bbox_xyxy"]
         poses.append(Pose(
-            item["img_id"], np.array(item["keypoints"]), np.array(item["keypoint_scores"]), item["bbox_score"],
-            float(np.prod(item["bbox_scale_wh_padded"])), [x, y, right - x, bottom - y],
+            item["img_id"], np.array(item["keypoints"]), np.array(item["keypoint_scores"]),
+            item["bbox_score"], float(np.prod(item["bbox_scale_wh_padded"])), [x, y, right - x, bottom - y],
         ))  # fmt: skip
     modes = {"bbox_keypoint+oks_nms0.9", "keypoint+none", "bbox+soft_oks_nms0.9", "bbox_rle+oks_nms0.9"}
     assert set(case["results"]) == modes
     for mode, expected in case["results"].items():
         rescore, nms = mode.removesuffix("_nms0.9").split("+")
         results = to_results(poses, COCO17.sigmas, rescore=rescore, nms=nms)
-        np.testing.assert_allclose([result["score"] for result in results], expected["kept_scores"], rtol=1e-12)
+        np.testing.assert_allclose(
+            [result["score"] for result in results], expected["kept_scores"], rtol=1e-12
+        )
         figures = evaluate_keypoints(photographs(), results)
         assert tuple(figures) == STATISTICS
         for value, name in zip(figures.values(), UPSTREAM, strict=True):
@@ -76,7 +78,9 @@ def test_rescoring_suppression_and_figures_equal_the_reference(noise: str) -> No
 
 
 def test_parts_of_the_whole_body() -> None:
-    """On real annotations: moving the left hand of otherwise perfect predictions costs that hand and the whole."""
+    """On real annotations: moving the left hand of otherwise perfect predictions costs that hand and the
+    whole.
+    """
     truth = json.loads(photographs().read_text())
     truth["annotations"] = person_annotations(truth)
     skeleton = load_skeleton("coco_wholebody")
@@ -169,8 +173,12 @@ def test_bad_ground_truth_is_one_clear_line_naming_the_file(truth: dict[str, Any
 
 
 def test_detections_by_image_above_a_score(tmp_path: Path) -> None:
-    rows = load_detections(realdata("coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json"))
-    sure = load_detections(realdata("coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json"), 0.5)
+    rows = load_detections(
+        realdata("coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json")
+    )
+    sure = load_detections(
+        realdata("coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json"), 0.5
+    )
     assert 0 < sum(map(len, sure.values())) < sum(map(len, rows.values()))
     assert all(score >= 0.5 and box.shape == (4,) for boxes in sure.values() for box, score in boxes)
 
@@ -192,5 +200,9 @@ def test_detections_by_image_above_a_score(tmp_path: Path) -> None:
 
 def test_whom_a_pose_is_predicted_for(truth: dict[str, Any]) -> None:
     first, second = truth["annotations"]
-    crowd, flat, unlabelled = {**first, "iscrowd": 1}, {**first, "bbox": [0, 0, 0, 5]}, {**first, "keypoints": [0] * 51}
+    crowd, flat, unlabelled = (
+        {**first, "iscrowd": 1},
+        {**first, "bbox": [0, 0, 0, 5]},
+        {**first, "keypoints": [0] * 51},
+    )
     assert person_annotations([crowd, first, flat, unlabelled, second]) == [first, second]

@@ -21,11 +21,22 @@ SIGMAS = load_skeleton("coco17").sigmas
 SQUARE = np.array([[0.0, 0], [1, 0], [0, 1]])
 
 
-def person(image: int, number: int, shift: float = 0.0, visible: tuple[int, ...] = (2, 1, 2), **more: Any) -> dict[str, Any]:
-    """Three corners of a box of 100 x 100 px with an area of 2500 px^2, the points `shift` px to the right in it."""
+def person(
+    image: int, number: int, shift: float = 0.0, visible: tuple[int, ...] = (2, 1, 2), **more: Any
+) -> dict[str, Any]:
+    """Three corners of a box of 100 x 100 px with an area of 2500 px^2, the points `shift` px to the right in
+    it.
+    """
     points = 100.0 * SQUARE + [shift, 0]
     flat = np.concatenate([points, np.array(visible)[:, None]], axis=1).ravel().tolist()
-    base = {"id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 2500.0, "bbox": [0.0, 0.0, 100.0, 100.0]}
+    base = {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 2500.0,
+        "bbox": [0.0, 0.0, 100.0, 100.0],
+    }
     return base | {"keypoints": flat, "num_keypoints": sum(v > 0 for v in visible)} | more
 
 
@@ -40,11 +51,15 @@ def small_set(*annotations: dict[str, Any]) -> dict[str, Any]:
 
 def test_distances_over_the_persons_size_and_labelled_points_only() -> None:
     crowd, nobody = person(2, 12, iscrowd=1), person(2, 13, visible=(0, 0, 0))
-    truth = small_set(person(1, 10), person(1, 11, visible=(2, 0, 0)), crowd, nobody, person(3, 10), person(3, 14, area=0.0))
+    truth = small_set(
+        person(1, 10), person(1, 11, visible=(2, 0, 0)), crowd, nobody, person(3, 10), person(3, 14, area=0.0)
+    )
     poses = [pose(1, 10, 5.0), pose(1, 11, -20.0), pose(3, 10, 10.0), pose(3, 14, 1e6)]
     errors = point_errors(truth, poses, SQUARE)
     assert errors.count.tolist() == [4, 0, 3]
-    np.testing.assert_allclose(errors.total, [3 * 5 / 50 + 20 / 50, 0, 3 * 10 / 50])  # over the root of the area, 50 px
+    np.testing.assert_allclose(
+        errors.total, [3 * 5 / 50 + 20 / 50, 0, 3 * 10 / 50]
+    )  # over the root of the area, 50 px
     assert errors.mean == pytest.approx((0.7 + 0.6) / 7)
     assert np.isnan(PointErrors(np.zeros(2), np.zeros(2)).mean)
 
@@ -58,7 +73,15 @@ def test_without_a_prediction_a_person_counts_as_the_mean_pose() -> None:
     assert point_errors(truth, [pose(1, 10, -10.0)], mean).mean == pytest.approx(20 / 3 / 50)
     put = mean_pose_predictions(mean, truth)
     poses = [
-        Pose(p["image_id"], np.array(p["keypoints"]).reshape(3, 3)[:, :2], np.ones(3), 1, 1, (), p["annotation_id"])
+        Pose(
+            p["image_id"],
+            np.array(p["keypoints"]).reshape(3, 3)[:, :2],
+            np.ones(3),
+            1,
+            1,
+            (),
+            p["annotation_id"],
+        )
         for p in put
     ]
     np.testing.assert_allclose(point_errors(truth, poses, mean).total, floor.total)
@@ -72,12 +95,16 @@ def reference() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         x, y, right, bottom = item["bbox_xyxy"]
         area = float(np.prod(item["bbox_scale_wh_padded"]))
         keypoints, scores = np.array(item["keypoints"]), np.array(item["keypoint_scores"])
-        poses.append(Pose(item["img_id"], keypoints, scores, item["bbox_score"], area, [x, y, right - x, bottom - y]))
+        poses.append(
+            Pose(item["img_id"], keypoints, scores, item["bbox_score"], area, [x, y, right - x, bottom - y])
+        )
     return json.loads(photographs().read_text()), to_results(poses, SIGMAS)
 
 
 def noisy_set(images: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Persons of 17 random points with predictions of all qualities, false ones and missing ones; some images are empty."""
+    """Persons of 17 random points with predictions of all qualities, false ones and missing ones; some images
+    are empty.
+    """
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -89,7 +116,9 @@ def noisy_set(images: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str
             annotations.append({"id": number, "image_id": image, "area": 2e4, "bbox": box, "keypoints": flat})
             for spread in rng.choice([3.0, 15.0, 300.0], rng.integers(0, 3)):
                 moved = np.concatenate([points + rng.normal(0, spread, (17, 2)), np.ones((17, 1))], axis=1)
-                results.append({"image_id": image, "keypoints": moved.ravel().tolist(), "score": float(rng.uniform())})
+                results.append(
+                    {"image_id": image, "keypoints": moved.ravel().tolist(), "score": float(rng.uniform())}
+                )
     return {"images": [{"id": image} for image in range(images)], "annotations": annotations}, results
 
 
@@ -109,7 +138,9 @@ def copied(truth: dict[str, Any], results: list[dict[str, Any]], draws: np.ndarr
         for copy in range(draws[index]):
             number = {"image_id": 1000 * copy + image["id"]}
             again["images"].append({"id": number["image_id"]})
-            again["annotations"] += [item | number for item in truth["annotations"] if item["image_id"] == image["id"]]
+            again["annotations"] += [
+                item | number for item in truth["annotations"] if item["image_id"] == image["id"]
+            ]
             predictions += [item | number for item in results if item["image_id"] == image["id"]]
     return evaluate_keypoints(again, predictions, SIGMAS)["AP"]
 

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
-from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, pose_score, predict_poses, to_results
+from rtmpose.evaluation.predict import (
+    Pose,
+    mean_pose,
+    mean_pose_predictions,
+    pose_score,
+    predict_poses,
+    to_results,
+)
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.skeleton import Skeleton
@@ -39,7 +46,9 @@ def reference_net(size: str, head: str) -> nn.Module:
     """The network of the reference vectors, its weights by formula."""
     model = build_pose_net(size, head)
     state = model.state_dict()
-    model.load_state_dict({key: torch.from_numpy(det_tensor(key, tuple(value.shape))) for key, value in state.items()})
+    model.load_state_dict(
+        {key: torch.from_numpy(det_tensor(key, tuple(value.shape))) for key, value in state.items()}
+    )
     return model.eval()
 
 
@@ -114,8 +123,8 @@ class Bright(nn.Module):
 
 # Green and blue are a mirrored pair.
 COLOURS = Skeleton(
-    name="colours", names=("red", "left_green", "right_blue"), limbs=(), flip=(0, 2, 1), sigmas=(0.05, 0.05, 0.05),
-    upper=(), lower=(),
+    name="colours", names=("red", "left_green", "right_blue"), limbs=(), flip=(0, 2, 1), sigmas=(0.05, 0.05,
+    0.05), upper=(), lower=(),
 )  # fmt: skip
 
 
@@ -130,14 +139,24 @@ def spots(*spots: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> n
 
 def annotated(annotation_id: int, box: list[float], **more: Any) -> dict[str, Any]:
     points = [10.0, 10.0, 2.0] * 3
-    return {"id": annotation_id, "image_id": 1, "bbox": box, "iscrowd": 0, "area": 1.0, "keypoints": points, **more}
+    return {
+        "id": annotation_id,
+        "image_id": 1,
+        "bbox": box,
+        "iscrowd": 0,
+        "area": 1.0,
+        "keypoints": points,
+        **more,
+    }
 
 
 @pytest.mark.parametrize("codec", [SimCC((96, 128)), UDPHeatmap((96, 128))])
 def test_points_come_back_to_where_they_are_in_the_image(codec: Codec) -> None:
     truth = [(120, 60, 3), (160, 90, 3), (140, 130, 3)]
     photo = Photo(spots(*truth))
-    (result,) = predict(Bright(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 0.5)]}, COLOURS, flip_test=False)
+    (result,) = predict(
+        Bright(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 0.5)]}, COLOURS, flip_test=False
+    )
     points = np.array(result["keypoints"]).reshape(3, 3)
     # Half a bin, or half a pixel of the map, at 1.4 image px for each input px.
     assert np.abs(points[:, :2] - np.array(truth)[:, :2]).max() < 2.0
@@ -148,7 +167,9 @@ def test_points_come_back_to_where_they_are_in_the_image(codec: Codec) -> None:
 def test_batches_span_images_and_the_mode_is_restored() -> None:
     codec = SimCC((96, 128))
     photos = [Photo(spots((50, 50, 3), (60, 60, 3), (70, 70, 3)), image_id) for image_id in (1, 2, 3)]
-    boxes = {image_id: [([20.0, 20.0, 80.0, 80.0], 1.0), ([90.0, 90.0, 50.0, 60.0], 0.5)] for image_id in (1, 2, 3)}
+    boxes = {
+        image_id: [([20.0, 20.0, 80.0, 80.0], 1.0), ([90.0, 90.0, 50.0, 60.0], 0.5)] for image_id in (1, 2, 3)
+    }
     model = Bright(codec)
     model.train()
     results = predict(model, codec, iter(photos), boxes, COLOURS, batch_size=4, flip_test=False)
@@ -189,7 +210,14 @@ def test_flip_test_runs_the_mirror_image_and_swaps_pairs() -> None:
             return x[:, order], y[:, order]
 
     outputs = [
-        predict(Sided(codec), codec, [photo], {1: [([90.0, 40.0, 100.0, 110.0], 1.0)]}, COLOURS, flip_test=flip_test)
+        predict(
+            Sided(codec),
+            codec,
+            [photo],
+            {1: [([90.0, 40.0, 100.0, 110.0], 1.0)]},
+            COLOURS,
+            flip_test=flip_test,
+        )
         for flip_test in (False, True)
     ]
     plain, flipped = (np.array(output[0]["keypoints"]).reshape(3, 3)[:, :2] for output in outputs)
@@ -245,7 +273,11 @@ def test_scores_and_duplicates() -> None:
     elsewhere = Pose(2, points, pose.scores, 0.1, 1e4)
     far = Pose(1, points + 500, pose.scores, 0.1, 1e4)
     results = to_results([pose, better, elsewhere, far], COLOURS.sigmas)
-    assert [(item["image_id"], round(item["score"], 3)) for item in results] == [(1, 0.48), (1, 0.08), (2, 0.08)]
+    assert [(item["image_id"], round(item["score"], 3)) for item in results] == [
+        (1, 0.48),
+        (1, 0.08),
+        (2, 0.08),
+    ]
     assert len(to_results([pose, better, elsewhere, far], COLOURS.sigmas, nms="none")) == 4
 
 

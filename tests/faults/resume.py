@@ -1,11 +1,12 @@
-"""`kill -9` at random moments of a finetuning run: what it ends with is, bit for bit, what an undisturbed run ends with.
+"""`kill -9` at random moments of a finetuning run: what it ends with is, bit for bit, what an undisturbed run
+ends with.
 
     python -m tests.faults.resume [--kills 20] [--seed 1]
 
-Killed are a train worker, Ray Train's controller, the driver, or all of Ray's own processes. Worker kills are mended by Ray
-Train itself; after the others the stage is run again. Once per round the newest checkpoint is cut short as well. Compared at
-the end of each round: model, EMA, optimizer, position, RNG, best weights, `train.log`, and MLflow's metrics by step. The last
-line is one JSON object.
+Killed are a train worker, Ray Train's controller, the driver, or all of Ray's own processes. Worker kills are
+mended by Ray Train itself; after the others the stage is run again. Once per round the newest checkpoint is
+cut short as well. Compared at the end of each round: model, EMA, optimizer, position, RNG, best weights,
+`train.log`, and MLflow's metrics by step. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def main() -> None:
 
 
 def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
-    """Rounds of at most five kills until there were `kills`; the fourth of four rounds trains with two workers."""
+    """Rounds of at most five kills until there were `kills`; the fourth of four rounds trains with two
+    workers.
+    """
     kinds = [KINDS[index % len(KINDS)] for index in range(kills)]
     rng.shuffle(kinds)
     workspace = prepared(folder)
@@ -106,8 +109,9 @@ def prepared(folder: Path) -> Workspace:
     # Ray would run its workers at the lowest priority: beside other work the run would take minutes.
     workspace.environment |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     workspace.set(
-        finetune__epochs=6, finetune__checkpoint_steps=4, finetune__evaluate_every=3, hardware__cpus_per_worker=1,
-        hardware__max_failures=100, model__hidden=64, model__ema_momentum=0.01, model__weight_decay=0.05,
+        finetune__epochs=6, finetune__checkpoint_steps=4, finetune__evaluate_every=3,
+        hardware__cpus_per_worker=1, hardware__max_failures=100, model__hidden=64, model__ema_momentum=0.01,
+        model__weight_decay=0.05,
     )  # fmt: skip
     for stage, *arguments in (("raw", "coco17"), ("shard", "coco17"), ("mix",), ("pretrain",), ("search",)):
         done = workspace.run(sys.executable, "-m", f"pipelines.{stage}", *arguments, timeout=PATIENCE)
@@ -153,7 +157,9 @@ def round_of_kills(spoilt: Spoilt, kinds: list[str], workers: int, rng: random.R
         if damaged:
             damage_after = len(kinds)
         note = ", newest checkpoint cut short" if damaged else ""
-        print(f"kill {spoilt.killed.total()}: {kind} at step {newest_step(spoilt)}, {moment}{note}", flush=True)
+        print(
+            f"kill {spoilt.killed.total()}: {kind} at step {newest_step(spoilt)}, {moment}{note}", flush=True
+        )
     else:
         index = len(kinds)
     if spoilt.process is None and index:
@@ -175,13 +181,15 @@ def start(spoilt: Spoilt) -> None:
     """Run the stage; what it prints goes to a file, so that no pipe can fill."""
     with spoilt.log.open("w") as file:
         spoilt.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.finetune"], cwd=spoilt.workspace.folder, env=spoilt.workspace.environment,
-            text=True, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", "pipelines.finetune"], cwd=spoilt.workspace.folder,
+            env=spoilt.workspace.environment, text=True, stdout=file, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
 
 
 def alive_at_random_moment(spoilt: Spoilt, kind: str, rng: random.Random) -> bool:
-    """Start the stage if it is not running, and wait: a few steps of training, or for one kill in four a few seconds.
+    """Start the stage if it is not running, and wait: a few steps of training, or for one kill in four a few
+    seconds.
 
     False when the run ended before, in success; a run that ended otherwise fails.
     """
@@ -210,7 +218,9 @@ def kill(spoilt: Spoilt, kind: str, rng: random.Random) -> str | None:
     """
     process = spoilt.process
     assert process is not None
-    victims = [found for found in marked(spoilt.workspace.environment[MARK]) if is_kind(found, kind, process.pid)]
+    victims = [
+        found for found in marked(spoilt.workspace.environment[MARK]) if is_kind(found, kind, process.pid)
+    ]
     if kind == "worker":
         victims = rng.sample(victims, min(1, len(victims)))
     if not victims:
@@ -231,7 +241,9 @@ def kill(spoilt: Spoilt, kind: str, rng: random.Random) -> str | None:
 
 
 def is_kind(process: psutil.Process, kind: str, driver: int) -> bool:
-    """Whether a process is what a kill of this kind hits: the head is everything of Ray but its workers and the driver."""
+    """Whether a process is what a kill of this kind hits: the head is everything of Ray but its workers and
+    the driver.
+    """
     try:
         words = process.cmdline()
     except psutil.Error:
@@ -241,7 +253,9 @@ def is_kind(process: psutil.Process, kind: str, driver: int) -> bool:
         return process.pid == driver
     if kind in ("worker", "controller"):
         return {"worker": "RayTrainWorker", "controller": "TrainController"}[kind] in name
-    return any(part in " ".join(words) for part in ("gcs_server", "raylet/raylet", "dashboard", "log_monitor"))
+    return any(
+        part in " ".join(words) for part in ("gcs_server", "raylet/raylet", "dashboard", "log_monitor")
+    )
 
 
 def finish(spoilt: Spoilt) -> None:
@@ -322,7 +336,9 @@ def differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
         if len(ours) != len(theirs):
             return [f"{place} has {len(theirs)} entries, not {len(ours)}"]
         pairs = zip(ours, theirs, strict=True)
-        return [found for index, pair in enumerate(pairs) for found in differences(*pair, f"{place}[{index}]")][:10]
+        return [
+            found for index, pair in enumerate(pairs) for found in differences(*pair, f"{place}[{index}]")
+        ][:10]
     return [] if ours == theirs else [f"{place}: {theirs}, not {ours}"]
 
 

@@ -1,9 +1,11 @@
-"""`kill -9` at random moments of the shard stage: what comes out in the end is what an undisturbed run writes.
+"""`kill -9` at random moments of the shard stage: what comes out in the end is what an undisturbed run
+writes.
 
     python -m tests.faults.sharding [--kills 20] [--seed 1]
 
-Every fifth kill hits Ray tasks. The last line is one JSON object: kills tried; kills after which the output was complete or not
-there, and the stage went on; whether the end result is byte for byte the undisturbed one; shards kept over all runs.
+Every fifth kill hits Ray tasks. The last line is one JSON object: kills tried; kills after which the output
+was complete or not there, and the stage went on; whether the end result is byte for byte the undisturbed one;
+shards kept over all runs.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def main() -> None:
 
 def kill_options(description: str | None) -> argparse.Namespace:
     """How many kills, and the seed of their moments, which is printed."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -86,7 +90,10 @@ def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, object]:
         survived += whole
         done = len(list((spoilt.folder / WORK).rglob("*.tar.json")))
         state = "whole or absent" if whole else "HALF WRITTEN"
-        print(f"kill {tried} after {moment:.2f} s, {workers} workers, {done} shards finished: output {state}", flush=True)
+        print(
+            f"kill {tried} after {moment:.2f} s, {workers} workers, {done} shards finished: output {state}",
+            flush=True,
+        )
     last = run(spoilt, 1)
     kept += shards_kept(last.output)
     identical = last.code == 0 and files(spoilt) == wanted and not (spoilt.folder / WORK / "coco17").exists()
@@ -113,8 +120,8 @@ def run(workspace: Workspace, workers: int, kill_after: float | None = None) -> 
     log = workspace.folder / "log.txt"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.shard", "coco17"], cwd=workspace.folder, env=workspace.environment,
-            stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", "pipelines.shard", "coco17"], cwd=workspace.folder,
+            env=workspace.environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             code = process.wait(kill_after)
@@ -127,7 +134,9 @@ def run(workspace: Workspace, workers: int, kill_after: float | None = None) -> 
 
 
 def clear_away(mark: str) -> None:
-    """Ray's own processes lie in other groups and end by themselves when their driver is gone; wait, then help."""
+    """Ray's own processes lie in other groups and end by themselves when their driver is gone; wait, then
+    help.
+    """
     deadline = time.monotonic() + 10
     while left := marked(mark):
         if time.monotonic() > deadline:
@@ -149,11 +158,15 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def files(workspace: Workspace) -> dict[str, bytes]:
     root = workspace.folder / SHARDS
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def shards_kept(output: str) -> int:
-    return sum(int(number) for number in re.findall(r"(\d+) of \d+ shards of an earlier run are whole", output))
+    return sum(
+        int(number) for number in re.findall(r"(\d+) of \d+ shards of an earlier run are whole", output)
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m tests.faults.two_nodes [--log FILE]
 
-The stage command submits the job by REST and is interrupted, follows it again, has it stopped, and resumes it.
-What comes out is compared with the run that the bare `ray job submit` makes, undisturbed. A job that fails comes between. The
-last line is one JSON object; FILE takes what the commands print.
+The stage command submits the job by REST and is interrupted, follows it again, has it stopped, and resumes
+it. What comes out is compared with the run that the bare `ray job submit` makes, undisturbed. A job that
+fails comes between. The last line is one JSON object; FILE takes what the commands print.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import IO, Any
 
 import psutil
 
-from rtmpose.training.submit import connect
+from rtmpose.cluster.submit import connect
 from tests.faults.resume import begin_anew, differences, is_kind, prepared, reports_in, result, store_of
 from tests.faults.sharding import MARK, clear_away, marked
 from tests.support import ROOT
@@ -37,10 +37,14 @@ PATIENCE = 600.0  # seconds until a command must have ended, or training must ha
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--log", type=Path)
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would the stage
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so would the stage
     with tempfile.TemporaryDirectory(prefix="rt-") as folder:  # short: Ray's sockets lie below it
         path = options.log or Path(folder) / "log.txt"
         with path.open("w") as log:
@@ -78,7 +82,18 @@ def two_nodes(folder: Path, log: IO[str]) -> dict[str, Any]:
         receipt = json.loads((workspace.folder / "models/receipt.json").read_text())
         fails = failing_job(workspace, log)
         begin_anew(workspace, 2)
-        words = ("job", "submit", "--address", server, "--working-dir", ".", "--", "python", "-m", "pipelines.finetune")
+        words = (
+            "job",
+            "submit",
+            "--address",
+            server,
+            "--working-dir",
+            ".",
+            "--",
+            "python",
+            "-m",
+            "pipelines.finetune",
+        )
         bare = ray(workspace, log, *words)
         assert bare == 0, text(log)
         found = differences(result(workspace), outcome)
@@ -99,7 +114,11 @@ def cluster(workspace: Workspace, folder: Path, log: IO[str]) -> Iterator[str]:
     """A head and a second node with one CPU each; the job server's URL. Both end with their process groups."""
     port, dashboard, client = free_port(), free_port(), free_port()
     environment = workspace.environment
-    environment |= {"RAY_AUTH_MODE": "token", "RTMPOSE_HOME": str(workspace.folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RTMPOSE_HOME": str(workspace.folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
     # Each node's agent takes jobs on a port of its own: the default can be had once on a machine.
     agents = [f"--dashboard-agent-listen-port={free_port()}" for _ in range(2)]
@@ -125,7 +144,9 @@ def cluster(workspace: Workspace, folder: Path, log: IO[str]) -> Iterator[str]:
 
 
 def failing_job(workspace: Workspace, log: IO[str]) -> str:
-    """The one line and the exit code of a stage whose job fails: there are no tuning shards where the mix says so."""
+    """The one line and the exit code of a stage whose job fails: there are no tuning shards where the mix
+    says so.
+    """
     path = workspace.folder / "data/mix.json"
     content = json.loads(path.read_text())
     moved = content | {"tune": [content["tune"][0] | {"dir": "data/shards/nowhere"}]}
@@ -149,7 +170,9 @@ def ray(workspace: Workspace, log: IO[str], *words: str) -> int:
     """The exit code of a `ray` command."""
     environment = workspace.environment | {"RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1"}
     command = [sys.executable, "-m", "ray.scripts.scripts", *words]
-    return subprocess.run(command, cwd=workspace.folder, env=environment, stdout=log, stderr=log, check=False).returncode
+    return subprocess.run(
+        command, cwd=workspace.folder, env=environment, stdout=log, stderr=log, check=False
+    ).returncode
 
 
 def workers(workspace: Workspace) -> list[psutil.Process]:

@@ -1,4 +1,6 @@
-"""What the tests of the networks share: models filled with the weights the reference vectors were computed from."""
+"""What the tests of the networks share: models filled with the weights the reference vectors were computed
+from.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,30 @@ from rtmpose.models import PoseNet, build_pose_net
 from tests.support import ROOT, SHARED, det_tensor, golden
 
 # Facts of the reference configurations by what their names say.
-KEYPOINTS = {"wholebody": 133, "hand5": 21, "face6": 106, "lapa": 106, "halpe26": 26, "mpii": 16, "crowdpose": 14}
+KEYPOINTS = {
+    "wholebody": 133,
+    "hand5": 21,
+    "face6": 106,
+    "lapa": 106,
+    "halpe26": 26,
+    "mpii": 16,
+    "crowdpose": 14,
+}
 
 
 def golden_names(pattern: str) -> list[str]:
-    """The reference files at hand, committed and shared, whose names match `pattern` (one group: the model's name)."""
+    """The reference files at hand, committed and shared, whose names match `pattern` (one group: the model's
+    name).
+    """
     folders = (ROOT / "tests" / "golden", SHARED / "golden")
     matches = (re.fullmatch(pattern, path.name) for folder in folders for path in folder.glob("*"))
     return sorted({match[1] for match in matches if match})
 
 
 def build_named(name: str) -> PoseNet:
-    """The network of a reference file, such as `rtmpose-m_aic-coco_384x288` or `cspnext-tiny_udp_coco_256x192`."""
+    """The network of a reference file, such as `rtmpose-m_aic-coco_384x288` or
+    `cspnext-tiny_udp_coco_256x192`.
+    """
     match = re.fullmatch(r"(rtmpose|cspnext)-(\w+?)_(.+?)_(\d+)x(\d+)(_projects)?", name)
     assert match, name
     family, size, data, height, width = match.groups()[:5]

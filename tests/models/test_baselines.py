@@ -1,4 +1,6 @@
-"""The networks of the ladder's first rungs: ResNet-50 under heatmaps and under SimCC with and without upsampling."""
+"""The networks of the ladder's first rungs: ResNet-50 under heatmaps and under SimCC with and without
+upsampling.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def test_every_baseline_has_outputs_and_gradients(backbone: str, head: str) -> N
 
 def test_simcc_heads_go_from_cells_to_bins() -> None:
     plain, enlarged = (build_pose_net("t", head, 17, SIZE).head for head in ("simcc_plain", "simcc_deconv"))
-    shapes = [{key: tuple(value.shape) for key, value in head.state_dict().items()} for head in (plain, enlarged)]
+    shapes = [
+        {key: tuple(value.shape) for key, value in head.state_dict().items()} for head in (plain, enlarged)
+    ]
     assert shapes[0]["mlp_head_x.weight"] == (192, 12) and shapes[1]["mlp_head_y.weight"] == (256, 768)
     assert "final_layer.weight" in shapes[0] and "deconv_head.final_layer.weight" in shapes[1]
     assert shapes[0]["final_layer.weight"] == (17, 384, 7, 7)
@@ -80,6 +84,9 @@ def test_simcc_heads_go_from_cells_to_bins() -> None:
 def test_the_network_of_parameters() -> None:
     params = ModelParams(size="t", kernel=3, hidden=32, gau=False, weight_decay=0, ema_momentum=0)
     ours = build_model(params, 4, SIZE)
-    assert ours.state_dict().keys() == build_pose_net("t", "simcc", 4, SIZE, kernel=3, hidden=32, gau=False).state_dict().keys()
+    assert (
+        ours.state_dict().keys()
+        == build_pose_net("t", "simcc", 4, SIZE, kernel=3, hidden=32, gau=False).state_dict().keys()
+    )
     pretrained = build_model(params, 4, SIZE, pretrain_hidden=24).state_dict()
     assert pretrained["head.deconv_layers.0.weight"].shape == (384, 24, 4, 4)

@@ -1,4 +1,6 @@
-"""The depthwise convolution's own gradient: the same as PyTorch's, as exact in bf16, and used in bf16 training alone."""
+"""The depthwise convolution's own gradient: the same as PyTorch's, as exact in bf16, and used in bf16
+training alone.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,18 @@ from rtmpose.models import build_pose_net
 from rtmpose.models.cspnext import DepthwiseConv, _Depthwise
 from tests.models.support import fill
 
-MAPS = [(1, 1), (1, 7), (2, 3), (3, 2), (5, 5), (8, 6), (9, 4)]  # smaller, as large and larger than the kernel
-bf16_cpu = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="needs a CPU with bf16 instructions")
+MAPS = [
+    (1, 1),
+    (1, 7),
+    (2, 3),
+    (3, 2),
+    (5, 5),
+    (8, 6),
+    (9, 4),
+]  # smaller, as large and larger than the kernel
+bf16_cpu = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="needs a CPU with bf16 instructions"
+)
 
 
 def layouts(x: Tensor) -> dict[str, Tensor]:
@@ -34,7 +46,9 @@ def gradients(own: bool, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tenso
     if own:
         output = _Depthwise.apply(x, weight)
     else:
-        output = nn.functional.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2, groups=len(weight))
+        output = nn.functional.conv2d(
+            x, weight.to(x.dtype), padding=weight.shape[-1] // 2, groups=len(weight)
+        )
     return output.detach(), *torch.autograd.grad(output, (x, weight), grad)
 
 
@@ -49,7 +63,9 @@ def test_it_is_the_convolution_with_its_gradient(rows: int, size: tuple[int, int
     for name, each in layouts(x).items():
         for other, its in layouts(grad).items():
             for mine, theirs in zip(gradients(True, each, weight, its), expected, strict=True):
-                torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12, msg=f"input {name}, gradient {other}")
+                torch.testing.assert_close(
+                    mine, theirs, rtol=1e-12, atol=1e-12, msg=f"input {name}, gradient {other}"
+                )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4)])
@@ -65,7 +81,9 @@ def relative_error(actual: Tensor, exact: Tensor) -> float:
     return float((actual.double() - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize(("rows", "size", "mean"), [(1, (8, 6), 0.0), (16, (8, 6), 0.0), (64, (8, 6), 1.0), (20, (9, 7), 0.0)])
+@pytest.mark.parametrize(
+    ("rows", "size", "mean"), [(1, (8, 6), 0.0), (16, (8, 6), 0.0), (64, (8, 6), 1.0), (20, (9, 7), 0.0)]
+)
 def test_in_bf16_it_is_as_exact_as_the_plain_gradient(rows: int, size: tuple[int, int], mean: float) -> None:
     torch.manual_seed(1)
     x = (torch.randn(rows, 32, *size) + mean).bfloat16().contiguous(memory_format=torch.channels_last)
@@ -82,7 +100,10 @@ def test_in_bf16_it_is_as_exact_as_the_plain_gradient(rows: int, size: tuple[int
 def test_the_network_trains_with_it_in_bf16_alone() -> None:
     model = fill(build_pose_net("t", input_size=(96, 128)))
     layer = model.backbone.get_submodule("stage1.1.blocks.0.conv2.depthwise_conv.conv")
-    assert isinstance(layer, DepthwiseConv) and sum(isinstance(one, DepthwiseConv) for one in model.modules()) == 4
+    assert (
+        isinstance(layer, DepthwiseConv)
+        and sum(isinstance(one, DepthwiseConv) for one in model.modules()) == 4
+    )
     x = torch.randn(2, layer.in_channels, 9, 7)
 
     def way(x: Tensor) -> str:
@@ -134,4 +155,7 @@ def test_every_depthwise_convolution_keeps_the_maps_size() -> None:
     assert len(found) == 12
     for module in found:
         assert module.stride == (1, 1) and module.dilation == (1, 1) and module.bias is None
-        assert module.padding == (module.kernel_size[0] // 2,) * 2 and module.kernel_size[0] == module.kernel_size[1]
+        assert (
+            module.padding == (module.kernel_size[0] // 2,) * 2
+            and module.kernel_size[0] == module.kernel_size[1]
+        )

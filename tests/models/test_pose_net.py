@@ -1,4 +1,6 @@
-"""The networks against the reference: keys, shapes, parameters, forward passes, initial values, half precision."""
+"""The networks against the reference: keys, shapes, parameters, forward passes, initial values, half
+precision.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from rtmpose.files import UserError
 from rtmpose.models import PoseNet, build_pose_net
-from rtmpose.models.simcc_head import GatedAttention, ScaleNorm, SimCCHead
+from rtmpose.models.heads.simcc import GatedAttention, ScaleNorm, SimCCHead
 from tests.models.support import build_named, fill, golden_names, golden_shapes
 from tests.support import SHARED, assert_golden, det_input, golden
 
@@ -93,7 +95,10 @@ def test_simcc_forward_in_float64(name: str) -> None:
 @pytest.mark.parametrize("name", golden_names(r"forward_(cspnext.+)\.npz"))
 def test_heatmap_forward_is_the_reference(name: str) -> None:
     stored, model, images = reference_forward(name)
-    for actual, expected in ((model.backbone(images)[0], stored["feat"]), (model(images), stored["heatmaps"])):
+    for actual, expected in (
+        (model.backbone(images)[0], stored["feat"]),
+        (model(images), stored["heatmaps"]),
+    ):
         scale = float(np.abs(expected).max())
         assert_golden(actual / scale, expected / scale, stored["f32_vs_f64_maxabs"] / scale)
 
@@ -106,7 +111,9 @@ def test_heatmap_head_in_stages() -> None:
     state = {key: value for key, value in model.state_dict().items() if key.startswith("head.")}
     x = features
     for index in (0, 3, 6):
-        x = nn.functional.conv_transpose2d(x, state[f"head.deconv_layers.{index}.weight"], stride=2, padding=1)
+        x = nn.functional.conv_transpose2d(
+            x, state[f"head.deconv_layers.{index}.weight"], stride=2, padding=1
+        )
         mean, var, gain, bias = (
             state[f"head.deconv_layers.{index + 1}.{key}"][:, None, None]
             for key in ("running_mean", "running_var", "weight", "bias")
@@ -125,7 +132,9 @@ def test_initial_values_are_distributed_as_the_reference(name: str) -> None:
     assert expected.keys() == state.keys()
     for key, facts in expected.items():
         value, count = state[key].double(), state[key].numel()
-        error = 6.0 * facts["std"] / count**0.5 + 1e-12  # both are draws: their means differ by ~1.4 standard errors
+        error = (
+            6.0 * facts["std"] / count**0.5 + 1e-12
+        )  # both are draws: their means differ by ~1.4 standard errors
         assert abs(float(value.mean()) - facts["mean"]) <= error, key
         assert abs(float(value.std(correction=0)) - facts["std"]) <= error, key
         if facts["std"] and count >= 1000:  # a normal reaches 3.5 sigma, a uniform stops at 1.73
@@ -200,7 +209,9 @@ def test_attention_is_the_plain_formula_with_its_gradient(gain: float) -> None:
 
 @torch.no_grad()
 def test_head_in_float16_keeps_its_accuracy() -> None:
-    """Maps of norm 1e5 and attention scores of several hundred: their squares are far beyond float16's 65,504."""
+    """Maps of norm 1e5 and attention scores of several hundred: their squares are far beyond float16's
+    65,504.
+    """
     torch.manual_seed(3)
     head = SimCCHead(64, 17, (192, 256), 32, kernel=7, hidden=256, gau=True)
     state = head.state_dict()
@@ -272,7 +283,10 @@ def test_options_of_the_simcc_head() -> None:
     }  # fmt: skip
     assert [tuple(one.shape) for one in model(images)] == [(2, 5, 192), (2, 5, 256)]
     gau = build_pose_net("t", input_size=(96, 128), hidden=48).state_dict()
-    assert gau["head.gau.uv.weight"].shape == (2 * 96 + 128, 48) and gau["head.gau.o.weight"].shape == (48, 96)
+    assert gau["head.gau.uv.weight"].shape == (2 * 96 + 128, 48) and gau["head.gau.o.weight"].shape == (
+        48,
+        96,
+    )
     narrow = build_pose_net("t", "heatmap", 3, (96, 128), hidden=16)
     assert narrow(images).shape == (2, 3, 32, 24)
     assert narrow.state_dict()["head.deconv_layers.3.weight"].shape == (16, 16, 4, 4)

@@ -1,4 +1,6 @@
-"""Loading weights: our own files, official training checkpoints, other sizes, broken files, and files that attack."""
+"""Loading weights: our own files, official training checkpoints, other sizes, broken files, and files that
+attack.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def state(value: float | None = None, **options: Any) -> dict[str, Tensor]:
     fresh = net(**options).state_dict()
     if value is None:
         return fresh
-    return {key: torch.full_like(one, value) if one.is_floating_point() else one for key, one in fresh.items()}
+    return {
+        key: torch.full_like(one, value) if one.is_floating_point() else one for key, one in fresh.items()
+    }
 
 
 def loaded(path: Path, **options: Any) -> tuple[dict[str, Tensor], Mismatch]:
@@ -56,7 +60,8 @@ def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {f"module.{key}": value for key, value in s.items()}]
+    "wrap",
+    [lambda s: s, lambda s: {"model": s}, lambda s: {f"module.{key}": value for key, value in s.items()}],
 )
 def test_own_weights_come_back(tmp_path: Path, wrap: Callable[[Any], Any], zipped: bool) -> None:
     expected = state()
@@ -75,10 +80,17 @@ def test_averaged_weights_of_a_training_checkpoint_are_preferred(tmp_path: Path)
 # Official checkpoints
 
 
-def save_official(path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], zipped: bool = True) -> None:
-    """A training checkpoint as MMEngine writes it, with instances of classes that do not exist when it is read."""
+def save_official(
+    path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], zipped: bool = True
+) -> None:
+    """A training checkpoint as MMEngine writes it, with instances of classes that do not exist when it is
+    read.
+    """
     module = types.ModuleType("mmengine.logging.history_buffer")
-    names = {"mmengine": types.ModuleType("mmengine"), "mmengine.logging": types.ModuleType("mmengine.logging")}
+    names = {
+        "mmengine": types.ModuleType("mmengine"),
+        "mmengine.logging": types.ModuleType("mmengine.logging"),
+    }
     exec(
         "class HistoryBuffer:\n"
         "    def __init__(self): self._log_history = {'loss': [1.0]}\n"
@@ -91,14 +103,20 @@ def save_official(path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, 
             patch.setitem(sys.modules, name, one)
         buffer = module.HistoryBuffer()
         buffer.history, buffer.statistics = np.arange(4.0), np.float64(3)
-        hub = {"log_scalars": OrderedDict({"train/loss": buffer}), "hub": module.Hub(a=1), "names": module.Names("ab")}
+        hub = {
+            "log_scalars": OrderedDict({"train/loss": buffer}),
+            "hub": module.Hub(a=1),
+            "names": module.Names("ab"),
+        }
         content = {"meta": {"epoch": 420, "seed": 21}, "message_hub": hub, "optimizer": {}, **extra}
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert "mmengine" not in sys.modules
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_official_checkpoint_loads_without_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+def test_official_checkpoint_loads_without_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
     """MMEngine's `state_dict` is the averaged set already; `ema_state_dict` is what the optimizer worked on."""
     weights = OrderedDict(state())
     weights._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
@@ -120,8 +138,9 @@ def test_views_half_precision_and_parameters_survive_the_restricted_reader(
 ) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     tensors = {
-        "view": base.t()[1:5:2], "shared": base[2], "half": base.half(), "brain": base.bfloat16(), "flag": base > 3,
-        "parameter": nn.Parameter(base + 1), "empty": torch.empty(0, 3), "scalar": torch.tensor(5),
+        "view": base.t()[1:5:2], "shared": base[2], "half": base.half(), "brain": base.bfloat16(),
+        "flag": base > 3, "parameter": nn.Parameter(base + 1), "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(5),
     }  # fmt: skip
     save_official(tmp_path / "odd.pth", monkeypatch, {"state_dict": tensors})
     content = read_checkpoint(tmp_path / "odd.pth")["state_dict"]
@@ -162,7 +181,11 @@ def test_another_head_is_reported_and_the_rest_loaded(tmp_path: Path) -> None:
     assert mismatch.missing == ("head.cls_y.weight",) and mismatch.unexpected == ("head.extra",)
     assert not mismatch.ok and "\n" not in str(mismatch)
     assert all(key in str(mismatch) for key in ("head.final_layer.bias", "head.cls_y.weight", "head.extra"))
-    assert all(bool((value == 3).all()) for key, value in actual.items() if key.startswith("backbone.") and value.ndim)
+    assert all(
+        bool((value == 3).all())
+        for key, value in actual.items()
+        if key.startswith("backbone.") and value.ndim
+    )
     assert not bool((actual["head.final_layer.weight"] == 3).any())
 
 
@@ -193,11 +216,18 @@ def test_files_without_fitting_weights_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_broken_files_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+def test_broken_files_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
     path = tmp_path / "cut.pth"
     save_official(path, monkeypatch, {"state_dict": state()}, zipped)
     whole = path.read_bytes()
-    for data in (b"", b"\n", b"not a checkpoint", *(whole[: len(whole) * share // 100] for share in (1, 30, 60, 99))):
+    for data in (
+        b"",
+        b"\n",
+        b"not a checkpoint",
+        *(whole[: len(whole) * share // 100] for share in (1, 30, 60, 99)),
+    ):
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"cut\.pth") as caught:
             load_weights(net(), path)
@@ -246,7 +276,9 @@ ATTACKS: dict[str, Callable[[Path], Any]] = {
     "import": lambda mark: [Reduce(importlib.import_module, ("os",)), Reduce(os.mkdir, (str(mark),))],
     "torch.save": lambda mark: Reduce(torch.save, ({}, str(mark))),
     "nested": lambda mark: {"a": [(Reduce(io.FileIO, (str(mark), "w")),)]},
-    "setstate": lambda mark: Reduce(Reduce(functools.partial, (print,), (os.mkdir, (str(mark),), {}, None)), ()),
+    "setstate": lambda mark: Reduce(
+        Reduce(functools.partial, (print,), (os.mkdir, (str(mark),), {}, None)), ()
+    ),
     "list items": lambda mark: Reduce(list, (), None, iter([Reduce(os.mkdir, (str(mark),))])),
     "dict items": lambda mark: Reduce(dict, (), None, None, iter([(1, Reduce(os.mkdir, (str(mark),)))])),
     "inside the weights": lambda mark: OrderedDict(x=Reduce(os.mkdir, (str(mark),))),
@@ -332,7 +364,12 @@ def test_attributes_set_by_a_pickle_stay_in_it(tmp_path: Path) -> None:
         with pytest.raises(UserError):
             load_weights(net(), tmp_path / "evil.pth")
         module, attribute = name.split()
-        for touched in (getattr(importlib.import_module(module), attribute), Placeholder, Placeholder(), dict):
+        for touched in (
+            getattr(importlib.import_module(module), attribute),
+            Placeholder,
+            Placeholder(),
+            dict,
+        ):
             assert not hasattr(touched, "marked")
 
 

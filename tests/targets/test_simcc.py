@@ -20,7 +20,9 @@ def reference() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("tag", SIZES)
 def test_encode_equals_the_reference(reference: dict[str, np.ndarray], tag: str) -> None:
-    """Six sets: ordinary, out of bounds, invisible, quarter-pixel rounding, exact edges of the 3-sigma window."""
+    """Six sets: ordinary, out of bounds, invisible, quarter-pixel rounding, exact edges of the 3-sigma
+    window.
+    """
     codec = SimCC(SIZES[tag])
     assert codec.sigma == tuple(reference[f"{tag}_sigma"])
     keypoints, visible = (torch.from_numpy(reference[f"{tag}_{name}"]) for name in ("keypoints", "visible"))
@@ -37,7 +39,9 @@ def test_encode_equals_the_reference(reference: dict[str, np.ndarray], tag: str)
 def test_decode_equals_the_reference(reference: dict[str, np.ndarray], tag: str) -> None:
     """Of targets, and of raw outputs with all-negative and all-zero rows and ties."""
     codec = SimCC(SIZES[tag])
-    labels, _ = codec.encode(*(torch.from_numpy(reference[f"{tag}_{name}"]) for name in ("keypoints", "visible")))
+    labels, _ = codec.encode(
+        *(torch.from_numpy(reference[f"{tag}_{name}"]) for name in ("keypoints", "visible"))
+    )
     width, height = codec.bins
     px = det_rng(f"px_{tag}").standard_normal((2, 17, width)).astype(np.float32)
     py = det_rng(f"py_{tag}").standard_normal((2, 17, height)).astype(np.float32)

@@ -73,10 +73,14 @@ def test_there_is_no_step_where_the_hessian_has_no_inverse() -> None:
 
 
 def test_a_window_that_touches_the_map_keeps_its_weight() -> None:
-    """The reference's edge: 7 px outside the window ends beside the map and the weight stays, 8 px outside it is 0."""
+    """The reference's edge: 7 px outside the window ends beside the map and the weight stays, 8 px outside it
+    is 0.
+    """
     codec = UDPHeatmap((192, 256))
     stretch = torch.tensor([191 / 47, 255 / 63])
-    keypoints = torch.tensor([[[-7.6, 30.0], [-8.6, 30.0], [20.0, -7.6], [20.0, -8.6], [53.4, 30.0], [53.6, 30.0]]])
+    keypoints = torch.tensor(
+        [[[-7.6, 30.0], [-8.6, 30.0], [20.0, -7.6], [20.0, -8.6], [53.4, 30.0], [53.6, 30.0]]]
+    )
     heatmaps, weights = codec.encode(keypoints * stretch, torch.ones(1, 6))
     assert weights.tolist() == [[1, 0, 1, 0, 1, 0]]
     assert (heatmaps.amax((-2, -1)) > 0).tolist() == [[False, False, False, False, True, False]]
@@ -116,7 +120,12 @@ def test_autocast_does_not_touch_the_decoding(reference: dict[str, np.ndarray]) 
 
 def test_heatmap_size_is_a_quarter_by_default_and_may_be_given() -> None:
     assert UDPHeatmap((96, 128)).heatmap_size == (24, 32)
-    assert UDPHeatmap((96, 128), (48, 64)).encode(torch.zeros(1, 2, 2), torch.ones(1, 2))[0].shape == (1, 2, 64, 48)
+    assert UDPHeatmap((96, 128), (48, 64)).encode(torch.zeros(1, 2, 2), torch.ones(1, 2))[0].shape == (
+        1,
+        2,
+        64,
+        48,
+    )
 
 
 def test_bad_arguments_are_one_clear_line() -> None:

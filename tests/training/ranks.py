@@ -10,11 +10,13 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
 
-from rtmpose.data.loader import worker_context
+from rtmpose.data.stream.loader import worker_context
 
 
 def on_ranks(world: int, folder: Path, work: Callable[[int, int], Any]) -> list[Any]:
-    """`work(rank, world)` on every rank, a function of a module; what each returned (tensors in dicts and lists)."""
+    """`work(rank, world)` on every rank, a function of a module; what each returned (tensors in dicts and
+    lists).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     worker_context("rtmpose.training.update")  # imported once, not in every process
     start_processes(_rank, (world, folder, work), nprocs=world, start_method="forkserver")
@@ -31,5 +33,7 @@ def _rank(rank: int, world: int, folder: Path, work: Callable[[int, int], Any]) 
 
 
 def share(rows: int, rank: int, world: int) -> slice:
-    """Rank's part of a batch, as the stream divides it; shares differ by a row where it does not divide evenly."""
+    """Rank's part of a batch, as the stream divides it; shares differ by a row where it does not divide
+    evenly.
+    """
     return slice(rows * rank // world, rows * (rank + 1) // world)

@@ -118,7 +118,12 @@ def test_damaged_pointer_is_one_line(tmp_path: Path) -> None:
 def test_damaged_samples_of_repeated_steps_count_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "run", fresh=False)
     assert store.damaged() == 0
-    for step, samples in ((1, ["a.tar: 7"]), (2, []), (3, ["a.tar: 7", "b.tar: 9"]), (3, ["a.tar: 7", "b.tar: 9"])):
+    for step, samples in (
+        (1, ["a.tar: 7"]),
+        (2, []),
+        (3, ["a.tar: 7", "b.tar: 9"]),
+        (3, ["a.tar: 7", "b.tar: 9"]),
+    ):
         store.note_damaged(step, samples)
     assert store.damaged() == 3
 

@@ -1,4 +1,6 @@
-"""Reports reach MLflow once each, whatever was killed; a job's result is handed over; a lost MLflow id is in the checkpoint."""
+"""Reports reach MLflow once each, whatever was killed; a job's result is handed over; a lost MLflow id is in
+the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,15 @@ import torch
 
 from rtmpose import registry
 from rtmpose.config import Params, load_params
-from rtmpose.evaluation.split import Mix
+from rtmpose.evaluation.evaluator import Mix
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.registry import sha256_of
-from rtmpose.training import launch, reports
+from rtmpose.training import launch
+from rtmpose.training import reporter as reports
 from rtmpose.training.checkpoint import Store, Superseded, read_log
 from rtmpose.training.launch import Job, build_task, finetune_init
-from rtmpose.training.reports import Reporter
+from rtmpose.training.reporter import Reporter
 from tests.support import ROOT
 
 
@@ -45,7 +48,9 @@ def test_each_report_is_logged_once_whatever_was_killed(tmp_path: Path, run_id: 
     report(line(1))
     report(line(2))
     report({"step": 2, "AP": 0.5})
-    registry.log_metrics(run_id, {"finetune/lr": 0.1 / 3, "finetune/loss": 1 / 3}, step=3)  # killed before it was in the log
+    registry.log_metrics(
+        run_id, {"finetune/lr": 0.1 / 3, "finetune/loss": 1 / 3}, step=3
+    )  # killed before it was in the log
     first.append_log(line(4))  # written while MLflow did not answer, and killed then
     second = Store.open(tmp_path, "run", fresh=False)
     with pytest.raises(Superseded):
@@ -67,7 +72,9 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(reports, "PAUSE", 60.0)
     report(line(1))
-    assert "warning: step 1: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    assert (
+        "warning: step 1: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    )
     assert "does not answer" in (report.store.folder / "warnings.txt").read_text()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     report(line(2))
@@ -77,17 +84,30 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     assert [step for step, _ in in_mlflow(tmp_path, "finetune/loss")] == [1, 2, 3]
 
 
-def test_result_of_a_job_is_handed_over_from_the_shared_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, weights, receipt = tmp_path / "runs/finetune-abc", tmp_path / "models/w.pt", tmp_path / "models/r.json"
+def test_result_of_a_job_is_handed_over_from_the_shared_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, weights, receipt = (
+        tmp_path / "runs/finetune-abc",
+        tmp_path / "models/w.pt",
+        tmp_path / "models/r.json",
+    )
     asked: list[tuple[str, str, str, bool]] = []
-    monkeypatch.setattr(launch, "run_job", lambda stage, server, run, *, fresh: asked.append((stage, server, run, fresh)))
-    with pytest.raises(UserError, match=r"hardware\.storage: the job has ended, but .* holds no finished run here"):
+    monkeypatch.setattr(
+        launch, "run_job", lambda stage, server, run, *, fresh: asked.append((stage, server, run, fresh))
+    )
+    with pytest.raises(
+        UserError, match=r"hardware\.storage: the job has ended, but .* holds no finished run here"
+    ):
         launch.run_elsewhere("finetune", "http://head", folder, False, weights, receipt)
     store = Store.open(folder.parent, folder.name, fresh=False)
     store.save_best({"w": torch.ones(2)})
     store.finish({"sha256": sha256_of(folder / "best.pt"), "steps": 7})
     assert launch.run_elsewhere("finetune", "http://head", folder, False, weights, receipt)["steps"] == 7
-    assert weights.read_bytes() == (folder / "best.pt").read_bytes() and json.loads(receipt.read_text())["steps"] == 7
+    assert (
+        weights.read_bytes() == (folder / "best.pt").read_bytes()
+        and json.loads(receipt.read_text())["steps"] == 7
+    )
     launch.run_elsewhere("finetune", "http://head", folder, True, weights, receipt)
     assert asked == [("finetune", "http://head", "finetune-abc", fresh) for fresh in (False, True)]
     store.save({"step": 1})  # the submitter has not taken the job's store over
@@ -107,7 +127,13 @@ def test_finetuning_starts_from_a_backbone_or_from_a_whole_network(tmp_path: Pat
     assert finetune_init(params, tmp_path) == tmp_path
     whole = params.model_copy(update={"finetune": params.finetune.model_copy(update={"init": str(path)})})
     assert finetune_init(whole, tmp_path) == path
-    backbone, all_of_it = (build_task(job(tmp_path, each, path)).model.state_dict() for each in (params, whole))
+    backbone, all_of_it = (
+        build_task(job(tmp_path, each, path)).model.state_dict() for each in (params, whole)
+    )
     assert all(torch.equal(value, all_of_it[key]) for key, value in given.items())
-    same = {key.partition(".")[0] for key, value in given.items() if "weight" in key and torch.equal(value, backbone[key])}
+    same = {
+        key.partition(".")[0]
+        for key, value in given.items()
+        if "weight" in key and torch.equal(value, backbone[key])
+    }
     assert "backbone" in same and not torch.equal(given["head.cls_x.weight"], backbone["head.cls_x.weight"])

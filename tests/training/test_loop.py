@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rtmpose.config import OptimParams
-from rtmpose.data.stream import Batch
+from rtmpose.data.stream.stream import Batch
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.guard import Step
@@ -23,7 +23,10 @@ from tests.support import assert_golden, det_input, det_tensor, golden
 def reference_updater(size: str, batch: int, divisor: int) -> Updater:
     """The reference's update: loss summed over the batch, so Adam's epsilon is its own and the divisor 1."""
     model = build_pose_net(size)
-    state = {key: torch.from_numpy(np.asarray(det_tensor(key, tuple(v.shape)))) for key, v in model.state_dict().items()}
+    state = {
+        key: torch.from_numpy(np.asarray(det_tensor(key, tuple(v.shape))))
+        for key, v in model.state_dict().items()
+    }
     model.load_state_dict(state)
     model.double().train()
     task = simcc_task(model, SimCC((192, 256)), tau=0.1)
@@ -43,7 +46,9 @@ def reference_updater(size: str, batch: int, divisor: int) -> Updater:
 
 @pytest.mark.parametrize(("size", "divisor"), [("t", 1), ("t", 4), ("m", 1)])
 def test_five_float64_updates_equal_reference(size: str, divisor: int) -> None:
-    """With divisor 4 the loss is a mean over the batch, as in training: with ε scaled alike the updates are the same."""
+    """With divisor 4 the loss is a mean over the batch, as in training: with ε scaled alike the updates are
+    the same.
+    """
     file = np.load(golden(f"train_step_rtmpose-{size}_coco_256x192.npz"))
     updater = reference_updater(size, 4, divisor)
     images = torch.from_numpy(det_input((4, 3, 256, 192), "train_input")).double()
@@ -80,7 +85,10 @@ def test_batches_reach_the_device_unchanged_and_in_order(kind: str) -> None:
     if kind == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     device = torch.device(kind)
-    sent = [Batch(torch.full((2, 64, 64, 3), i), torch.rand(2, 17, 2), torch.ones(2, 17), [f"{i}"], []) for i in range(8)]
+    sent = [
+        Batch(torch.full((2, 64, 64, 3), i), torch.rand(2, 17, 2), torch.ones(2, 17), [f"{i}"], [])
+        for i in range(8)
+    ]
     for before, after in zip(sent, prefetched(iter(sent), device), strict=True):
         assert after.images.device.type == kind and after.keys == before.keys
         for ours, theirs in zip(before[:3], after[:3], strict=True):
@@ -93,7 +101,16 @@ def test_a_runs_line_says_what_to_watch() -> None:
     line = {"step": 7, "steps": 10, "epoch": 0.7, "lr": 0.004, "best_AP": 0.5, "seconds_left": 61.0}
     line |= {"damaged_samples": 0, "skipped_updates": 0} | meter.read() | memory(torch.device("cpu"))
     text = status_line("finetune", line)
-    for part in ("loss 0.50000", "AP 0.500", "lr 4.00e-03", "grad 0.25", "samples/s", "data-wait 0%", " GB ", "1m01s left"):
+    for part in (
+        "loss 0.50000",
+        "AP 0.500",
+        "lr 4.00e-03",
+        "grad 0.25",
+        "samples/s",
+        "data-wait 0%",
+        " GB ",
+        "1m01s left",
+    ):
         assert part in text
     assert "skipped" not in text
     bad = status_line("finetune", line | {"skipped_updates": 3, "cuda_gb": 2.5})

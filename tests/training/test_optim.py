@@ -23,7 +23,11 @@ def test_every_parameter_decays_as_in_the_reference() -> None:
     for size in ("t", "m"):
         expected = {key: value["weight_decay"] for key, value in file[f"rtmpose-{size}_coco_256x192"].items()}
         model = build_pose_net(size)
-        decay = {id(p): group["weight_decay"] for group in parameter_groups(model, 0.05) for p in group["params"]}  # type: ignore[attr-defined]
+        decay = {
+            id(p): group["weight_decay"]
+            for group in parameter_groups(model, 0.05)
+            for p in group["params"]  # type: ignore[attr-defined]
+        }
         assert {key: decay[id(p)] for key, p in model.named_parameters()} == pytest.approx(expected)
 
 
@@ -41,7 +45,9 @@ def test_the_step_schedule_falls_to_a_tenth_twice() -> None:
     ours = [learning_rate(step, optim=optim, epochs=42, steps_per_epoch=5) for step in range(210)]
     assert ours[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert (
-        ours[5:170] == [1.0] * 165 and ours[170:200] == pytest.approx([0.1] * 30) and ours[200:] == pytest.approx([0.01] * 10)
+        ours[5:170] == [1.0] * 165
+        and ours[170:200] == pytest.approx([0.1] * 30)
+        and ours[200:] == pytest.approx([0.01] * 10)
     )
     short = [learning_rate(step, optim=optim, epochs=1, steps_per_epoch=21) for step in range(21)]
     assert short[16:] == pytest.approx([1.0, 0.1, 0.1, 0.1, 0.01])
@@ -67,7 +73,9 @@ def test_ema_equals_reference() -> None:
         load_flat(model, keys, file["source"][call])
         ema = ema or Ema(model, momentum=2e-4, gamma=2000.0)
         ema.update(torch.tensor(False))
-        flat = {key: part for key, part in zip(keys, split_flat(model, keys, file["averaged"][call]), strict=True)}
+        flat = {
+            key: part for key, part in zip(keys, split_flat(model, keys, file["averaged"][call]), strict=True)
+        }
         for key, expected in flat.items():
             assert_golden(ema.state[names(model, keys)[key]].numpy().ravel(), expected)
     momenta = [ema_momentum(update, 2e-4, 2000.0) for update in range(1, len(file["source"]))]
@@ -92,11 +100,18 @@ def load_flat(model: nn.Module, keys: list[str], flat: np.ndarray) -> None:
 
 
 def test_epsilons_are_the_references_for_the_scale_of_each_loss() -> None:
-    """Ours is a mean over the batch: SimCC's is a sum over 256 samples in the reference, the heatmaps' a mean."""
+    """Ours is a mean over the batch: SimCC's is a sum over 256 samples in the reference, the heatmaps' a
+    mean.
+    """
     size = (96, 128)
     simcc = simcc_task(build_pose_net("t", input_size=size), SimCC(size), 0.1)
     heatmap = heatmap_task(build_pose_net("t", "heatmap", input_size=size), UDPHeatmap(size))
-    options: dict[str, Any] = {"global_batch": 4, "weight_decay": 0.0, "optim": OptimParams(), "ema_momentum": 0.0}
+    options: dict[str, Any] = {
+        "global_batch": 4,
+        "weight_decay": 0.0,
+        "optim": OptimParams(),
+        "ema_momentum": 0.0,
+    }
     for task, eps in ((simcc, 1e-8 / 256), (heatmap, 1e-8)):
         updater = Updater(task, device=torch.device("cpu"), precision="fp32", **options)
         assert [group["eps"] for group in updater.optimizer.param_groups] == [eps, eps]

@@ -1,5 +1,5 @@
-"""A run cut off at any report and resumed ends bit for bit where the undisturbed one does, one that gets nowhere stops; ranks
-split a batch.
+"""A run cut off at any report and resumed ends bit for bit where the undisturbed one does, one that gets
+nowhere stops; ranks split a batch.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams
-from rtmpose.data.annotations import read_images
-from rtmpose.data.mannequins import render_dataset
-from rtmpose.data.shards import write_train_shards
-from rtmpose.data.stream import Batch, MixEntry, TrainStream
+from rtmpose.data.mannequins.dataset import render_dataset
+from rtmpose.data.raw.annotations import read_images
+from rtmpose.data.shards.write import write_train_shards
+from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
@@ -37,7 +37,9 @@ SIZE = (96, 128)
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     dataset = load_dataset("coco17")
-    render_dataset(folder / "raw", "coco17", level="easy", images={"train": 10}, size=(160, 120), seed=2, workers=1)
+    render_dataset(
+        folder / "raw", "coco17", level="easy", images={"train": 10}, size=(160, 120), seed=2, workers=1
+    )
     images = list(read_images(dataset, folder / "raw", "train"))
     write_train_shards(images, folder / "shards", dataset=dataset, input_size=SIZE, workers=1)
     return folder / "shards"
@@ -46,7 +48,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def params() -> FinetuneParams:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())["finetune"]
-    changes = {"epochs": 3, "weak_epochs": 1, "batch_size": 4, "evaluate_every": 1, "checkpoint_steps": 2, "log_steps": 1}
+    changes = {
+        "epochs": 3,
+        "weak_epochs": 1,
+        "batch_size": 4,
+        "evaluate_every": 1,
+        "checkpoint_steps": 2,
+        "log_steps": 1,
+    }
     return FinetuneParams.model_validate(content | changes)
 
 
@@ -65,7 +74,9 @@ class BadStream(TrainStream):
     bad: frozenset[int] = frozenset()
 
     def epoch(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Iterator[Batch]:
-        for step, batch in enumerate(super().epoch(epoch, augment, start_step), epoch * self.steps_per_epoch + start_step):
+        for step, batch in enumerate(
+            super().epoch(epoch, augment, start_step), epoch * self.steps_per_epoch + start_step
+        ):
             if step in self.bad:
                 batch.weights[0] = math.nan
             yield batch
@@ -118,7 +129,9 @@ def state_of(store: Store) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Callable[[FinetuneParams, frozenset[int]], Store]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, shards: Path
+) -> Callable[[FinetuneParams, frozenset[int]], Store]:
     """The store of an undisturbed run; one for all that ask for the same."""
     stores: dict[tuple[int, frozenset[int]], Store] = {}
 
@@ -133,7 +146,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Calla
 
 
 @pytest.mark.parametrize(
-    ("kill_at", "bad", "log_steps"), [(1, (), 1), (4, (), 1), (7, (), 1), (9, (), 1), (6, (0, 1, 4), 1), (3, (1,), 3)]
+    ("kill_at", "bad", "log_steps"),
+    [(1, (), 1), (4, (), 1), (7, (), 1), (9, (), 1), (6, (0, 1, 4), 1), (3, (1,), 3)],
 )
 def test_killed_anywhere_it_ends_bit_for_bit_the_same(
     tmp_path: Path,
@@ -157,11 +171,14 @@ def test_killed_anywhere_it_ends_bit_for_bit_the_same(
     for part in ("model", "ema"):
         assert all(torch.equal(value, theirs[part][key]) for key, value in ours[part].items()), part
     for index, moments in ours["optimizer"]["state"].items():
-        assert all(torch.equal(value, theirs["optimizer"]["state"][index][name]) for name, value in moments.items())
+        assert all(
+            torch.equal(value, theirs["optimizer"]["state"][index][name]) for name, value in moments.items()
+        )
     best, other = (torch.load(s.folder / "best.pt", weights_only=True) for s in (whole, resumed.store))
     assert all(torch.equal(value, other[key]) for key, value in best.items())
     losses = [
-        [(line["step"], str(line.get("loss")), line.get("AP")) for line in read_log(s.folder)] for s in (whole, resumed.store)
+        [(line["step"], str(line.get("loss")), line.get("AP")) for line in read_log(s.folder)]
+        for s in (whole, resumed.store)
     ]
     assert losses[0] == losses[1]
 
@@ -188,7 +205,9 @@ def test_skipped_updates_are_reported_and_too_many_in_a_row_end_the_run(
     assert position is None or position["position"]["step"] < 7  # nothing was saved of what went wrong
 
 
-def test_without_a_better_ap_it_ends_after_its_patience(tmp_path: Path, shards: Path, params: FinetuneParams) -> None:
+def test_without_a_better_ap_it_ends_after_its_patience(
+    tmp_path: Path, shards: Path, params: FinetuneParams
+) -> None:
     params = params.model_copy(update={"epochs": 6, "patience": 2})
     ap = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9])
     store = Store.open(tmp_path, "run", fresh=False)
@@ -199,13 +218,24 @@ def test_without_a_better_ap_it_ends_after_its_patience(tmp_path: Path, shards: 
     again = run(store, shards, params, evaluate=lambda model: {"AP": 1.0}).train()
     assert again == position
     falling = iter([{"AP": 0.0, "error": error} for error in (0.9, 0.8, 0.7, 0.7, 0.8, 0.6)])
-    by_error = run(Store.open(tmp_path, "error", fresh=False), shards, params, evaluate=lambda model: next(falling)).train()
+    by_error = run(
+        Store.open(tmp_path, "error", fresh=False), shards, params, evaluate=lambda model: next(falling)
+    ).train()
     assert (by_error.best_epoch, by_error.best_error, by_error.stopped) == (3, 0.7, True)
 
 
-def run_of_a_rank(shards: Path, folder: Path, params: FinetuneParams, rank: int, world: int) -> dict[str, Any]:
+def run_of_a_rank(
+    shards: Path, folder: Path, params: FinetuneParams, rank: int, world: int
+) -> dict[str, Any]:
     """A run that stops for want of a better AP, then one that stops since the last rank's labels are bad."""
-    first = run(Store(folder / "patient", "x"), shards, params, evaluate=lambda model: {"AP": 0.5}, rank=rank, world=world)
+    first = run(
+        Store(folder / "patient", "x"),
+        shards,
+        params,
+        evaluate=lambda model: {"AP": 0.5},
+        rank=rank,
+        world=world,
+    )
     position = first.train()
     bad = frozenset({1, 2, 3}) if rank == world - 1 else frozenset()
     try:
@@ -219,7 +249,9 @@ def test_two_workers_stop_together(tmp_path: Path, shards: Path, params: Finetun
     for name in ("patient", "bad"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "token").write_text("x")
-    params = params.model_copy(update={"patience": 1, "max_bad_updates": 3, "log_steps": 3, "checkpoint_steps": None})
+    params = params.model_copy(
+        update={"patience": 1, "max_bad_updates": 3, "log_steps": 3, "checkpoint_steps": None}
+    )
     ranks = on_ranks(2, tmp_path / "ranks", partial(run_of_a_rank, shards, tmp_path, params))
     assert all(found["stopped"] and found["step"] == ranks[0]["step"] for found in ranks)
     assert ranks[0]["step"] == state_of(Store(tmp_path / "patient", "x"))["step"]
@@ -240,7 +272,11 @@ def test_a_run_that_was_superseded_stops_at_its_next_write(tmp_path: Path) -> No
     old = Store.open(tmp_path, "run", fresh=False)
     old.save({"step": 1})
     new = Store.open(tmp_path, "run", fresh=True)
-    for write in (lambda: old.save({"step": 2}), lambda: old.append_log({"step": 2}), lambda: old.save_best({})):
+    for write in (
+        lambda: old.save({"step": 2}),
+        lambda: old.append_log({"step": 2}),
+        lambda: old.save_best({}),
+    ):
         with pytest.raises(Superseded):
             write()
     assert new.load() is None

@@ -1,4 +1,6 @@
-"""Batch norm between CPU workers is `nn.BatchNorm2d` on the whole batch: output, every gradient, every buffer."""
+"""Batch norm between CPU workers is `nn.BatchNorm2d` on the whole batch: output, every gradient, every
+buffer.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def layer(dtype: torch.dtype) -> nn.BatchNorm2d:
 
 
 def data(rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Inputs (B, 5, 4, 3), whose rows differ much so that local statistics are wrong ones, and the output's gradient."""
+    """Inputs (B, 5, 4, 3), whose rows differ much so that local statistics are wrong ones, and the output's
+    gradient.
+    """
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(rows, 5, 4, 3, generator=generator, dtype=torch.float64)
     x = x + 3.0 * torch.arange(rows)[:, None, None, None]
@@ -43,9 +47,16 @@ def passes(norm: nn.BatchNorm2d, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
         output.backward(grad)
         assert given.grad is not None and norm.weight.grad is not None and norm.bias.grad is not None
         result |= {f"{name} output": output.detach(), f"{name} input's gradient": given.grad}
-        result |= {f"{name} weight's gradient": norm.weight.grad.clone(), f"{name} bias's gradient": norm.bias.grad.clone()}
+        result |= {
+            f"{name} weight's gradient": norm.weight.grad.clone(),
+            f"{name} bias's gradient": norm.bias.grad.clone(),
+        }
     norm.eval()
-    return result | {"evaluation": norm(x).detach()} | {key: value.clone() for key, value in norm.state_dict().items()}
+    return (
+        result
+        | {"evaluation": norm(x).detach()}
+        | {key: value.clone() for key, value in norm.state_dict().items()}
+    )
 
 
 def on_rank(rank: int, world: int) -> list[dict[str, Tensor]]:

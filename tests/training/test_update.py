@@ -1,4 +1,6 @@
-"""One update: the same however it is split, without a trace where it is not finite, and frozen where it is to be."""
+"""One update: the same however it is split, without a trace where it is not finite, and frozen where it is to
+be.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtmpose.config import OptimParams
-from rtmpose.data.stream import Batch
+from rtmpose.data.stream.stream import Batch
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
@@ -20,8 +22,8 @@ from tests.training.ranks import on_ranks, share
 
 SIZE = (96, 128)
 OPTIM = OptimParams(lr=1e-3, clip_grad=0.005, ema_gamma=3.0)
-# Adam divides each gradient by its own size, and so makes much of rounding where that is small: at 1e-3 the order of the rows
-# alone, in one process, moves weights by 1e-10 in three updates.
+# Adam divides each gradient by its own size, and so makes much of rounding where that is small: at 1e-3 the
+# order of the rows alone, in one process, moves weights by 1e-10 in three updates.
 RATE = 1e-4
 
 
@@ -41,13 +43,17 @@ def updater(rows: int, *, world: int = 1, fixed: bool = False, **options: Any) -
     """An updater of a float64 network; `fixed`: batch norm in evaluation mode."""
     chosen: dict[str, Any] = {"ema_momentum": 0.1, "weight_decay": 0.05, "optim": OPTIM} | options
     task = simcc_task(Doubled().train(not fixed), SimCC(SIZE), tau=0.1)
-    return Updater(task, device=torch.device("cpu"), precision="fp32", global_batch=rows, world=world, **chosen)
+    return Updater(
+        task, device=torch.device("cpu"), precision="fp32", global_batch=rows, world=world, **chosen
+    )
 
 
 def batch(rows: int, step: int) -> Batch:
     generator = torch.Generator().manual_seed(step)
     images = torch.randint(0, 256, (rows, SIZE[1], SIZE[0], 3), generator=generator, dtype=torch.uint8)
-    images = images // (1 + torch.arange(rows, dtype=torch.uint8))[:, None, None, None]  # rows of unlike brightness
+    images = (
+        images // (1 + torch.arange(rows, dtype=torch.uint8))[:, None, None, None]
+    )  # rows of unlike brightness
     keypoints = torch.rand(rows, 5, 2, generator=generator).double() * torch.tensor(SIZE)
     weights = (torch.rand(rows, 5, generator=generator) > 0.3).double()
     return Batch(images, keypoints, weights, [f"{step}-{row}" for row in range(rows)], [])
@@ -95,7 +101,8 @@ def split_updates(rank: int, world: int) -> list[dict[str, Tensor]]:
     return results
 
 
-# Rows of the global batch (9 divides unevenly), and options of the updater; without batch statistics parts add up too.
+# Rows of the global batch (9 divides unevenly), and options of the updater; without batch statistics parts
+# add up too.
 SPLITS: list[tuple[int, dict[str, Any]]] = [(8, {}), (9, {}), (9, {"fixed": True, "accumulate": 2})]
 
 
@@ -140,7 +147,10 @@ def test_what_is_not_finite_leaves_no_trace(where: str, bad_step: int) -> None:
     assert_same(after, before, 0.0)
     for each in (one, other):
         assert not each.step(batch(4, 9), RATE).skipped
-    for name in ("model", "optimizer"):  # the average's own schedule has moved on by the step that was skipped
+    for name in (
+        "model",
+        "optimizer",
+    ):  # the average's own schedule has moved on by the step that was skipped
         ours, theirs = ({k: v for k, v in state(each).items() if k.startswith(name)} for each in (one, other))
         assert_same(ours, theirs, 0.0)
     assert one.guard.counts.tolist() == [1, 0, 1]
@@ -150,7 +160,13 @@ def test_statistics_that_overflow_behind_a_finite_loss_are_not_kept() -> None:
     torch.manual_seed(0)
     task = simcc_task(build_pose_net("t", input_size=SIZE, num_keypoints=5), SimCC(SIZE), tau=0.1)
     one = Updater(
-        task, device=torch.device("cpu"), precision="fp32", global_batch=4, weight_decay=0.0, optim=OPTIM, ema_momentum=0.0
+        task,
+        device=torch.device("cpu"),
+        precision="fp32",
+        global_batch=4,
+        weight_decay=0.0,
+        optim=OPTIM,
+        ema_momentum=0.0,
     )
     whole = batch(4, 0)
     whole = whole._replace(keypoints=whole.keypoints.float(), weights=whole.weights.float())
@@ -198,7 +214,9 @@ def test_frozen_weights_and_statistics_stay() -> None:
             assert torch.equal(after[f"ema {key}"], value)
 
 
-@pytest.mark.parametrize(("frozen", "expected"), [(["net.neck"], "begins with 'net.neck'"), ([""], "nothing to train")])
+@pytest.mark.parametrize(
+    ("frozen", "expected"), [(["net.neck"], "begins with 'net.neck'"), ([""], "nothing to train")]
+)
 def test_what_cannot_be_frozen_is_one_line(frozen: list[str], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         updater(4, frozen=frozen)

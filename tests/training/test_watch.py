@@ -1,4 +1,6 @@
-"""Pictures and the machine's load reach MLflow, go on after a kill, and cost a run nothing when MLflow is away."""
+"""Pictures and the machine's load reach MLflow, go on after a kill, and cost a run nothing when MLflow is
+away.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ import pytest
 
 from rtmpose import registry
 from rtmpose.config import Params, load_params
-from rtmpose.data.annotations import read_images
-from rtmpose.data.mannequins import render_dataset
-from rtmpose.data.shards import write_eval_shards
+from rtmpose.data.mannequins.dataset import render_dataset
+from rtmpose.data.raw.annotations import read_images
+from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.descriptors import load_dataset
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.launch import job_fingerprint
-from rtmpose.training.reports import Reporter, curves
+from rtmpose.training.reporter import Reporter, curves
 from rtmpose.training.watch import INTERVAL, Pictures, system_metrics
 from tests.support import ROOT
 
@@ -31,11 +33,15 @@ COCO = load_dataset("coco17")
 def tune(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """An evaluation shard set of rendered people, and perfect results for it."""
     folder = tmp_path_factory.mktemp("watch")
-    render_dataset(folder / "raw", "coco17", level="easy", images={"val": 3}, size=(160, 120), seed=4, workers=1)
+    render_dataset(
+        folder / "raw", "coco17", level="easy", images={"val": 3}, size=(160, 120), seed=4, workers=1
+    )
     images = list(read_images(COCO, folder / "raw", "val"))
     write_eval_shards(images, folder / "tune", dataset=COCO, split="val", workers=1)
     results = [
-        {"image_id": raw.image_id, "keypoints": item["keypoints"], "score": 1.0} for raw in images for item in raw.annotations
+        {"image_id": raw.image_id, "keypoints": item["keypoints"], "score": 1.0}
+        for raw in images
+        for item in raw.annotations
     ]
     return folder / "tune", results
 
@@ -46,7 +52,9 @@ def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return registry.start_or_resume_run("finetune")
 
 
-def pictures(store: Store, run_id: str, tune: Path, every: int | None = 2, evaluate_every: int = 1) -> Pictures:
+def pictures(
+    store: Store, run_id: str, tune: Path, every: int | None = 2, evaluate_every: int = 1
+) -> Pictures:
     train = load_params(ROOT / "params.yaml").finetune
     train = train.model_copy(update={"picture_every": every, "evaluate_every": evaluate_every, "epochs": 7})
     return Pictures("finetune", run_id, store, train, tune, COCO.skeleton, steps_per_epoch=10)
@@ -61,7 +69,9 @@ def metrics(folder: Path, like: str) -> dict[str, list[int]]:
     """Names of metrics and the steps they have."""
     found: dict[str, list[int]] = {}
     with sqlite3.connect(folder / "mlflow.db") as database:
-        for key, step in database.execute("select key, step from metrics where key like ? order by step", (like,)):
+        for key, step in database.execute(
+            "select key, step from metrics where key like ? order by step", (like,)
+        ):
             found.setdefault(key, []).append(step)
     return found
 
@@ -76,7 +86,9 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     ("every", "evaluate_every", "expected"),
     [(None, 1, []), (1, 1, [1, 2, 3, 4, 5, 6, 7]), (3, 1, [3, 6, 7]), (3, 2, [4, 6, 7]), (2, 5, [5, 7])],
 )
-def test_when_a_picture_is_due(tmp_path: Path, every: int | None, evaluate_every: int, expected: list[int]) -> None:
+def test_when_a_picture_is_due(
+    tmp_path: Path, every: int | None, evaluate_every: int, expected: list[int]
+) -> None:
     shown = pictures(Store(tmp_path, "x"), "", tmp_path, every, evaluate_every)
     evaluated = [epoch for epoch in range(1, 8) if epoch % evaluate_every == 0 or epoch == 7]
     assert [epoch for epoch in evaluated if shown.due(10 * epoch)] == expected
@@ -93,7 +105,9 @@ def test_pictures_are_images_with_steps_once_each(
         first(step)
     (path,) = logged(run_id)
     assert path.name.startswith("finetune~predictions+step+20+timestamp+")
-    drawn, plain = (np.asarray(cv2.imread(str(file))) for file in (path, store.folder / "pictures/00000020.png"))
+    drawn, plain = (
+        np.asarray(cv2.imread(str(file))) for file in (path, store.folder / "pictures/00000020.png")
+    )
     assert drawn.shape == (256, 992, 3) and (drawn == plain).all()  # three images in one row
     assert np.abs(drawn.astype(int) - (40, 140, 255)[::-1]).sum(-1).min() < 30  # a right limb's blue
 
@@ -102,7 +116,9 @@ def test_pictures_are_images_with_steps_once_each(
     first(40)
     assert "warning: step 40: the picture of predictions is not logged" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    again = pictures(Store.open(tmp_path, "run", fresh=False), run_id, tune[0])  # killed; on from a checkpoint before step 20
+    again = pictures(
+        Store.open(tmp_path, "run", fresh=False), run_id, tune[0]
+    )  # killed; on from a checkpoint before step 20
     again.remember(tune[1])
     for step in (20, 60):
         again(step)
@@ -116,7 +132,9 @@ def test_a_tuning_split_that_is_gone_costs_the_picture_only(
     assert "warning: step 20: the picture" in capsys.readouterr().err and logged(run_id) == []
 
 
-def test_system_metrics_go_on_after_a_kill(tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_metrics_go_on_after_a_kill(
+    tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(INTERVAL, "0.2")
     with system_metrics(run_id):
         time.sleep(0.7)
@@ -131,7 +149,9 @@ def test_system_metrics_go_on_after_a_kill(tmp_path: Path, run_id: str, monkeypa
         assert after[name][: len(steps)] == steps and after[name][-1] > steps[-1]
 
 
-def test_a_server_that_is_away_costs_points_only(tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_away_costs_points_only(
+    tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(INTERVAL, "0.1")
     uri = registry.tracking_uri()
     away(monkeypatch)

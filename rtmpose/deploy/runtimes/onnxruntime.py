@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 
 from rtmpose.config import Precision
-from rtmpose.deploy.metadata import ModelCard
-from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible
 from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
@@ -17,7 +17,9 @@ WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine
 
 
 def open_file(path: Path, threads: int = 0) -> ort.InferenceSession:
-    """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError for a damaged file."""
+    """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError for a damaged
+    file.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the export stage")
     options = ort.SessionOptions()

@@ -6,7 +6,7 @@ import numpy as np
 import openvino as ov
 
 from rtmpose.config import Precision
-from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible
 
 TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
 
@@ -14,8 +14,8 @@ TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
 def load(files: ModelFiles, precision: Precision, threads: int, batch: int) -> Infer:
     """Compile the exported file for one batch size.
 
-    Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What the
-    compiled model says it uses is checked against what was asked for.
+    Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What
+    the compiled model says it uses is checked against what was asked for.
     """
     core = ov.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

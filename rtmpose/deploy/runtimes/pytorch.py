@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from rtmpose.config import Precision
-from rtmpose.deploy.metadata import ModelCard
-from rtmpose.deploy.runtimes import Infer, ModelFiles, NotPossible
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.models import build_pose_net, load_exactly
 
 
 def build(card: ModelCard, weights: Path) -> torch.nn.Module:
-    """The network that `card` describes with its weights, in eval mode; UserError when they do not fit each other."""
+    """The network that `card` describes with its weights, in eval mode; UserError when they do not fit each
+    other.
+    """
     model = build_pose_net(
         card.size,
         num_keypoints=len(card.keypoint_names),

@@ -1,0 +1,116 @@
+"""The Ray cluster that heavy work runs on: the one that RAY_ADDRESS names, else a small local one that ends
+with us.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+from rtmpose.config import setup_environment
+from rtmpose.files import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+RETRIES = 3  # of a task whose worker process died
+
+
+def in_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job (or was started by it): Ray then hands it the job's
+    settings.
+    """
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def joins_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster to join; a job server's URL takes jobs, and other work then stays
+    here.
+    """
+    return not os.environ.get("RAY_ADDRESS", "http://").startswith(("http://", "https://"))
+
+
+@contextmanager
+def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names, else start a small local one; the one we started ends with us.
+
+    Where this process has joined one already, that is used and stays.
+    """
+    setup_environment()
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if not joins_cluster():  # Ray's own minute is for the head of a cluster that somebody starts again
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {}
+    if not joins_cluster():
+        # "local": without it Ray joins whatever cluster somebody has started on this machine.
+        options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
+        options["object_store_memory"] = 200 << 20
+    ray.init(logging_level="error", log_to_driver=False, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def spread(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None
+) -> Generator[Result]:
+    """`work(task)` for every task on one core each, in the order in which they end; at most `workers` at a
+    time (None: the cluster's cores). Close the iterator to stop early.
+
+    In this process where there is one task, one worker or one core: starting Ray takes seconds. Tasks and
+    results are pickled. A task whose worker dies is tried again; a UserError of `work` is raised here as it
+    is.
+    """
+    if workers is None and not joins_cluster():
+        workers = len(os.sched_getaffinity(0))
+    if len(tasks) <= 1 or workers == 1:
+        yield from map(work, tasks)
+        return
+    with ray_cluster(min(workers or 1, len(tasks))):
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_mistake_as_value)
+        cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        # As many as are allowed, but where that is all cores twice as many, so that none waits for its next
+        # task.
+        limit = workers if workers and workers < cores else 2 * cores
+        waiting = iter(tasks)
+        running = [remote.remote(work, task) for task in islice(waiting, limit)]
+        while running:
+            (ended,), running = ray.wait(running)
+            running += [remote.remote(work, task) for task in islice(waiting, 1)]
+            yield _result(ended)
+
+
+def _mistake_as_value(work: Callable[[Task], Result], task: Task) -> Result | UserError:
+    """What runs in a worker: raised there, a user's mistake would arrive wrapped in the worker's traceback."""
+    try:
+        return work(task)
+    except UserError as error:
+        return error
+
+
+def _result(ended: Any) -> Any:
+    import ray
+
+    try:
+        result = ray.get(ended)
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"a worker process died {RETRIES + 1} times over the same task; use fewer workers ({reason})"
+        ) from error
+    if isinstance(result, UserError):
+        raise result
+    return result

@@ -1,0 +1,252 @@
+"""Raw data sets as iterators of images and persons: what comes after knows no raw format.
+
+The formats themselves are in `raw_formats`. Raw folders are only read. What cannot be trained on is named
+with a reason and its id; an annotation file that cannot be read is a UserError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtmpose.data.raw.formats import ListedImage, Points, read_aic, read_coco, read_mpii
+from rtmpose.descriptors import Dataset, Split
+from rtmpose.files import UserError, read_json
+from rtmpose.registry import sha256_of
+
+FARTHEST = 1e6  # px from the image's corner; what lies farther is no point
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One annotated person. `box` xywh px and `keypoints` (K, 2) px lie in the full image; `visible` (K,) is
+    0 not labelled, 1 labelled but hidden, 2 seen; `area` px^2 is what OKS normalises by.
+    """
+
+    image_id: int | str
+    annotation_id: int
+    box: tuple[float, float, float, float]
+    keypoints: NDArray[np.float32]
+    visible: NDArray[np.uint8]
+    area: float
+    iscrowd: bool
+    dataset: str
+
+
+@dataclass(frozen=True, eq=False)
+class RawImage:
+    """One image: the persons to train on, the COCO-form annotations to evaluate against, and (reason,
+    annotation id) of what is not among `persons`: `left_out` by the format's own rules, `skipped` for a
+    defect. `width` and `height` are None where the raw format does not say.
+    """
+
+    image_id: int | str
+    path: Path
+    width: int | None
+    height: int | None
+    persons: list[Person]
+    annotations: list[dict[str, Any]]
+    left_out: list[tuple[str, int]] = field(default_factory=list)
+    skipped: list[tuple[str, int]] = field(default_factory=list)
+
+
+def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
+    """Every image of `split` in the file's order, those without persons too.
+
+    Left out by the format's own rules: "crowd", "no keypoints". Skipped for a defect: "duplicate id", "empty
+    box" (nothing of it inside the image), "points outside the image" (all that are labelled), "points that
+    are not finite", "missing image", "duplicate image id" (one id for two files), "image not listed" (by the
+    annotation file). Images are not opened.
+
+    Raises UserError for a missing folder or annotation file, malformed JSON, and keypoints of the wrong
+    length.
+    """
+    layout = split_layout(dataset, root, split)
+    path = root / layout.annotations
+    content = read_json(path, "the file is cut or damaged: download it again")
+    seen: set[int] = set()
+    try:
+        for listed in _read_format(dataset, content, path):
+            yield _sort_out(dataset, root / layout.images, listed, seen)
+    except KeyError as error:
+        raise UserError(f"{path}: an entry lacks {error}; download the file again, or add it") from error
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{path}: an entry is of another kind than the format's ({error}); correct it"
+        ) from error
+
+
+def _read_format(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+    match dataset.reader:
+        case "coco":
+            return read_coco(dataset, content, path)
+        case "aic":
+            return read_aic(dataset, content, path)
+        case "mpii":
+            return read_mpii(dataset, content, path)
+        case None:
+            raise UserError(
+                f"{dataset.name}: its descriptor has no reader: it is a skeleton without data of its own"
+            )
+
+
+def split_layout(dataset: Dataset, root: Path, split: str) -> Split:
+    """Where `split` lies; UserError that says what to download, from where and into which folder when it is
+    not there.
+    """
+    if split not in dataset.splits:
+        raise UserError(f"{dataset.name}: its descriptor has no split {split!r}, only {list(dataset.splits)}")
+    layout = dataset.splits[split]
+    for part in (layout.annotations, layout.images):
+        if not (root / part).exists():
+            get = (
+                f"download {dataset.download} from {dataset.source} into {root} (licence: {dataset.licence})"
+            )
+            fix = get if dataset.download else f"put it there, or correct splits.{split} of the descriptor"
+            raise UserError(f"{root / part} is missing: {fix}")
+    return layout
+
+
+def index_raw(dataset: Dataset, root: Path, splits: Sequence[str] = ("train", "val")) -> dict[str, Any]:
+    """What a raw folder holds, for each of `splits`: files, sizes, counts and hashes, as plain JSON values.
+
+    Annotation files and detector boxes are hashed whole. Images are counted, and their names and sizes
+    hashed: reading 25 GB at every run would cost minutes and find no more than the decoder finds when the
+    shards are cut.
+    """
+    return {
+        "dataset": dataset.name,
+        "splits": {split: _index_split(dataset, root, split) for split in splits},
+    }
+
+
+def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
+    layout = split_layout(dataset, root, split)
+    counts: dict[str, int] = {"images": 0, "annotations": 0, "persons": 0}
+    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for raw in read_images(dataset, root, split):
+        counts["images"] += 1
+        counts["annotations"] += len(raw.annotations)
+        counts["persons"] += len(raw.persons)
+        left_out.update(reason for reason, _ in raw.left_out)
+        skipped.update(reason for reason, _ in raw.skipped)
+    files = _files(root / layout.images)
+    found = layout.detections is not None and (root / layout.detections).exists()
+    return {
+        **counts,
+        "left_out": dict(left_out),
+        "skipped": dict(skipped),
+        "annotation_file": _hashed(root, layout.annotations),
+        **({"detection_file": _hashed(root, str(layout.detections))} if found else {}),
+        "image_files": {
+            "path": layout.images,
+            "count": len(files),
+            "bytes": sum(size for _, size in files),
+            "sha256_of_names_and_sizes": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+        },
+    }
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """Name, relative to the folder, and size of every file in it and below, sorted."""
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return sorted(
+        (Path(path).relative_to(folder).as_posix(), os.stat(path).st_size)
+        for path in paths
+        if os.path.isfile(path)
+    )
+
+
+def _hashed(root: Path, name: str) -> dict[str, Any]:
+    return {"path": name, "bytes": (root / name).stat().st_size, "sha256": sha256_of(root / name)}
+
+
+def check_unchanged(
+    dataset: Dataset, root: Path, index: dict[str, Any], splits: Sequence[str], fix: str
+) -> None:
+    """UserError with the `fix` when an annotation file of `splits` is not the one that `index_raw` hashed."""
+    for split in splits:
+        path = root / split_layout(dataset, root, split).annotations
+        known = index.get("splits", {}).get(split, {}).get("annotation_file", {}).get("sha256")
+        if sha256_of(path) != known:
+            raise UserError(f"{path}: changed since it was indexed; {fix}")
+
+
+def _sort_out(dataset: Dataset, images: Path, listed: ListedImage, seen: set[int]) -> RawImage:
+    """The image with its persons, and what is none of them with the reason why."""
+    raw = RawImage(listed.image_id, images / listed.file_name, listed.width, listed.height, [], [])
+    defect = listed.defect or (None if raw.path.is_file() else "missing image")
+    size = raw.width or np.inf, raw.height or np.inf
+    for annotation, points in listed.poses:
+        number = annotation["id"]
+        raw.annotations.append(annotation)
+        rule = _left_out_by(annotation, points)
+        problem = (
+            "duplicate id"
+            if number in seen
+            else None
+            if rule
+            else defect or _defect(annotation["bbox"], points, *size)
+        )
+        seen.add(number)
+        if problem is not None:
+            raw.skipped.append((problem, number))
+        elif rule is not None:
+            raw.left_out.append((rule, number))
+        else:
+            raw.persons.append(_person(dataset, raw.image_id, annotation, points))
+    return raw
+
+
+def _left_out_by(annotation: dict[str, Any], points: Points) -> str | None:
+    """The rule of the format by which this is nobody to train on."""
+    if annotation["iscrowd"]:
+        return "crowd"
+    return "no keypoints" if annotation["num_keypoints"] == 0 or not (points[:, 2] > 0).any() else None
+
+
+def defect_within(person: Person, width: int, height: int) -> str | None:
+    """What is wrong with a person in an image of this size px, where the raw format did not know the size."""
+    points = np.concatenate([person.keypoints, person.visible[:, None]], axis=1).astype(np.float64)
+    return _defect(list(person.box), points, width, height)
+
+
+def _defect(box: list[float], points: Points, width: float, height: float) -> str | None:
+    x, y, w, h = box
+    if (
+        not np.isfinite(box).all()
+        or w <= 0
+        or h <= 0
+        or min(x + w, width - 1) <= max(x, 0)
+        or min(y + h, height - 1) <= max(y, 0)
+    ):
+        return "empty box"
+    labelled = points[points[:, 2] > 0, :2]
+    if not (np.abs(labelled) < FARTHEST).all():  # NaN is not either
+        return "points that are not finite"
+    inside = (labelled >= 0).all(axis=1) & (labelled <= (width, height)).all(axis=1)
+    return None if inside.any() else "points outside the image"
+
+
+def _person(dataset: Dataset, image_id: int | str, annotation: dict[str, Any], points: Points) -> Person:
+    x, y, w, h = (float(value) for value in annotation["bbox"])
+    return Person(
+        image_id=image_id,
+        annotation_id=annotation["id"],
+        box=(x, y, w, h),
+        keypoints=np.nan_to_num(points[:, :2]).clip(-FARTHEST, FARTHEST).astype(np.float32),
+        visible=np.ceil(np.nan_to_num(points[:, 2]).clip(0, 2)).astype(np.uint8),
+        area=float(annotation["area"]),
+        iscrowd=False,
+        dataset=dataset.name,
+    )

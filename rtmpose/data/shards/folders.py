@@ -1,0 +1,87 @@
+"""Folders that appear complete or not at all, at once or over several killed attempts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rtmpose.files import UserError
+
+
+@contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """A folder under a temporary name beside `path` that takes its place, and an older one's, when the block
+    succeeds.
+    """
+    _remove_left_behind(path)
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        _take_place(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator[tuple[Path, Path]]:
+    """Two folders below `work` that outlive a killed block, so that the next one goes on: what the first
+    holds takes the place of `path` when the block succeeds, the second is for notes on it. Only `parts` of an
+    earlier block are kept.
+
+    `work` is gone in the end. Raises UserError while another process is at work there.
+    """
+    with _alone(work):
+        _remove_left_behind(path)
+        folder, notes = work / "shards", work / "receipts"
+        for place in (folder, notes):
+            place.mkdir(exist_ok=True)
+            for old in place.iterdir():
+                if old.name not in parts:
+                    shutil.rmtree(old)
+        yield folder, notes
+        _take_place(folder, path)
+        shutil.rmtree(work)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the lock of a folder; it ends with its holder, however that ends."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{work}: another process is writing the same shards; wait until it has ended"
+            ) from None
+        yield
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """Rename the folder `new` to `path`; what was there goes. On another file system than `path` it is copied
+    first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old, copy = _temporary(path), _temporary(path)
+    if os.stat(new).st_dev != os.stat(path.parent).st_dev:
+        new = Path(shutil.copytree(new, copy))
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _remove_left_behind(path: Path) -> None:
+    """What a killed process left beside `path`."""
+    for left_behind in path.parent.glob(f".{path.name}.*.tmp"):
+        shutil.rmtree(left_behind, ignore_errors=True)

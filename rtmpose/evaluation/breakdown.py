@@ -1,0 +1,254 @@
+"""Pictures and tables of predictions: skeletons on images, errors by keypoint, similarity by kind of person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtmpose.evaluation.coco import GroundTruth, annotation_keypoints, load_ground_truth, person_annotations
+from rtmpose.evaluation.predict import Image
+from rtmpose.files import write_atomic
+from rtmpose.oks import keypoint_similarity
+from rtmpose.skeleton import Skeleton
+
+# RGB. Orange and blue stay apart for colour-blind eyes and on skin, cloth and grass alike.
+LEFT, RIGHT, MIDDLE = (255, 140, 30), (40, 140, 255), (90, 220, 120)
+OUTLINE, PAPER = (20, 20, 24), (250, 250, 250)
+SUBPIXEL = 4  # bits of fraction in OpenCV's drawing coordinates
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+Colour = tuple[int, int, int]
+Canvas = NDArray[np.uint8]
+
+
+def draw_predictions(
+    images: Iterable[Image],
+    results: Iterable[Mapping[str, Any]],
+    skeleton: Skeleton,
+    path: Path | str,
+    *,
+    columns: int = 4,
+    cell: tuple[int, int] = (480, 360),
+    score_threshold: float = 0.2,
+) -> Path:
+    """Write a PNG grid of the images with their predicted skeletons: left limbs orange, right limbs blue.
+
+    Args:
+        images: drawn in this order, each fitted into a cell.
+        results: COCO results in image px; those of other images are ignored.
+        columns: cells in a row.
+        cell: (w, h) of a cell, px.
+        score_threshold: keypoints scored lower, and their limbs, are left out.
+    """
+    by_image: dict[Any, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    cells = []
+    for image in images:
+        poses = [
+            np.asarray(result["keypoints"]).reshape(-1, 3) for result in by_image.get(image.image_id, ())
+        ]
+        cells.append(_cell(image.image, poses, skeleton, cell, score_threshold))
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(_grid(cells, columns, cell), cv2.COLOR_RGB2BGR))
+    return write_atomic(path, encoded.tobytes())
+
+
+def _cell(
+    image: Canvas,
+    poses: Sequence[NDArray[np.floating]],
+    skeleton: Skeleton,
+    cell: tuple[int, int],
+    threshold: float,
+) -> Canvas:
+    """The image, fitted into a cell and centred on paper, with its poses (K, 3), drawn after scaling: crisp
+    lines.
+    """
+    height, width = image.shape[:2]
+    zoom = min(cell[0] / width, cell[1] / height)
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    drawn: Canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
+    for pose in poses:
+        # Pixel centres: OpenCV resizes about them.
+        points = (pose[:, :2] + 0.5) * (size[0] / width, size[1] / height) - 0.5
+        draw_skeleton(drawn, points, pose[:, 2] >= threshold, skeleton)
+    canvas = np.full((cell[1], cell[0], 3), PAPER, np.uint8)
+    left, top = (cell[0] - size[0]) // 2, (cell[1] - size[1]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = drawn
+    return canvas
+
+
+def draw_skeleton(
+    image: Canvas, points: NDArray[np.floating], shown: NDArray[np.bool_], skeleton: Skeleton
+) -> None:
+    """Draw the points (K, 2) px where `shown` (K,), and the limbs between them, onto an RGB image in place.
+
+    Line width follows the extent of the person.
+    """
+    if not shown.any():
+        return
+    width = float(np.clip(np.ptp(points[shown], axis=0).max() / 55, 1.0, 4.0))
+    sides = [_side(name) for name in skeleton.names]
+    limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
+    for extra, outline in ((1.5, True), (0.0, False)):
+        for a, b in limbs:
+            colour = OUTLINE if outline else _limb_colour(sides[a], sides[b])
+            _line(image, points[a], points[b], colour, width + extra)
+        for index in np.flatnonzero(shown):
+            _dot(image, points[index], OUTLINE if outline else sides[index], width * 1.2 + extra / 2)
+    for index in np.flatnonzero(shown):
+        _dot(image, points[index], PAPER, width * 0.55)
+
+
+def _side(name: str) -> Colour:
+    return LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
+
+
+def _limb_colour(a: Colour, b: Colour) -> Colour:
+    """A limb from a middle point takes the side of the other; one across the body is in the middle."""
+    if a == b or b == MIDDLE:
+        return a
+    return b if a == MIDDLE else MIDDLE
+
+
+def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
+    # A wild prediction must not overflow OpenCV's integers.
+    x, y = np.clip(np.round(point * 2**SUBPIXEL), -(2**24), 2**24)
+    return int(x), int(y)
+
+
+def _line(
+    image: Canvas, a: NDArray[np.floating], b: NDArray[np.floating], colour: Colour, width: float
+) -> None:
+    cv2.line(image, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+
+
+def _dot(image: Canvas, centre: NDArray[np.floating], colour: Colour, radius: float) -> None:
+    cv2.circle(image, _fixed(centre), round(radius * 2**SUBPIXEL), colour, -1, cv2.LINE_AA, SUBPIXEL)
+
+
+def _grid(cells: Sequence[Canvas], columns: int, cell: tuple[int, int], gap: int = 8) -> Canvas:
+    columns = max(1, min(columns, len(cells)))
+    rows = max(1, -(-len(cells) // columns))
+    canvas = np.full((rows * (cell[1] + gap) + gap, columns * (cell[0] + gap) + gap, 3), PAPER, np.uint8)
+    for index, drawn in enumerate(cells):
+        top = gap + index // columns * (cell[1] + gap)
+        left = gap + index % columns * (cell[0] + gap)
+        canvas[top : top + cell[1], left : left + cell[0]] = drawn
+    return canvas
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A labelled person beside the prediction most like it, if there is any."""
+
+    annotation: Mapping[str, Any]
+    labelled: NDArray[np.bool_]  # (K,)
+    similarity: NDArray[np.floating]  # (K,), of all points
+    distance: NDArray[np.floating]  # (K,), px; inf without a prediction
+
+    @property
+    def oks(self) -> float:
+        return float(self.similarity[self.labelled].mean())
+
+
+def _matches(
+    ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], sigmas: Sequence[float]
+) -> Iterator[_Match]:
+    """Every person with its own prediction where predictions name their annotation, else with the most
+    similar one.
+    """
+    by_person: dict[Any, list[Mapping[str, Any]]] = {}
+    by_image: dict[Any, list[Mapping[str, Any]]] = {}
+    for prediction in predictions:
+        if "annotation_id" in prediction:
+            by_person.setdefault(prediction["annotation_id"], []).append(prediction)
+        else:
+            by_image.setdefault(prediction["image_id"], []).append(prediction)
+    data, _ = load_ground_truth(ground_truth)
+    count = len(sigmas)
+    for annotation in person_annotations(data):
+        truth = annotation_keypoints(annotation)[:count]
+        candidates = by_person.get(annotation["id"], []) + by_image.get(annotation["image_id"], [])
+        labelled = truth[:, 2] > 0
+        if not labelled.any():
+            continue
+        if not candidates:
+            yield _Match(annotation, labelled, np.zeros(count), np.full(count, np.inf))
+            continue
+        points = np.array([prediction["keypoints"] for prediction in candidates]).reshape(
+            len(candidates), count, 3
+        )
+        similarity = keypoint_similarity(points[..., :2], truth[:, :2], annotation["area"], sigmas)  # (n, K)
+        best = int(similarity[:, labelled].mean(-1).argmax())
+        distance = np.linalg.norm(points[best, :, :2] - truth[:, :2], axis=-1)
+        yield _Match(annotation, labelled, similarity[best], distance)
+
+
+def per_keypoint_error(
+    ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], skeleton: Skeleton, pck: float = 0.1
+) -> list[dict[str, Any]]:
+    """One row for each keypoint: keypoint, count, median_error, pck, oks.
+
+    Errors are distances over the square root of the person's area; `pck` is the share at or below that bound,
+    `oks` the mean similarity. A person whom nothing was predicted for counts as infinitely wrong.
+    `median_error` is None where the median is such a person; all figures are None where the keypoint is never
+    labelled.
+    """
+    matches = list(_matches(ground_truth, predictions, skeleton.sigmas))
+    rows = []
+    for index, name in enumerate(skeleton.names):
+        chosen = [match for match in matches if match.labelled[index]]
+        errors = np.array([match.distance[index] / np.sqrt(match.annotation["area"]) for match in chosen])
+        rows.append({
+            "keypoint": name,
+            "count": len(chosen),
+            "median_error": _finite(np.median(errors)) if chosen else None,
+            "pck": float((errors <= pck).mean()) if chosen else None,
+            "oks": float(np.mean([match.similarity[index] for match in chosen])) if chosen else None,
+        })  # fmt: skip
+    return rows
+
+
+def _finite(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def breakdown(
+    ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], sigmas: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Rows attribute, value, count, oks, recall: one for all persons, one for each value of their
+    `attributes`.
+
+    `oks` is the mean similarity of a person to its prediction (0 where there is none), `recall` the share of
+    persons above an OKS of 0.50, 0.55 ... 0.95, mean over these. Numbers between 0 and 1 are counted in
+    quarters.
+    """
+    groups: dict[tuple[str, str], list[float]] = {("all", "all"): []}
+    for match in _matches(ground_truth, predictions, sigmas):
+        attributes = match.annotation.get("attributes") or {}
+        for key in [("all", "all"), *((name, _label(value)) for name, value in attributes.items())]:
+            groups.setdefault(key, []).append(match.oks)
+    return [_row(name, value, np.array(groups[name, value])) for name, value in sorted(groups)]
+
+
+def _row(name: str, value: str, oks: NDArray[np.floating]) -> dict[str, Any]:
+    recall = float((oks[:, None] > OKS_THRESHOLDS).mean()) if oks.size else 0.0
+    return {
+        "attribute": name, "value": value, "count": len(oks),
+        "oks": float(oks.mean()) if oks.size else 0.0, "recall": recall,
+    }  # fmt: skip
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and 0 <= value <= 1:
+        low = min(int(value * 4), 3) * 25
+        return f"{low}-{low + 25} %"
+    return str(value)

@@ -1,0 +1,193 @@
+"""AP of a network on an evaluation shard set or a raw folder, and the receipt (`data/mix.json`) of which sets
+there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rtmpose.config import EvaluateParams, Params, Precision
+from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.shards.crops import read_photograph
+from rtmpose.data.shards.manifest import EvalImage, read_eval, read_manifest
+from rtmpose.data.stream.stream import MixEntry
+from rtmpose.descriptors import Dataset, load_skeleton
+from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
+from rtmpose.evaluation.error import point_errors, set_mean_pose
+from rtmpose.evaluation.predict import Boxes, Pose, mean_pose_predictions, predict_poses, to_results
+from rtmpose.files import UserError, read_json
+from rtmpose.models import build_model, load_exactly
+from rtmpose.skeleton import Skeleton
+from rtmpose.targets import Codec
+
+Figures = dict[str, Any]
+Results = list[dict[str, Any]]
+Progress = Callable[[int, int], None]  # (images read, images in all)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision."""
+
+    model: nn.Module
+    codec: Codec
+    skeleton: Skeleton
+    params: EvaluateParams
+    precision: Precision
+    device: torch.device
+
+    def images(
+        self,
+        images: Iterable[EvalImage],
+        boxes: Boxes = "ground truth",
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[Figures, Results, dict[str, Any]]:
+        """COCO's ten figures on images that are read once, the results, and the ground truth they were
+        compared with.
+
+        On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`. `progress` is called
+        with the number of images read so far.
+        """
+        poses, truth = self.poses(images, boxes, progress)
+        results = self.results(poses)
+        figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
+        if boxes == "ground truth" and person_annotations(truth):
+            mean = set_mean_pose(truth, self.skeleton.num_keypoints)
+            figures["error"] = point_errors(truth, poses, mean).mean
+            figures["mean_pose_error"] = point_errors(truth, (), mean).mean
+        return figures, results, truth
+
+    def poses(
+        self,
+        images: Iterable[EvalImage],
+        boxes: Boxes = "ground truth",
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[Pose], dict[str, Any]]:
+        """A pose in every box, duplicates included, and the images' ground truth, gathered while they are
+        read.
+        """
+        truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+
+        def remembered() -> Iterator[EvalImage]:
+            for image in images:
+                size = {"width": image.width, "height": image.height}
+                truth["images"].append({"id": image.image_id, "file_name": image.file_name, **size})
+                truth["annotations"] += image.annotations
+                yield image
+                if progress is not None:
+                    progress(len(truth["images"]))
+
+        poses = predict_poses(
+            self.model,
+            self.codec,
+            remembered(),
+            boxes,
+            self.skeleton,
+            batch_size=self.params.batch_size,
+            flip_test=self.params.flip_test,
+            device=self.device,
+            precision=self.precision,
+        )
+        return poses, truth
+
+    def results(self, poses: Iterable[Pose]) -> Results:
+        """Poses as COCO results, rescored and without duplicates, by the parameters' thresholds."""
+        return to_results(
+            poses,
+            self.skeleton.sigmas,
+            keypoint_threshold=self.params.keypoint_threshold,
+            nms_threshold=self.params.nms_threshold,
+        )
+
+    def shards(
+        self, folder: Path, boxes: Boxes = "ground truth", progress: Progress | None = None
+    ) -> tuple[Figures, Results, dict[str, Any]]:
+        """`images` of an evaluation shard set; `progress` is called with (images read, images in all)."""
+        if progress is None:
+            return self.images(read_eval(folder), boxes)
+        total, report = int(read_manifest(folder, "eval")["samples"]), progress
+        return self.images(read_eval(folder), boxes, lambda done: report(done, total))
+
+    def raw(
+        self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth"
+    ) -> tuple[Figures, Results, dict[str, Any]]:
+        """`images` of a raw folder's validation split."""
+        return self.images(raw_images(dataset, root, "val"), boxes)
+
+    def without_flip(self) -> Evaluator:
+        """Half the work, for the choice of checkpoints."""
+        return replace(self, params=self.params.model_copy(update={"flip_test": False}))
+
+    def mean_pose_ap(self, truth: dict[str, Any]) -> float:
+        """AP of the set's own mean pose put into every box: the floor that any model must beat, and flattered
+        at that.
+        """
+        mean = set_mean_pose(truth, self.skeleton.num_keypoints)
+        return evaluate_keypoints(truth, mean_pose_predictions(mean, truth), self.skeleton.sigmas)["AP"]
+
+
+def raw_images(dataset: Dataset, root: Path, split: str) -> Iterator[EvalImage]:
+    """The images of a raw folder, read in place."""
+    return opened(read_images(dataset, root, split))
+
+
+def opened(images: Iterable[RawImage]) -> Iterator[EvalImage]:
+    """Raw images with their pixels and size."""
+    for raw in images:
+        _, pixels = read_photograph(raw)
+        height, width = pixels.shape[:2]
+        yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.path.name)
+
+
+def sample_images(folder: Path, count: int) -> list[EvalImage]:
+    """The first `count` images of an evaluation shard set that hold a person."""
+    return list(
+        islice((image for image in read_eval(folder) if person_annotations(image.annotations)), count)
+    )
+
+
+def load_evaluator(params: Params, weights: Path, codec: Codec) -> Evaluator:
+    """The network of the parameters with its trained weights, on a GPU where there is one, and how they say
+    to evaluate it.
+    """
+    skeleton = load_skeleton(params.skeleton)
+    net = build_model(params.model, skeleton.num_keypoints, params.input_size)
+    load_exactly(net, weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What training and evaluation read: training shards with their repeats, the tuning split, evaluation
+    sets by name.
+    """
+
+    train: tuple[MixEntry, ...]
+    tune: Path
+    val: dict[str, Path]
+
+
+def read_mix(path: Path) -> Mix:
+    """The receipt that the stage `mix` writes; its folders, relative to the current one, become absolute."""
+    content = read_json(path, "run the stage mix")
+    try:
+        train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
+        tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
+        val = {entry["dataset"]: Path(entry["dir"]).resolve() for entry in content["val"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
+    if not train or not tune:
+        missing = (
+            "a dataset with train: true" if not train else "a dataset with train: true and evaluate: true"
+        )
+        raise UserError(f"params.yaml: datasets: there is no {missing}; training needs one")
+    return Mix(train, tune[0], val)

@@ -1,0 +1,298 @@
+"""RTMPose's Table 1 as one experiment set: every rung trained on the recipe's data, under several seeds.
+
+<storage>/ladder-<fingerprint>/run.json             the MLflow run that all runs of the ladder are children of
+                               mix-<sets>.json      the mix of the rungs that train on some of its sets
+                               rows/<rung>-<seed>.json   a rung that has been trained and evaluated
+<storage>/<stage>-<fingerprint>/                    the store of each run, as of any other training
+
+A rung is an ordinary training run in its own store. So a ladder that was killed goes on in the middle of a
+rung, and more seeds, or more rungs, of the same ladder train only what is new. Pretrained weights are shared
+by the rungs of a seed that train on the same sets. Of each run the best weights are kept; its checkpoints are
+dropped when it has been evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rtmpose import registry
+from rtmpose.cluster.session import in_job, joins_cluster, ray_cluster
+from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
+from rtmpose.config import Params
+from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.evaluator import load_evaluator, read_mix
+from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
+from rtmpose.models import build_model, save_tensors
+from rtmpose.models.weights import read_checkpoint
+from rtmpose.search.ledger import locked
+from rtmpose.training.checkpoint import BEST, read_log
+from rtmpose.training.launch import TRAINING_CODE, codec_of, run_stage, shared_mix
+from rtmpose.training.reporter import RUN_FILE, open_run
+
+# of the mean pose's error: below it a network has learned more than where people's joints are on average
+PLATEAU = 0.9
+
+Row = dict[str, Any]
+Publish = Callable[[list[Rung], list[Row]], None]
+
+
+def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Rung], list[Row], str]:
+    """Train and evaluate every rung under every seed; `publish` is called with what is known after each rung.
+
+    Returns the rungs, a row for each of them and each seed, and the MLflow run of the whole.
+    """
+    rungs, ladder = (
+        distinct(params, wanted(params), read_json(mix, "run the stage mix")["train"]),
+        ladder_of(params),
+    )
+    if not read_mix(mix).val:
+        raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
+    name = ladder_fingerprint(params, mix)
+    folder, fresh = shared(params.hardware.storage) / f"ladder-{name}", forced()
+    server = job_server(params.hardware)
+    expected = len(rungs) * len(ladder.seeds)
+    if server is None:
+        adopt_checkout()
+        with locked(folder.parent / f"{folder.name}.lock", wait=15):
+            Climb(params, mix, folder, name).all(
+                rungs, lambda: publish(rungs, known_rows(params, folder, rungs))
+            )
+    elif fresh or len(known_rows(params, folder, rungs)) < expected:
+        run_job("ladder", server, folder.name, fresh=fresh)
+    rows = known_rows(params, folder, rungs)
+    if len(rows) < expected:
+        raise not_here(folder, "ladder")
+    publish(rungs, rows)
+    return rungs, rows, read_json(folder / RUN_FILE)["run_id"]
+
+
+def ladder_fingerprint(params: Params, mix: Path) -> str:
+    """Names an experiment set by everything its rows depend on; more rungs or seeds belong to the same one."""
+    ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
+    given = [
+        path and registry.sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])
+    ]
+    without = {"ladder", "seed", "hardware", "search", "targets", "register_as", "recipe"}
+    recipe = params.model_dump(mode="json", exclude=without)
+    return fingerprint(
+        ladder=ladder,
+        recipe=recipe,
+        precision=params.hardware.precision,
+        mix=registry.sha256_of(mix),
+        init=given,
+        code=code_version((*TRAINING_CODE, "ladder/run.py", "ladder/rungs.py")),
+    )
+
+
+def known_rows(params: Params, folder: Path, rungs: list[Rung]) -> list[Row]:
+    """The rows of all rungs and seeds that have been evaluated, in order."""
+    files = [row_file(folder, rung.name, seed) for rung in rungs for seed in ladder_of(params).seeds]
+    return [read_json(file) for file in files if file.exists()]
+
+
+def row_file(folder: Path, rung: str, seed: int) -> Path:
+    return folder / "rows" / f"{rung}-{seed}.json"
+
+
+class Climb:
+    """One pass over the ladder in `folder`; what is there already is handed over by its stores."""
+
+    def __init__(self, params: Params, mix: Path, folder: Path, name: str) -> None:
+        self.params, self.mix, self.folder, self.name = params, mix, folder, name
+        self.content = read_json(mix, "run the stage mix")
+        self.entries: list[Entry] = self.content["train"]
+        self.pretrained: dict[tuple[Path, int], Row] = {}
+
+    def all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
+        """Every rung under every seed, on one Ray cluster, below one MLflow run."""
+        hardware = self.params.hardware
+        tags = registry.lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
+        self.run_id = open_run(self.folder, "ladder", tags)
+        with registry.finished(self.run_id), ray_cluster(hardware.workers * hardware.cpus_per_worker + 1):
+            registry.log_params_flat(self.run_id, self.params.model_dump(mode="json"))
+            for number, rung in enumerate(rungs):
+                for seed in ladder_of(self.params).seeds:
+                    print(
+                        f"ladder    rung {number + 1} of {len(rungs)}, {rung.name}, seed {seed}", flush=True
+                    )
+                    self.one(rung, seed)
+                rung_done()
+
+    def one(self, rung: Rung, seed: int) -> None:
+        """Train and evaluate a rung under one seed, and write its row."""
+        params = rung_params(self.params, rung.name, seed, self.entries)
+        mix, start = self.mix_of(params), self.start(params)
+        finetune = params.finetune
+        receipt = self.train(
+            "finetune",
+            params,
+            mix,
+            start["weights"] if start else None,
+            rung.name,
+            tau=finetune.tau,
+            sigma=finetune.sigma,
+        )
+        file = row_file(self.folder, rung.name, seed)
+        before = read_json(file) if file.exists() else {}
+        weights = Path(receipt["store"]) / BEST
+        ap = (
+            before["AP"]
+            if before.get("sha256") == receipt["sha256"]
+            else self.evaluated(params, weights, mix)
+        )
+        log = read_log(weights.parent)
+        row = {
+            "rung": rung.name,
+            "seed": seed,
+            "AP": ap,
+            "tuning_AP": receipt["best_AP"],
+            "samples": receipt["samples"],
+            "pretrain_samples": start["samples"] if start else 0,
+            "plateau_samples": plateau_samples(log, finetune.batch_size),
+            "minutes": minutes(log, finetune.batch_size),
+            "parameters": parameters(params),
+            **{key: receipt[key] for key in ("sha256", "run_id", "store")},
+        }
+        write_atomic(file, json.dumps(row, indent=1))
+        drop_checkpoints(weights.parent)
+        registry.log_metrics(self.run_id, {f"AP {rung.name}": ap}, step=seed)
+
+    def start(self, params: Params) -> Row | None:
+        """The weights whose backbone a rung starts from, and how many samples they have seen; None: none."""
+        if params.pretrain.enabled:
+            return self.pretrain(params)
+        resnet = params.model.backbone == "resnet50"
+        given = ladder_of(params).resnet_init if resnet else params.pretrain.init
+        if given is None:
+            return None
+        path = with_prefix(shared(given), self.folder / "resnet50.pt") if resnet else shared(given)
+        return {"weights": path, "samples": 0}
+
+    def pretrain(self, rung: Params) -> Row:
+        """The pretrained weights for a rung's data and seed, trained by the first rung that needs them."""
+        mix, params = self.mix_of(rung), pretrain_params(self.params, rung, self.entries)
+        key = (mix, rung.seed)
+        if key not in self.pretrained:
+            init = shared(params.pretrain.init) if params.pretrain.init else None
+            receipt = self.train("pretrain", params, mix, init, "pretraining", tau=0.1, sigma=None)
+            drop_checkpoints(Path(receipt["store"]))
+            self.pretrained[key] = {"weights": Path(receipt["store"]) / BEST, "samples": receipt["samples"]}
+        return self.pretrained[key]
+
+    def train(
+        self,
+        stage: str,
+        params: Params,
+        mix: Path,
+        init: Path | None,
+        rung: str,
+        *,
+        tau: float,
+        sigma: tuple[float, float] | None,
+    ) -> Row:
+        """One run, a child of the ladder's in MLflow; its receipt."""
+        weights, receipt = (
+            self.folder / "weights.pt",
+            self.folder / "receipt.json",
+        )  # copies: the run's store has both
+        tags = {
+            "ladder": self.name,
+            "rung": rung,
+            "seed": str(params.seed),
+            "mlflow.parentRunId": self.run_id,
+        }
+        done = run_stage(
+            stage,
+            params,
+            mix=mix,
+            init=init,
+            weights=weights,
+            receipt=receipt,
+            tau=tau,
+            sigma=sigma,
+            tags=tags | {"mlflow.runName": f"{rung}, seed {params.seed}"},
+        )
+        weights.unlink()
+        receipt.unlink()
+        return done
+
+    def evaluated(self, params: Params, weights: Path, mix: Path) -> float:
+        """`evaluation_ap`; on a cluster by a task with a worker's resources, since its head may have no GPU."""
+        folder, hardware = next(iter(shared_mix(mix).val.values())), params.hardware
+        if not (in_job() or joins_cluster()):
+            return evaluation_ap(params, weights, folder)
+        import ray
+
+        remote = ray.remote(num_cpus=hardware.cpus_per_worker, num_gpus=hardware.gpus_per_worker)(
+            evaluation_ap
+        )
+        return float(ray.get(remote.remote(params, weights, folder)))
+
+    def mix_of(self, params: Params) -> Path:
+        """The mix of the sets that the parameters train on: the stage's own where they are all."""
+        kept = used(params, self.entries)
+        if len(kept) == len(self.entries):
+            return self.mix
+        path = self.folder / f"mix-{'-'.join(entry['dataset'] for entry in kept)}.json"
+        return write_atomic(path, json.dumps(self.content | {"train": kept}, indent=1))
+
+
+def with_prefix(path: Path, copy: Path) -> Path:
+    """Weights of a bare backbone, such as torchvision's, with the names that they have in a network; others
+    as they are.
+    """
+    content = read_checkpoint(path)
+    weights = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if not isinstance(weights, dict) or any(str(key).startswith("backbone.") for key in weights):
+        return path
+    save_tensors(copy, {f"backbone.{key}": value for key, value in weights.items()})
+    return copy
+
+
+def evaluation_ap(params: Params, weights: Path, folder: Path) -> float:
+    """AP on an evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
+    codec = codec_of("finetune", params, params.finetune.sigma)
+    figures, _, _ = load_evaluator(params, weights, codec).without_flip().shards(folder)
+    return float(figures["AP"])
+
+
+def parameters(params: Params) -> int:
+    """Weights of the network that are trained."""
+    with torch.device("meta"):
+        net = build_model(params.model, load_skeleton(params.skeleton).num_keypoints, params.input_size)
+    return sum(weight.numel() for weight in net.parameters())
+
+
+def plateau_samples(log: list[dict[str, Any]], batch_size: int) -> int | None:
+    """Samples until the first evaluation on the tuning split that is better than `PLATEAU` of the mean pose's
+    error (both the mean distance to the labelled points in units of √area); None: never.
+    """
+    for line in log:
+        if "error" in line and line["error"] < PLATEAU * line["mean_pose_error"]:
+            return int(line["step"]) * batch_size
+    return None
+
+
+def minutes(log: list[dict[str, Any]], batch_size: int) -> float:
+    """Time spent in updates and waiting for data, by the rates that the run logged: without evaluations and
+    repetitions.
+    """
+    total, last = 0.0, 0
+    for line in log:
+        if "loss" in line:
+            total += (line["step"] - last) * batch_size / line["samples_per_s"]
+            last = line["step"]
+    return total / 60
+
+
+def drop_checkpoints(store: Path) -> None:
+    """What a finished run would have resumed from: several times its weights."""
+    for path in (store / "latest.json", *store.glob("step-*.pt")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""What a search has done so far, as JSON lines that only its driver writes: points given out, reports, ends.
+
+A trial is a function of its point and seed, and a suggestion of what the ledger holds, so the ledger is all
+that a search needs to go on after its driver was killed. Each line is on the disk before anything follows
+from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rtmpose.files import UserError
+
+Status = Literal["running", "stopped", "finished"]
+Kind = Literal["reference", "searched", "repeat"]
+Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}
+FIGURES = ("AP", "error")  # the mean keypoint error tells something where AP is still 0
+
+
+def report_of(entry: Mapping[str, Any]) -> Report:
+    """The report within a line of the ledger, or within what Tune makes of it."""
+    return {key: entry[key] for key in ("report", "step", *FIGURES) if key in entry}
+
+
+@dataclass
+class TrialRecord:
+    """One trial: its point, its seed (an offset to `params.seed`), what it is for, what it has reported, and
+    how it ended.
+    """
+
+    number: int
+    point: dict[str, Any]
+    seed: int
+    kind: Kind
+    reports: list[Report] = field(default_factory=list)
+    status: Status = "running"
+
+
+class Ledger:
+    """The trials of a search by number, read from and appended to `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trials: dict[int, TrialRecord] = {}
+        self.history: list[tuple[int, Report]] = []  # (trial, report) in the order in which they came
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the line a kill cut short: nothing has followed from it
+                continue
+            self._apply(entry)
+
+    def start(self, point: dict[str, Any], *, seed: int, kind: Kind) -> TrialRecord:
+        """A new trial under the next number."""
+        number = len(self.trials)
+        self._append({"event": "start", "trial": number, "point": point, "seed": seed, "kind": kind})
+        return self.trials[number]
+
+    def report(self, number: int, report: Report) -> None:
+        self._append({"event": "report", "trial": number, **report})
+
+    def end(self, number: int, status: Status) -> None:
+        self._append({"event": "end", "trial": number, "status": status})
+
+    def running(self) -> list[TrialRecord]:
+        """The trials that were given out and have not ended."""
+        return [trial for trial in self.trials.values() if trial.status == "running"]
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a cut line must not swallow this one
+                    file.write(b"\n")
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._apply(entry)
+
+    def _apply(self, entry: dict[str, Any]) -> None:
+        number = entry["trial"]
+        if entry["event"] == "start":
+            self.trials[number] = TrialRecord(number, entry["point"], entry["seed"], entry["kind"])
+        elif entry["event"] == "report":
+            report = report_of(entry)
+            self.trials[number].reports.append(report)
+            self.history.append((number, report))
+        else:
+            self.trials[number].status = entry["status"]
+
+
+@contextmanager
+def locked(path: Path, wait: float | None = None) -> Iterator[None]:
+    """Hold a file lock, which ends with the process however that ends; UserError when it is not free after
+    `wait` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait if wait is not None else None
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise UserError(
+                        f"{path}: another process works on this; wait for it or end it first"
+                    ) from None
+                time.sleep(0.2)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open for longer

@@ -1,0 +1,124 @@
+"""Which trials a search runs, and what it concludes from them.
+
+First the reference point under each of `search.reference_seeds`, then what Optuna suggests, all under the
+first seed. The best of those is higher than its own mean by luck, the more the more there were; so when it
+leads, it runs again under the reference's other seeds, and is taken only when it leads there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from rtmpose.config import Params
+from rtmpose.search.ledger import Ledger, TrialRecord
+from rtmpose.search.space import Choice, reference_point, suggest
+
+Row = dict[str, Any]
+# AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they
+# agree by chance).
+NOISE_FLOOR = 0.005
+
+
+def row(trial: TrialRecord) -> Row:
+    """A trial that has ended, as it is kept and compared: its last AP counts."""
+    last = trial.reports[-1]
+    named = {"trial": trial.number, "kind": trial.kind, "seed": trial.seed, "status": trial.status}
+    return named | {"point": trial.point, "AP": last["AP"], "steps": last["step"], "reports": trial.reports}
+
+
+def total(params: Params) -> int:
+    """How many trials are run in any case: the reference's and those searched."""
+    return params.search.reference_seeds + params.search.trials
+
+
+def planned(params: Params, ledger: Ledger) -> list[TrialRecord]:
+    """Those of them that were given out; a longer search in the same store may have run more."""
+    return [trial for _, trial in sorted(ledger.trials.items()) if trial.kind != "repeat"][: total(params)]
+
+
+def repeated(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | None:
+    """The best trial, and its repeats so far; None where it does not lead, or while others may still be
+    better.
+    """
+    trials = planned(params, ledger)
+    if len(trials) < total(params) or any(trial.status == "running" for trial in trials):
+        return None
+    rows = [row(trial) for trial in trials]
+    best, (top, noise) = best_of(rows), reference_ap(rows)
+    if best["AP"] - top <= noise:
+        return None
+    return best, [
+        trial for trial in ledger.trials.values() if trial.kind == "repeat" and trial.point == best["point"]
+    ]
+
+
+def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
+    """The trials that count: as many as the parameters ask for, and the best one's repeats."""
+    found = repeated(params, ledger)
+    return planned(params, ledger) + (found[1] if found else [])
+
+
+def left(params: Params, ledger: Ledger) -> int:
+    """How many more trials can be given out now; the best one's repeats only when all others have ended."""
+    found = repeated(params, ledger)
+    if found is not None:
+        return params.search.reference_seeds - 1 - len(found[1])
+    return total(params) - len(planned(params, ledger))
+
+
+def complete(params: Params, ledger: Ledger) -> bool:
+    """Whether every trial has ended, and none is left."""
+    return not left(params, ledger) and all(trial.status != "running" for trial in wanted(params, ledger))
+
+
+def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
+    """Give out the next trial, None when none is left now.
+
+    Searched points share the reference's first seed, so that they differ from it in their values alone.
+    """
+    if not left(params, ledger):
+        return None
+    if (found := repeated(params, ledger)) is not None:
+        best, repeats = found
+        return ledger.start(best["point"], seed=1 + len(repeats), kind="repeat")
+    trials, references = planned(params, ledger), params.search.reference_seeds
+    if len(trials) < references:
+        return ledger.start(reference_point(params), seed=len(trials), kind="reference")
+    return ledger.start(
+        suggest(params, len(trials) - references, trials[references:]), seed=0, kind="searched"
+    )
+
+
+def reference_ap(rows: Sequence[Row]) -> tuple[float, float]:
+    """The best AP of the reference's runs, and the noise: the range of their APs, or the floor."""
+    aps = [trial["AP"] for trial in rows if trial["kind"] == "reference"]
+    assert len(aps) >= 2, "the reference point needs several seeds"
+    return max(aps), max(max(aps) - min(aps), NOISE_FLOOR)
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """The trial with the highest AP, repeats left out; the reference where a trial is merely as good."""
+    first = [trial for trial in rows if trial["kind"] != "repeat"]
+    return max(first, key=lambda trial: (trial["AP"], trial["kind"] == "reference"))
+
+
+def choose(rows: Sequence[Row]) -> Choice:
+    """The best trial's point when it beats every run of the reference by more than the noise, and its
+    repeats, on average, the reference's runs of the same seeds by as much; nothing to change else.
+    """
+    (top, noise), best = reference_ap(rows), best_of(rows)
+    if best["kind"] == "reference":
+        return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
+    if best["AP"] - top <= noise:
+        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
+        return Choice({}, f"{note}, the recipe's values are kept")
+    reference = {trial["seed"]: trial["AP"] for trial in rows if trial["kind"] == "reference"}
+    lead = fmean(trial["AP"] - reference[trial["seed"]] for trial in rows if trial["kind"] == "repeat")
+    note = f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})"
+    if lead <= noise:
+        return Choice(
+            {}, f"{note}, but under other seeds leads by {lead:+.3f} only, the recipe's values are kept"
+        )
+    return Choice(best["point"], f"{note}, under other seeds by {lead:.3f}")

@@ -1,0 +1,330 @@
+"""The glue between a search's ledger and Ray Tune: Tune places trials on workers and hears their reports;
+what is tried next and who is stopped (ASHA, arXiv 1810.05934) comes from the ledger, so a search can be
+killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+import ray.train.torch
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from rtmpose.cluster.session import joins_cluster, ray_cluster
+from rtmpose.config import Params, setup_environment
+from rtmpose.files import UserError
+from rtmpose.search.ledger import Ledger, Report, report_of
+from rtmpose.search.plan import complete, left, new_trial, wanted
+from rtmpose.search.report import TrialRuns, trial_line
+from rtmpose.search.run import (
+    Place,
+    Spec,
+    say,
+    search_device,
+    trial_file,
+    trial_reports,
+    trial_threads,
+    warm_file,
+    warm_up,
+)
+from rtmpose.training.launch import Job, run_workers
+
+
+class Suggestions(Searcher):
+    """Hands out the ledger's unfinished trials first, then new ones; `count` is how many that will be."""
+
+    def __init__(self, params: Params, ledger: Ledger) -> None:
+        super().__init__(metric="AP", mode="max")
+        self.params, self.ledger = params, ledger
+        self.unfinished = [trial for trial in wanted(params, ledger) if trial.status == "running"]
+        self.count = len(self.unfinished) + left(params, ledger)
+
+    def suggest(self, trial_id: str) -> Any:
+        trial = self.unfinished.pop(0) if self.unfinished else new_trial(self.params, self.ledger)
+        if trial is None:
+            return Searcher.FINISHED
+        return {
+            "spec": Spec(trial.number, trial.point, trial.seed, trial.kind == "searched", len(trial.reports))
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The scheduler has written everything down by then."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is what a search goes on from; Tune wants a file nevertheless."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+
+class Halving(ASHAScheduler):
+    """ASHA over the reports of the ledger, past ones first: at report 1, 2, 4, … a trial below the median so
+    far is stopped.
+
+    Every report is written down before it is judged. The reference and repeats report their end only, which
+    is compared with nothing.
+    """
+
+    def __init__(self, params: Params, ledger: Ledger, runs: TrialRuns) -> None:
+        super().__init__(
+            time_attr="report",
+            metric="AP",
+            mode="max",
+            max_t=params.search.reports,
+            grace_period=1,
+            reduction_factor=2,
+        )
+        self.params, self.ledger, self.runs = params, ledger, runs
+        stopped = {}
+        for number in ledger.trials:
+            super().on_trial_add(None, _stand_in(number))
+        for number, report in ledger.history:
+            stopped[number] = self._judge(number, report) == TrialScheduler.STOP
+        for trial in ledger.running():  # a kill came between its report and its end
+            if stopped.get(trial.number):
+                self._end(trial.number)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        number = trial.config["spec"].number
+        super().on_trial_add(tune_controller, _stand_in(number))
+        self.runs.log(self.ledger.trials[number])
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = trial.config["spec"].number
+        report = report_of(result)
+        known = self.ledger.trials[number].reports
+        if known and report["report"] <= known[-1]["report"]:  # said again after its worker had died
+            return str(TrialScheduler.CONTINUE)
+        self.ledger.report(number, report)
+        decision = self._judge(number, report)
+        if decision == TrialScheduler.STOP:
+            self._end(number)
+        self.runs.log(self.ledger.trials[number])
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """All was said at the last report."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """All was said at the last report."""
+
+    def _judge(self, number: int, report: Report) -> str:
+        return str(super().on_trial_result(None, _stand_in(number), report))
+
+    def _end(self, number: int) -> None:
+        trial = self.ledger.trials[number]
+        finished = trial.reports[-1]["report"] == self.params.search.reports
+        self.ledger.end(number, "finished" if finished else "stopped")
+        trial_file(self.ledger.path.parent, number).unlink(missing_ok=True)
+        say(trial_line(trial))
+
+
+class OnMistake(Stopper):
+    """Ends the search, and keeps the reason, as soon as a trial has met a user's mistake: no second attempt
+    would mend it.
+    """
+
+    def __init__(self) -> None:
+        self.mistake: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.mistake = self.mistake or result.get("mistake")
+        return self.mistake is not None  # Tune then asks the scheduler nothing
+
+    def stop_all(self) -> bool:
+        return self.mistake is not None
+
+
+def _stand_in(number: int) -> Any:
+    """What ASHA knows of a trial: Tune's own ids differ each time a search is started, its numbers do not."""
+    return SimpleNamespace(trial_id=str(number))
+
+
+def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
+    """Run all trials that have not ended. One whose worker dies goes on elsewhere, up to
+    `hardware.max_failures` times; one that fails for good, or that meets a user's mistake, ends the search
+    with its error.
+    """
+    search, hardware = job.params.search, job.params.hardware
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; each trial is one line of ours
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = (
+        "1"  # of trials that fail beside the first one, which ends the search
+    )
+    if not joins_cluster():
+        search_device(job.params)  # without a GPU trials would wait for one forever
+    say(
+        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} steps, "
+        f"{search.concurrent} at a time"
+    )
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # they print a failed trial's traceback, which we raise
+    # The workers of a distributed trial are left behind without the dashboard's agents.
+    cpus = search.workers * max(hardware.cpus_per_worker, search.concurrent) + (
+        search.concurrent if search.workers > 1 else 0
+    )
+    with ray_cluster(cpus, dashboard=search.workers > 1):
+        prepare(job)
+        while True:  # all trials, then the best one's repeats
+            scheduler = Halving(
+                job.params, ledger, runs
+            )  # which may end the last trial that a kill left open
+            if complete(job.params, ledger):
+                break
+            fit(job, Suggestions(job.params, ledger), scheduler)
+    shutil.rmtree(scratch(job), ignore_errors=True)
+    for path in job.store.glob(
+        trial_file(job.store, "*").name
+    ):  # written by workers that went on while they were stopped
+        path.unlink()
+
+
+def scratch(job: Job) -> Path:
+    """Ray's own notes of trials and their workers: the ledger is ours, and theirs are never read."""
+    return job.store / "tune"
+
+
+def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
+    """Let Tune run what the ledger lacks at the moment."""
+    stopper, search = OnMistake(), job.params.search
+    shutil.rmtree(scratch(job), ignore_errors=True)
+    config = tune.TuneConfig(
+        num_samples=suggestions.count,
+        search_alg=suggestions,
+        scheduler=scheduler,
+        max_concurrent_trials=search.concurrent,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        reuse_actors=search.workers == 1,  # workers of a stopped trial end with its process alone
+    )
+    run = tune.RunConfig(
+        name="trials",
+        storage_path=str(scratch(job)),
+        verbose=0,
+        stop=stopper,
+        failure_config=tune.FailureConfig(max_failures=job.params.hardware.max_failures),
+    )
+    own = {"CPU": 1.0} if search.workers > 1 else resources(job.params, trial_threads(job.params))
+    trainable = tune.with_resources(tune.with_parameters(trial, job=job), own)
+    results = tune.Tuner(trainable, tune_config=config, run_config=run).fit()
+    if stopper.mistake is not None:
+        raise UserError(stopper.mistake)
+    for error in results.errors:
+        raise unwrapped(error) from None
+    if len(results) < suggestions.count or any(
+        trial.status == "running" for trial in wanted(job.params, scheduler.ledger)
+    ):
+        raise UserError(
+            "the search was interrupted; run the stage again to go on"
+        )  # Tune returns from Ctrl-C as from its end
+
+
+def resources(params: Params, cpus: float) -> dict[str, float]:
+    """What Ray is to reserve for a trial or the warm-up."""
+    gpus = params.hardware.gpus_per_worker
+    return {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+
+
+def prepare(job: Job) -> None:
+    """The recipe's warm-up, which most trials start from, with a whole worker for itself; other networks' are
+    trials' own.
+    """
+    if warm_file(job).exists():
+        return
+    several = job.params.search.workers > 1
+    needed = {"CPU": 1.0} if several else resources(job.params, job.params.hardware.cpus_per_worker)
+    retries = job.params.hardware.max_failures  # of a worker that died; it goes on from its last quarter
+    task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=retries)(
+        _warm_up
+    ).remote(job)
+    notes = job.store / "notes.txt"
+    notes.unlink(missing_ok=True)
+    said, waiting = 0, [task]
+    while waiting:
+        _, waiting = ray.wait([task], timeout=1.0)
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        for line in lines[said:]:
+            say(line)
+        said = len(lines)
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise unwrapped(error) from None
+
+
+def _warm_up(job: Job) -> None:
+    setup_environment()
+    params = job.params
+    if params.search.workers > 1:
+        together(partial(_warm_up_rank, job), job, "warm-up", params.hardware.cpus_per_worker)
+    else:
+        torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
+        warm_up(job, Place(search_device(params)))
+
+
+def trial(config: dict[str, Any], job: Job) -> None:
+    """One trial in its process."""
+    setup_environment()
+    spec: Spec = config["spec"]
+    threads = trial_threads(job.params)
+    try:
+        if job.params.search.workers > 1:
+            together(
+                partial(_trial_rank, spec, job), job, f"trial-{spec.number}", threads, TuneReportCallback()
+            )
+        else:
+            torch.set_num_threads(threads)
+            for report in trial_reports(spec, job, Place(search_device(job.params))):
+                tune.report(report)
+    except UserError as error:
+        tune.report({"mistake": str(error), "AP": 0.0})  # Tune refuses a report without the metric
+
+
+def together(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
+    """`work` in each of `search.workers` workers with so many CPUs, in one process group."""
+    folder = scratch(job) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    hardware = job.params.hardware.model_copy(update={"cpus_per_worker": cpus})
+    run_workers(work, hardware, workers=job.params.search.workers, folder=folder, callbacks=callbacks)
+
+
+def _place(threads: float) -> Place:
+    """This worker of Ray Train."""
+    torch.set_num_threads(max(int(threads), 1))
+    context = ray.train.get_context()
+    return Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+
+
+def _warm_up_rank(job: Job) -> None:
+    warm_up(job, _place(job.params.hardware.cpus_per_worker))
+
+
+def _trial_rank(spec: Spec, job: Job) -> None:
+    for report in trial_reports(spec, job, _place(trial_threads(job.params))):
+        ray.train.report(report)
+
+
+def unwrapped(error: Exception | str) -> Exception:
+    """What a trial raised: the user's mistake itself, without the traceback Ray wraps it in; other errors as
+    Ray has them.
+    """
+    if isinstance(error, str):  # what Ray kept of an error that it could not pickle
+        return RuntimeError(error)
+    cause = getattr(error, "cause", None)
+    return UserError(str(cause)) if isinstance(cause, UserError) else error

@@ -1,0 +1,111 @@
+"""Index files: what a tar may hold, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtmpose.data.shards.crops import encode_jpeg
+from rtmpose.data.shards.index import DamagedSample, read_row, read_sample
+from rtmpose.data.shards.manifest import index_tar
+from rtmpose.files import UserError
+from tests.data.shards.test_crops import photograph
+
+
+def tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w") as file:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                file.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                file.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+WHOLE = [("a.jpg", b"image"), ("a.json", b"{}")]
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "x/../../a.jpg", "/etc/a.jpg", "..", "a/.."])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"s\.tar at byte 2048: the name .* leads out of its folder: refused"):
+        index_tar(tar(tmp_path / "s.tar", *WHOLE, (name, b"")))
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
+def test_links_devices_and_folders_are_refused(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(UserError, match=r"s\.tar at byte 2048: 'b\.jpg' is no plain file; .*: refused"):
+        index_tar(tar(tmp_path / "s.tar", *WHOLE, link("b.jpg", "/etc/passwd", kind)))
+
+
+def test_what_makes_no_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two samples with the key a"):
+        index_tar(tar(tmp_path / "s.tar", *WHOLE, *WHOLE))
+    with pytest.raises(UserError, match="key b has no JSON"):
+        index_tar(tar(tmp_path / "s.tar", *WHOLE, ("b.jpg", b"")))
+    with pytest.raises(UserError, match="key b has no image"):
+        index_tar(tar(tmp_path / "s.tar", *WHOLE, ("b.json", b"{}")))
+    path = tar(tmp_path / "s.tar", ("a.jpg", b"x" * 2000), ("a.json", b"{}" * 400))
+    path.write_bytes(path.read_bytes()[:3700])
+    with pytest.raises(UserError, match=r"s\.tar at byte 512: the tar is cut off|not a whole tar"):
+        index_tar(path)
+    (tmp_path / "s.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(UserError, match="not a whole tar"):
+        index_tar(tmp_path / "s.tar")
+
+
+def test_every_damage_is_found(tmp_path: Path) -> None:
+    """Any flipped bit between a sample's first and last byte, and any cut."""
+    image = encode_jpeg(photograph(60, 40), 95)
+    path = tar(tmp_path / "s.tar", ("a.jpg", image), ("a.json", b'{"key": 1}'))
+    rows = index_tar(path)
+    path.with_suffix(".idx").write_bytes(rows.tobytes())
+    content, row = path.read_bytes(), read_row(path, 0)
+    fields, shown = read_sample(path, row)
+    assert fields == {"key": 1} and bytes(shown) == image
+    first, end = 512, int(row["json"] + row["json_bytes"])
+    for at in np.random.default_rng(0).integers(first, end, 40).tolist():
+        broken = bytearray(content)
+        broken[at] ^= 1 << at % 8
+        path.write_bytes(broken)
+        with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: sample damaged"):
+            read_sample(path, row)
+        path.write_bytes(content[:at])
+        with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: sample cut off"):
+            read_sample(path, row)
+
+
+def test_a_damaged_or_missing_index_is_a_damaged_sample(tmp_path: Path) -> None:
+    path = tar(tmp_path / "s.tar", ("a.jpg", encode_jpeg(photograph(60, 40), 95)), ("a.json", b"{}"))
+    index = path.with_suffix(".idx")
+    rows = index_tar(path).tobytes()
+    for at in range(8 * len(rows)):
+        broken = bytearray(rows)
+        broken[at // 8] ^= 1 << at % 8
+        index.write_bytes(broken)
+        if 28 <= at // 8 < 32 or not 24 <= at // 8 < 32:  # the key's hash is of no use to a reader
+            try:
+                read_sample(path, read_row(path, 0))
+            except DamagedSample as error:
+                assert "s.tar" in str(error)
+    index.write_bytes(rows[:-1])
+    with pytest.raises(DamagedSample, match=r"s\.idx at byte 0: cut off"):
+        read_row(path, 0)
+    index.write_bytes(rows)
+    row = read_row(path, 0)
+    path.unlink()
+    with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: cannot be read"):
+        read_sample(path, row)

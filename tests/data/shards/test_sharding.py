@@ -1,0 +1,396 @@
+"""Sharding over a cluster, resumed after a kill, into a store: the same bytes as one undisturbed process
+writes on a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from rtmpose.cluster import session as cluster
+from rtmpose.cluster.session import RETRIES, spread
+from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.shards import places
+from rtmpose.data.shards.folders import resumable_folder
+from rtmpose.data.shards.places import RemotePlace
+from rtmpose.data.shards.write import write_eval_shards, write_train_shards
+from rtmpose.descriptors import load_dataset
+from rtmpose.files import UserError
+from tests.data.shards.test_write import contents, half
+from tests.s3 import BUCKET, s3_server
+from tests.support import ROOT
+
+COCO = load_dataset("coco17")
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a run."""
+
+
+def cut(images: list[RawImage], out: Path, **options: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 20_000, "workers": 1, **options}
+    return write_train_shards(images, out, dataset=COCO, **settings)
+
+
+def resumed(images: list[RawImage], root: Path, stop: int | None = None, **options: Any) -> dict[str, Any]:
+    """Cut into `root`/out by way of `root`/halfway, killed after `stop` shards; what was there goes on."""
+    ended = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal ended
+        ended += 1
+        if ended == stop:
+            raise Killed
+
+    with resumable_folder(root / "out", root / "halfway", ["train"]) as (folder, receipts):
+        return cut(images, folder / "train", resume=receipts / "train", progress=progress, **options)
+
+
+def kept(output: str) -> int:
+    """How many shards the run says that it kept."""
+    return sum(
+        int(number)
+        for number in re.findall(r"(\d+) of \d+ shards of an earlier run are whole and kept", output)
+    )
+
+
+@pytest.fixture
+def killed(images: list[RawImage], tmp_path: Path) -> Path:
+    """A folder in which a run was killed after three of its shards."""
+    with pytest.raises(Killed):
+        resumed(images, tmp_path, stop=3)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed") / "train"
+    cut(list(read_images(COCO, mannequins / "coco17", "train")), folder)
+    return contents(folder)
+
+
+def test_a_killed_run_goes_on(
+    killed: Path, images: list[RawImage], undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (killed / "halfway/shards/train/.train-000003.tar.1234.tmp").write_bytes(b"half")
+    resumed(images, killed)
+    assert kept(capsys.readouterr().out) == 3
+    assert contents(killed / "out/train") == undisturbed
+    assert [path.name for path in killed.iterdir()] == ["out"]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def alter(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shards/train/train-000001.tar",
+        "shards/train/train-000001.idx",
+        "receipts/train/train-000001.tar.json",
+    ],
+)
+@pytest.mark.parametrize("damage", [truncate, alter, Path.unlink])
+def test_a_shard_that_is_not_whole_is_cut_again(
+    killed: Path, images: list[RawImage], undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None], name: str,
+) -> None:  # fmt: skip
+    damage(killed / "halfway" / name)
+    resumed(images, killed)
+    assert kept(capsys.readouterr().out) == 2 and contents(killed / "out/train") == undisturbed
+
+
+def test_what_does_not_match_is_cut_again(
+    killed: Path, images: list[RawImage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other parameters, other persons and `fresh` keep nothing; a replaced photograph costs its own shard
+    alone.
+    """
+    work = killed / "before"
+    shutil.move(killed / "halfway", work)
+    photographs = killed / "photographs"
+    shutil.copytree(images[0].path.parent, photographs)
+    for options, wanted, expected in (
+        ({}, images, 3),
+        ({"quality": 90}, images, 0),
+        ({"input_size": (48, 64)}, images, 0),
+        ({"fresh": True}, images, 0),
+        ({}, images[:-1], 0),
+        ({}, [replace(raw, path=photographs / raw.path.name) for raw in images], 3),
+    ):
+        shutil.copytree(work, killed / "halfway")
+        resumed(wanted, killed, **options)
+        assert kept(capsys.readouterr().out) == expected, options
+    shutil.copytree(work, killed / "halfway")
+    path = photographs / images[1].path.name
+    os.utime(path, (1, 1))
+    resumed([replace(raw, path=photographs / raw.path.name) for raw in images], killed)
+    assert kept(capsys.readouterr().out) == 2
+
+
+def test_mended_photographs_are_seen(
+    images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    """Too many are skipped, the user fetches the file again: the finished shards stay, the one with the
+    damaged file goes.
+    """
+    spoilt = [half(images[0], tmp_path), *images[1:]]
+    with pytest.raises(UserError, match=rf"all are in {tmp_path}/halfway/receipts/train/skipped\.csv"):
+        resumed(spoilt, tmp_path)
+    assert not (tmp_path / "out").exists() and (tmp_path / "halfway/receipts/train/skipped.csv").exists()
+    shutil.copy(images[0].path, spoilt[0].path)
+    manifest = resumed(spoilt, tmp_path)
+    assert manifest["skipped"] == {} and contents(tmp_path / "out/train") == undisturbed
+
+
+def test_parts_of_another_run_are_not_published(killed: Path, images: list[RawImage]) -> None:
+    with resumable_folder(killed / "out", killed / "halfway", ["val"]) as (folder, receipts):
+        write_eval_shards(images, folder / "val", dataset=COCO, workers=1, resume=receipts / "val")
+    assert [path.name for path in (killed / "out").iterdir()] == ["val"]
+
+
+def test_one_at_a_time(images: list[RawImage], tmp_path: Path) -> None:
+    with (
+        resumable_folder(tmp_path / "out", tmp_path / "halfway", []),
+        pytest.raises(UserError, match="another process is writing the same shards"),
+    ):
+        resumed(images, tmp_path)
+
+
+def test_an_older_folder_stays_until_then(images: list[RawImage], tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with resumable_folder(tmp_path / "out", tmp_path / "halfway", []) as (folder, _):
+            (folder / text).write_text(text)
+            assert not (tmp_path / "out" / text).exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [text]
+
+
+def test_another_file_system(images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    work = other / f"rtmpose-test-{os.getpid()}"
+    try:
+        with resumable_folder(tmp_path / "out", work, ["train"]) as (folder, receipts):
+            cut(images, folder / "train", resume=receipts / "train")
+        assert not work.exists()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    assert contents(tmp_path / "out/train") == undisturbed and [path.name for path in tmp_path.iterdir()] == [
+        "out"
+    ]
+
+
+def test_one_process_needs_no_ray(
+    images: list[RawImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ray_cluster", None)
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere:1")
+    cut(images, tmp_path / "a", workers=1)
+    cut(images, tmp_path / "b", workers=None, shard_bytes=10**9)
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    cut(images, tmp_path / "c", workers=None)
+
+
+def test_workers_import_nothing_slow() -> None:
+    code = "import sys, rtmpose.data.shards.write; print({'torch', 'ray', 'webdataset', 'fsspec'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture(scope="module")
+def running_cluster() -> Iterator[None]:
+    """A cluster of two cores that RAY_ADDRESS leads to."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "object_store_memory": 100 << 20, "include_dashboard": False}
+    running = Cluster(initialize_head=True, head_node_args=node)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", running.address)
+        yield
+    running.shutdown()
+
+
+@pytest.mark.slow
+def test_a_cluster_cuts_the_same_bytes(
+    running_cluster: None, images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    cut(images, tmp_path / "a", workers=None)
+    assert contents(tmp_path / "a") == undisturbed
+    with pytest.raises(Killed):
+        resumed(images, tmp_path, stop=2, workers=2)
+    resumed(images, tmp_path, workers=2)
+    assert contents(tmp_path / "out/train") == undisturbed and kept(capsys.readouterr().out) >= 2
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_worker_is_one_line(
+    running_cluster: None, images: list[RawImage], tmp_path: Path
+) -> None:
+    spoilt = [*images[:3], half(images[3], tmp_path), *images[4:]]
+    with pytest.raises(UserError, match=rf"^{spoilt[3].path}: the JPEG is cut off[^\n]*$"):
+        write_eval_shards(spoilt, tmp_path / "val", dataset=COCO, shard_bytes=5_000, workers=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+
+
+def die(folder: Path, times: int, task: int) -> int:
+    """Kill this process the first `times` times that the task is tried."""
+    tries = len(list(folder.glob(f"{task}-*")))
+    (folder / f"{task}-{tries}").touch()
+    if tries < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies(running_cluster: None, tmp_path: Path) -> None:
+    assert sorted(spread(partial(die, tmp_path, 1), range(4), 2)) == [0, 1, 2, 3]
+    assert len(list(tmp_path.iterdir())) == 8
+    with pytest.raises(UserError, match=rf"^a worker process died {RETRIES + 1} times [^\n]*$"):
+        list(spread(partial(die, tmp_path, 99), range(8, 10), 2))
+
+
+def at_url(url: str) -> dict[str, bytes]:
+    """Every file below a URL."""
+    file_system, root = fsspec.core.url_to_fs(url)
+    return {Path(name).name: file_system.cat_file(name) for name in file_system.find(root)}
+
+
+def check_remote(manifest: dict[str, Any], out: Path, undisturbed: dict[str, bytes]) -> None:
+    """Tars and indices are those of a local run, and lie at the manifest's URL only; nothing but it tells the
+    two apart.
+    """
+    stored = at_url(manifest["url"])
+    local = json.loads(undisturbed["manifest.json"])
+    assert (
+        json.loads(json.dumps(manifest))
+        == local | {"url": manifest["url"]}
+        == json.loads(stored["manifest.json"])
+    )
+    data = {name: content for name, content in undisturbed.items() if name.endswith((".tar", ".idx"))}
+    assert {name: stored[name] for name in data} == data
+    assert set(stored) - set(data) == {
+        "manifest.json",
+        "skipped.csv",
+        "plan",
+        *(f"{n}.json" for n in data if n.endswith("tar")),
+    }
+    assert set(contents(out)) == {"manifest.json", "skipped.csv"}
+
+
+def test_into_a_store(
+    images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Also: a killed run goes on, and the store's own hash tells an object that was replaced."""
+    with s3_server(monkeypatch):
+        url = f"s3://{BUCKET}/set/train"
+        with pytest.raises(Killed):
+            resumed(images, tmp_path, stop=3, url=url)
+        (folder,) = fsspec.filesystem("s3").ls(f"{BUCKET}/set/train")
+        alter_object(f"s3://{folder}/train-000001.tar")
+        manifest = resumed(images, tmp_path, url=url)
+        assert kept(capsys.readouterr().out) == 2
+        check_remote(manifest, tmp_path / "out/train", undisturbed)
+        resumed(images, tmp_path, url=url)
+        assert kept(capsys.readouterr().out) == len(manifest["shards"])
+        resumed(images, tmp_path, url=url, fresh=True)
+        assert kept(capsys.readouterr().out) == 0
+        check_remote(manifest, tmp_path / "out/train", undisturbed)
+
+
+def alter_object(url: str) -> None:
+    """Other content of the same length."""
+    with fsspec.open(url, "rb") as file:
+        content = bytearray(file.read())
+    content[600] ^= 1
+    with fsspec.open(url, "wb") as file:
+        file.write(bytes(content))
+
+
+def test_a_store_without_hashes_is_read(
+    images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"file://{tmp_path}/store"
+    with pytest.raises(Killed):
+        resumed(images, tmp_path, stop=3, url=url)
+    (folder,) = (tmp_path / "store").iterdir()
+    alter(folder / "train-000000.tar")
+    truncate(folder / "train-000001.tar.json")
+    manifest = resumed(images, tmp_path, url=f"{url}/")
+    assert kept(capsys.readouterr().out) == 1
+    check_remote(manifest, tmp_path / "out/train", undisturbed)
+
+
+def test_a_store_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with s3_server(monkeypatch):
+        place = RemotePlace(f"s3://{BUCKET}/set", first_pause=0.01)
+        tar = tmp_path / "a"
+        tar.write_bytes(b"tar" * 1000)
+        receipt = {"name": "a.tar", "samples": 1, "bytes": 3000}
+        upload = places._upload
+        monkeypatch.setattr(places, "_upload", failing(4, upload))
+        place.put(tar, b"rows", receipt)
+        assert at_url(place.url)["a.tar"] == b"tar" * 1000
+        monkeypatch.setattr(places, "_upload", failing(5, upload))
+        with pytest.raises(
+            UserError,
+            match=rf"^s3://{BUCKET}/set/a\.tar: 5 attempts failed, the last one: out of order; [^\n]*$",
+        ):
+            place.put(tar, b"rows", receipt)
+        with pytest.raises(UserError, match=r"^s3://nobucket/set/plan: [^\n]*check shard\.url"):
+            RemotePlace("s3://nobucket/set", first_pause=60).open([], fresh=False)
+    with pytest.raises(UserError, match=rf"^s3://{BUCKET}/set/plan: 5 attempts failed, [^\n]*$"):
+        place.open([], fresh=False)  # nobody listens any more
+
+
+def failing(times: int, action: Callable[..., Any]) -> Callable[..., Any]:
+    """`action` that fails the first `times` times."""
+    calls = 0
+
+    def wrapped(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls <= times:
+            raise RuntimeError("out\nof order")
+        return action(*arguments)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(("url", "expected"), [("nothing://x", "Protocol not known"), ("gs://x/y", "gcsfs")])
+def test_urls_that_nobody_opens(images: list[RawImage], tmp_path: Path, url: str, expected: str) -> None:
+    with pytest.raises(UserError, match=rf"^{url}/\w+/plan: [^\n]*{expected}[^\n]*$"):
+        cut(images, tmp_path / "train", url=url)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments() -> None:
+    command = [sys.executable, "-m", "tests.faults.sharding", "--kills", "6", "--seed", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert line["tried"] == line["survived"] == 6 and line["identical"] is True
