@@ -1,0 +1,52 @@
+"""Typed parameters, and the few habits every process of the project shares.
+
+`params.yaml` is read once into `Params`; an unknown key, a wrong type or an impossible value is one
+`UserError` that names the file and the key. Nothing here imports torch, so that the command line stays quick.
+"""
+
+from __future__ import annotations
+
+from rtmpose.config.base import Strict, parse
+from rtmpose.config.data import AugmentConfig, DatasetParams, RenderParams, ShardParams, StreamParams
+from rtmpose.config.environment import setup_environment
+from rtmpose.config.hardware import HardwareParams, Precision
+from rtmpose.config.params import EvaluateParams, Params, RegisterParams, load_params
+from rtmpose.config.search import LadderParams, SearchParams, SearchRange
+from rtmpose.config.training import (
+    Backbone,
+    FinetuneParams,
+    Head,
+    ModelParams,
+    OptimParams,
+    PretrainParams,
+    Size,
+    TrainParams,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Backbone",
+    "DatasetParams",
+    "EvaluateParams",
+    "FinetuneParams",
+    "HardwareParams",
+    "Head",
+    "LadderParams",
+    "ModelParams",
+    "OptimParams",
+    "Params",
+    "Precision",
+    "PretrainParams",
+    "RegisterParams",
+    "RenderParams",
+    "SearchParams",
+    "SearchRange",
+    "ShardParams",
+    "Size",
+    "StreamParams",
+    "Strict",
+    "TrainParams",
+    "load_params",
+    "parse",
+    "setup_environment",
+]

@@ -1,0 +1,90 @@
+"""Parameters of data: raw sets, rendering, shards, the stream, augmentation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rtmpose.config.base import Strict
+
+
+class AugmentConfig(Strict):
+    """Augmentation of one training stage (RTMPose section 3.3; the factors are the reference implementation's
+    defaults).
+
+    `shift`, `scale`, `rotate` are the half-widths of normals truncated at one sigma: share of the padded box,
+    share of 1, degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `hole` is
+    the coarse-dropout probability. A value of 0 turns that part off.
+    """
+
+    flip: float = Field(0.5, ge=0, le=1)
+    half_body: float = Field(0.3, ge=0, le=1)
+    shift: float = Field(0.16, ge=0, le=0.5)
+    shift_prob: float = Field(0.3, ge=0, le=1)
+    scale: float = Field(0.4, ge=0, lt=1)
+    rotate: float = Field(80.0, ge=0, le=180)
+    rotate_prob: float = Field(0.6, ge=0, le=1)
+    hue: int = Field(5, ge=0, le=90)
+    saturation: int = Field(30, ge=0, le=255)
+    value: int = Field(30, ge=0, le=255)
+    blur: float = Field(0.1, ge=0, le=1)
+    median_blur: float = Field(0.1, ge=0, le=1)
+    hole: float = Field(1.0, ge=0, le=1)
+
+
+class RenderParams(Strict):
+    """Mannequins to render into a dataset's raw folder: number of images per split, difficulty, size (w, h)
+    px.
+    """
+
+    level: Literal["easy", "hard"] = "easy"
+    images: dict[Literal["train", "val"], int]
+    size: tuple[int, int] = (320, 240)
+    seed: int = 1
+
+
+class DatasetParams(Strict):
+    """One raw dataset of a recipe: which descriptor reads it, where it lies, how often an epoch repeats it."""
+
+    descriptor: str
+    raw: str
+    repeat: int = Field(1, ge=1)
+    train: bool = Field(True, description="whether training shards are cut from it")
+    evaluate: bool = False
+    render: RenderParams | None = None
+
+
+class ShardParams(Strict):
+    """How crops are cut: for inputs up to `input_size` (w, h) px; `tune_share` of train images is held out
+    for choices.
+    """
+
+    input_size: tuple[int, int]
+    tune_share: float = Field(..., gt=0, lt=0.5)
+    shard_mb: float = Field(200.0, gt=0)
+    quality: int = Field(88, ge=50, le=100)
+    workers: int | None = Field(None, ge=1, description="tasks at a time; null: one per core")
+    url: str | None = Field(
+        None, description="where training shards go instead of the disk, such as s3://bucket/prefix"
+    )
+    max_skipped: float = Field(
+        0.01, ge=0, lt=1, description="share of persons that damaged images and annotations may cost"
+    )
+
+    @model_validator(mode="after")
+    def _url_has_no_secret(self) -> ShardParams:
+        if self.url is not None and ("://" not in self.url or "@" in self.url):
+            raise ValueError(
+                f"url {self.url} must be like s3://bucket/prefix; credentials come from the environment"
+            )
+        return self
+
+
+class StreamParams(Strict):
+    """How shards are read in training. `window` shards of a set are shuffled together; a damaged sample ends
+    the run, or is skipped and counted.
+    """
+
+    window: int = Field(32, ge=1)
+    on_corrupt: Literal["error", "skip"] = "error"

@@ -1,0 +1,23 @@
+"""What every process of the project sets before it imports its dependencies."""
+
+from __future__ import annotations
+
+import os
+
+
+def setup_environment() -> None:
+    """Turn off every dependency's telemetry, and let OpenMP's threads sleep when they have waited a moment;
+    call before importing them.
+
+    Threads that spin for long take the cores of other processes; threads that sleep at once make a training
+    step on two cores a fifth slower.
+    """
+    for key, value in {
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "10000",  # some ten microseconds
+    }.items():
+        os.environ.setdefault(key, value)

@@ -1,0 +1,92 @@
+"""The whole of `params.yaml`, and what must fit together in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rtmpose.config.base import Strict, parse
+from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
+from rtmpose.config.hardware import HardwareParams
+from rtmpose.config.search import LadderParams, SearchParams
+from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
+from rtmpose.files import UserError, read_yaml
+
+
+class EvaluateParams(Strict):
+    """How AP is measured: flip test, rescoring and OKS NMS as the reference does.
+
+    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too.
+    """
+
+    batch_size: int = Field(64, ge=1)
+    flip_test: bool = True
+    boxes: list[Literal["ground_truth", "detections"]] = Field(["ground_truth"], min_length=1)
+    keypoint_threshold: float = Field(0.2, ge=0)
+    nms_threshold: float = Field(0.9, gt=0, le=1)
+
+
+class RegisterParams(Strict):
+    """The registered model's name in MLflow."""
+
+    name: str
+
+
+class Params(Strict):
+    """The whole of `params.yaml`."""
+
+    recipe: str
+    seed: int = Field(21, ge=0)
+    skeleton: str = "coco17"
+    input_size: tuple[int, int]
+    datasets: dict[str, DatasetParams]
+    targets: list[str]
+    shard: ShardParams
+    stream: StreamParams
+    model: ModelParams
+    pretrain: PretrainParams
+    search: SearchParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    register_as: RegisterParams
+    hardware: HardwareParams
+    ladder: LadderParams | None = None
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Params:
+        if any(side % 32 for side in self.input_size):
+            raise ValueError(
+                f"input_size {list(self.input_size)} must be multiples of 32 (the backbone's stride)"
+            )
+        if (
+            self.hardware.precision == "bf16"
+            and not self.hardware.gpus_per_worker
+            and min(self.input_size) < 96
+        ):
+            # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not
+            # initialised.
+            raise ValueError(
+                f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px on)"
+            )
+        for stage in ("pretrain", "finetune"):
+            if getattr(self, stage).batch_size < self.hardware.workers:
+                raise ValueError(
+                    f"{stage}.batch_size is less than hardware.workers {self.hardware.workers}: it is global"
+                )
+        if self.finetune.skeleton != self.skeleton:
+            raise ValueError(
+                f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is evaluated"
+            )
+        return self
+
+    def dataset(self, key: str) -> DatasetParams:
+        if key not in self.datasets:
+            raise UserError(f"params.yaml: datasets has no '{key}', only {', '.join(self.datasets)}")
+        return self.datasets[key]
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check `params.yaml`."""
+    return parse(Params, read_yaml(Path(path)), Path(path))
