@@ -154,7 +154,8 @@ def main() -> None:
     worst = min(lowest.values())
     line = {
         "name": "crop_quality", "ours": worst, "peer": LIMIT_DB, "ratio": round(worst / LIMIT_DB, 3),
-        "unit": "dB PSNR at the 10th percentile of the crops as shards hold them now; the peer is what must hold",
+        "unit": "dB PSNR at the 10th percentile of the crops as shards hold them now; the peer is what must "
+                "hold",
         "by_input_size": lowest, "machine": machine(),
     }  # fmt: skip
     print(json.dumps(line))
@@ -204,7 +205,9 @@ def subjects(
 def views_of(
     person: Person, photograph: NDArray[np.uint8], skeleton: Skeleton, size: tuple[int, int], draws: int
 ) -> Iterator[View]:
-    """`draws` full views of one person and as many half bodies; views that show next to nothing are left out."""
+    """`draws` full views of one person and as many half bodies; views that show next to nothing are
+    left out.
+    """
     height, width = photograph.shape[:2]
     identity = crop_to_photograph((0, 0), (1.0, 1.0))
     fields = {"box": clip_box(person.box, width, height), "origin": (0, 0), "scale": (1.0, 1.0)}
@@ -262,7 +265,9 @@ def cut(setting: Setting, subject: Subject) -> Crop:
 
 
 def reduction(subject: Subject, factor: float) -> float:
-    """`factor` crop px per input px where the full box is shown smallest; never more than the photograph has."""
+    """`factor` crop px per input px where the full box is shown smallest; never more than the
+    photograph has.
+    """
     height, width = subject.photograph.shape[:2]
     cut_for = CutFor(subject.size)
     _, scale = pad_box(clip_box(subject.person.box, width, height), cut_for.padding)

@@ -239,7 +239,8 @@ def where(shards: Path, ours: float, quick: bool) -> dict[str, float]:
     pixels = sum(sample.part.shape[0] * sample.part.shape[1] for sample in samples) / len(samples)
     size = sum(len(sample.content) for sample in samples) / len(samples)
     print(
-        f"\nOn average {size / 1000:.1f} kB are read and {pixels / 1000:.0f} thousand pixels decoded for a sample; nothing but"
+        f"\nOn average {size / 1000:.1f} kB are read and {pixels / 1000:.0f} thousand pixels decoded for a "
+        "sample; nothing but"
     )
     print(f"decoding the whole crops would give {1000 / spent[WHOLE]:.0f} samples/s.")
     return {name: round(ms, 4) for name, ms in rows.items()}

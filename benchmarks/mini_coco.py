@@ -219,7 +219,9 @@ class Diary:
         return self.before + time.perf_counter() - self.start
 
     def tick(self, position: Row) -> None:
-        """Remember the time at a checkpoint: what is lost after it in a kill is trained, and counted, again."""
+        """Remember the time at a checkpoint: what is lost after it in a kill is trained, and
+        counted, again.
+        """
         write_atomic(self.clock, json.dumps(self.seconds))
 
     def add(self, row: Row) -> None:

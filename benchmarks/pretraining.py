@@ -44,7 +44,8 @@ def curve(params: Params, init: Path | None, samples: int, label: str) -> list[t
             points.append((step * batch, evaluate(updater.task.model)["AP"]))
             updater.task.model.train()
             print(
-                f"{label:12} {points[-1][0]:7d} samples  {time.perf_counter() - start:5.0f} s  AP {points[-1][1]:.3f}",
+                f"{label:12} {points[-1][0]:7d} samples  {time.perf_counter() - start:5.0f} s  AP "
+                f"{points[-1][1]:.3f}",
                 flush=True,
             )
     return points

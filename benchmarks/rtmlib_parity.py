@@ -85,7 +85,8 @@ def exported(folder: Path) -> Path:
         print(f"model: {trained.relative_to(ROOT)}")
         return trained
     print(
-        "model: there is no models/rtmpose.onnx; a t network with seeded random weights stands in, for parity only"
+        "model: there is no models/rtmpose.onnx; a t network with seeded random weights stands in, for "
+        "parity only"
     )
     torch.manual_seed(0)
     model, skeleton = build_pose_net("t", input_size=(192, 256)), load_dataset("coco17").skeleton
@@ -202,11 +203,13 @@ def report(ours: list[Ours], theirs: list[np.ndarray] | None) -> None:
             "max_diff_px": round(float(distance.max()), 3),
         }
         print(
-            f"rtmlib: {equal} of {count} keypoints within {EQUAL} px of ours, largest difference {distance.max():.3f} px"
+            f"rtmlib: {equal} of {count} keypoints within {EQUAL} px of ours, largest difference "
+            f"{distance.max():.3f} px"
         )
         for px, share in zip(distance[distance > EQUAL], gap[distance > EQUAL], strict=True):
             print(
-                f"  differs by {px:.3f} px: rtmlib's bin is within {share:.1e} of our maximum (share of the range)"
+                f"  differs by {px:.3f} px: rtmlib's bin is within {share:.1e} of our maximum (share of the "
+                "range)"
             )
     else:
         print("rtmlib: not run; --with-peer sets it up and compares")

@@ -148,7 +148,8 @@ def measured_rates(data: Path, folder: Path, quick: bool) -> dict[str, float]:
 
 def sizes_table(rates: dict[str, float]) -> list[str]:
     lines = [
-        "| | crops an epoch | stored | shards of 200 MB | manifest | cutting, core-hours | GPUs assumed | a node of 8 reads | "
+        "| | crops an epoch | stored | shards of 200 MB | manifest | cutting, core-hours | GPUs assumed | a "
+        "node of 8 reads | "
         "if every node read every shard | loader cores a node | an epoch takes |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -159,7 +160,8 @@ def sizes_table(rates: dict[str, float]) -> list[str]:
         shards, need = stored / SHARD_BYTES, GPUS[name] * PER_GPU
         node = min(GPUS[name], 8) * PER_GPU
         lines.append(
-            f"| {name} | {crops:.3g} | {stored / 1e12:.3g} TB | {shards:,.0f} | {shards * 228 / 1e6:,.2f} MB | "
+            f"| {name} | {crops:.3g} | {stored / 1e12:.3g} TB | {shards:,.0f} | {shards * 228 / 1e6:,.2f} MB "
+            "| "
             f"{crops / rates['cut'] / 3600:,.1f} | {GPUS[name]} | {node * rates['bytes'] / 1e9:.1f} GB/s | "
             f"{need * rates['bytes'] / 1e9:.1f} GB/s | {node / rates['stream']:.0f} | "
             f"{crops / need / 60:.1f} min |"
@@ -180,13 +182,15 @@ def main() -> None:
         return
     cv2.setNumThreads(0)
     print(
-        "| set | window, shards | batch | variance of batch means, full shuffle = 1 | neighbours that meet, full shuffle = 1 |"
+        "| set | window, shards | batch | variance of batch means, full shuffle = 1 | neighbours that meet, "
+        "full shuffle = 1 |"
     )
     print("|---|---|---|---|---|")
     table = shuffle_table(50 if arguments.quick else 400)
     for row in table:
         print(
-            f"| {row['set']} | {row['window']} | {row['batch']} | {row['variance']:.2f} | {row['neighbours']:.2f} |"
+            f"| {row['set']} | {row['window']} | {row['batch']} | {row['variance']:.2f} | "
+            f"{row['neighbours']:.2f} |"
         )
     with tempfile.TemporaryDirectory() as name:
         folder, shards = Path(name), 10_000 if arguments.quick else 1_000_000
@@ -194,19 +198,23 @@ def main() -> None:
         command = [sys.executable, __file__, "--open", str(folder)]
         opened = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(
-            f"\nManifest of {shards:,} shards: {size / 1e6:.0f} MB of JSON, opened in {opened['open']:.1f} s, "
-            f"{opened['MB']:.0f} MB a rank; first step in the middle of the epoch planned in {opened['first'] * 1e3:.0f} ms, "
+            f"\nManifest of {shards:,} shards: {size / 1e6:.0f} MB of JSON, opened in {opened['open']:.1f} "
+            "s, "
+            f"{opened['MB']:.0f} MB a rank; first step in the middle of the epoch planned in "
+            f"{opened['first'] * 1e3:.0f} ms, "
             f"each further one {opened['step'] * 1e3:.1f} ms.\n"
         )
         rates = measured_rates(arguments.data, folder, arguments.quick)
     per_person = f"{rates['bytes'] / 1e3:.0f} kB"
     print(
-        f"One core cuts {rates['cut']:.0f} persons/s of {per_person}, streams {rates['stream']:.0f} samples/s.\n"
+        f"One core cuts {rates['cut']:.0f} persons/s of {per_person}, streams {rates['stream']:.0f} "
+        "samples/s.\n"
     )
     print("\n".join(sizes_table(rates)))
     spread = next(row["variance"] for row in table if row["window"] == 32 and row["batch"] == 256)
     result = {
-        "name": "windowed shuffle, 75 shards in the files' order, window 32, batch 256: variance of batch means",
+        "name": "windowed shuffle, 75 shards in the files' order, window 32, batch 256: variance of batch "
+                "means",
         "ours": round(spread, 3), "peer": 1.0, "ratio": round(spread, 3), "unit": "of a full shuffle's",
         "machine": f"{cpu_name()}, {os.cpu_count()} cores", "manifest": opened, "rates": rates,
     }  # fmt: skip

@@ -153,13 +153,16 @@ def two_processes(raws: Sequence[RawImage], folder: Path, shard_bytes: int) -> d
     print(f"| ours, two processes, once they have started | {rate:.0f} | {steady:.2f} × one | |")
     started = median(two.seconds for _, two in pairs)
     print(
-        f"| ours, two processes, their start included | {persons_of(raws) / started:.0f} | {whole:.2f} × one | |"
+        f"| ours, two processes, their start included | {persons_of(raws) / started:.0f} | {whole:.2f} × one "
+        "| |"
     )
     return {"two_processes": round(steady, 3), "two_processes_with_start": round(whole, 3)}
 
 
 def ceiling(raws: Iterable[RawImage], clock: Callable[[], float]) -> tuple[float, float]:
-    """Seconds of decoding every photograph, and of encoding every crop; reading and cutting are not counted."""
+    """Seconds of decoding every photograph, and of encoding every crop; reading and cutting are
+    not counted.
+    """
     decoding = encoding = 0.0
     parameters = [
         cv2.IMWRITE_JPEG_QUALITY,

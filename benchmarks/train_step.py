@@ -208,7 +208,8 @@ def table(slices: Slices, sides: Sides, threads: int, macs: float, peak: dict[st
     title = "one thread" if threads == 1 else f"{threads} threads"
     other = "" if against is None else f" / {TITLES[against]}"
     print(
-        f"\n| {title} | samples/s | ms per sample | ratio{other} | by processor time | cores | share of peak |"
+        f"\n| {title} | samples/s | ms per sample | ratio{other} | by processor time | cores | share of peak "
+        "|"
     )
     print("|---|---|---|---|---|---|---|", flush=True)
     line: dict[str, Any] = {
@@ -228,7 +229,8 @@ def table(slices: Slices, sides: Sides, threads: int, macs: float, peak: dict[st
         figures["share_of_peak"] = round(3 * macs / time_per_sample(found, clock) / peak[precision], 3)
         cells = [f"{figures[name]:.2f}" if name in figures else "" for name in ("ratio", "ratio_cpu")]
         print(
-            f"| {TITLES[way]} | {figures['rate']:.2f} | {1000 * wall:.1f} | {cells[0]} | {cells[1]} | {figures['cores']:.2f} "
+            f"| {TITLES[way]} | {figures['rate']:.2f} | {1000 * wall:.1f} | {cells[0]} | {cells[1]} | "
+            f"{figures['cores']:.2f} "
             f"| {100 * figures['share_of_peak']:.0f} % of {peak[precision] / 1e9:.0f} G multiply-adds/s |"
         )
         line[way] = figures
@@ -236,7 +238,9 @@ def table(slices: Slices, sides: Sides, threads: int, macs: float, peak: dict[st
 
 
 def ratios(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, float]:
-    """How many times as fast ours is, by the clock and by processor time: medians over neighbouring slices."""
+    """How many times as fast ours is, by the clock and by processor time: medians over
+    neighbouring slices.
+    """
     found = {}
     for name, clock in {"ratio": "wall", "ratio_cpu": "cpu"}.items():
         pairs = zip(mine, theirs, strict=True)

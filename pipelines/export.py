@@ -36,7 +36,8 @@ def main(argv: list[str]) -> None:
     metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)
     write_atomic(METRICS, json.dumps(metrics, indent=2) + "\n")
     print(
-        f"export    {ONNX}, {metrics['megabytes']:.1f} MB; ONNX Runtime is within {metrics['max_diff']:.1e} of PyTorch, "
+        f"export    {ONNX}, {metrics['megabytes']:.1f} MB; ONNX Runtime is within {metrics['max_diff']:.1e} "
+        "of PyTorch, "
         f"decoded keypoints within {metrics['keypoints_px_max']:.2f} px"
     )
 

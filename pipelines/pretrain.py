@@ -25,7 +25,8 @@ def main(argv: list[str]) -> None:
     if params.pretrain.enabled:
         receipt = run_stage("pretrain", params, mix=MIX, init=init, weights=WEIGHTS, receipt=RECEIPT)
         print(
-            f"pretrain  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}"
+            f"pretrain  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → "
+            f"{WEIGHTS}"
         )
     else:
         receipt = untrained(params, init, WEIGHTS, RECEIPT)

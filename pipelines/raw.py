@@ -17,7 +17,9 @@ INDEX = Path("data/index")
 
 
 def only_key(argv: list[str], stage_name: str, params: Params) -> str:
-    """The one argument of a stage that works on one set; `Params.dataset` knows whether there is such a set."""
+    """The one argument of a stage that works on one set; `Params.dataset` knows whether there is such
+    a set.
+    """
     from rtmpose.files import UserError
 
     if len(argv) != 1:
@@ -74,7 +76,8 @@ def main(argv: list[str]) -> None:
         if held["skipped"]:
             counts = ", ".join(f"{reason} {count}" for reason, count in held["skipped"].items())
             print(
-                f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names them)"
+                f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names "
+                "them)"
             )
     if dataset.sigmas_estimated:
         print(f"raw       {key}: its OKS sigmas are estimated, none are published: {SIGMA_RULE}")

@@ -27,7 +27,8 @@ def register_again() -> None:
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"]
     if (code := subprocess.run(command, check=False).returncode) != 0:
         raise UserError(
-            f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it again"
+            f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it "
+            "again"
         )
 
 

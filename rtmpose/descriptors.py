@@ -25,7 +25,8 @@ PUBLISHED_SIGMAS = (
 )
 UNKNOWN_SIGMA = 0.05
 SIGMA_RULE = (
-    f"a point takes the sigma of COCO-WholeBody's point of its name, or of the name that one of its maps gives it; any "
+    "a point takes the sigma of COCO-WholeBody's point of its name, or of the name that one of its maps "
+    "gives it; any "
     f"other point the median of those found, {UNKNOWN_SIGMA} where none was found"
 )
 TEMPLATE = "TEMPLATE"
@@ -60,7 +61,9 @@ class Part(Strict):
 
 
 class Instance(Strict):
-    """One pose within a COCO-style annotation: the field of its box (xywh px) and the fields of its points."""
+    """One pose within a COCO-style annotation: the field of its box (xywh px) and the fields of
+    its points.
+    """
 
     box: str = "bbox"
     parts: list[Part] = Field(..., min_length=1)
@@ -206,7 +209,9 @@ class _DatasetText(Strict):
 
 
 def _check_targets(maps: Mapping[str, Mapping[str, str]]) -> None:
-    """ValueError when a map names a point that a shipped skeleton does not have; others are not known here."""
+    """ValueError when a map names a point that a shipped skeleton does not have; others are not
+    known here.
+    """
     for other, mapping in maps.items():
         unknown = set(mapping.values()) - _points_of(other) if other in shipped_datasets() else set()
         if unknown:

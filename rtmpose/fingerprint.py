@@ -12,7 +12,9 @@ import psutil
 
 
 def fingerprint(**parts: object) -> str:
-    """16 hex digits that name a run by everything its result depends on; `parts` must be JSON-serialisable."""
+    """16 hex digits that name a run by everything its result depends on; `parts` must
+    be JSON-serialisable.
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -36,13 +36,11 @@ def simcc_kl_loss(
     RTMPose section 3.3 (beta = 1 / tau of the SimCC loss).
 
     Args:
-        prediction: raw outputs ((N, K, Wx), (N, K, Wy)); half precision is computed in float32.
-        target: the codec's Gaussians, same shapes.
-        weight: (N, K) from the codec; None weighs every point 1.
-        beta: inverse temperature of both distributions.
-        label_beta: another inverse temperature for the targets.
-        label_softmax: False takes the targets as they are.
-        batch_size: size of the global batch to divide by (see the module's text); None: the reference's sum over rows.
+        prediction: raw outputs ((N, K, Wx), (N, K, Wy)); half precision is computed in float32. target: the
+        codec's Gaussians, same shapes. weight: (N, K) from the codec; None weighs every point 1. beta:
+        inverse temperature of both distributions. label_beta: another inverse temperature for the targets.
+        label_softmax: False takes the targets as they are. batch_size: size of the global batch to divide by
+        (see the module's text); None: the reference's sum over rows.
     """
     total = torch.zeros((), device=prediction[0].device)
     for output, label in zip(prediction, target, strict=True):

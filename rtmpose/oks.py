@@ -18,10 +18,9 @@ def oks_matrix(
     COCO's similarity (arXiv 1405.0312 and its keypoint task) with a = the mean of the two areas.
 
     Args:
-        keypoints: (M, K, 2) or (M, K, 3) as (x, y, score), px.
-        areas: (M,) px^2.
-        sigmas: K falloff constants.
-        visible_threshold: only points whose scores exceed it in both poses count; a pair without any has OKS 0.
+        keypoints: (M, K, 2) or (M, K, 3) as (x, y, score), px. areas: (M,) px^2. sigmas: K falloff
+        constants. visible_threshold: only points whose scores exceed it in both poses count; a pair without
+        any has OKS 0.
     """
     points = np.asarray(keypoints, np.float64)
     area = np.asarray(areas, np.float64)

@@ -42,7 +42,9 @@ def repo_root() -> Path:
 
 
 def code_root() -> Path | None:
-    """The checkout, or a DVC experiment's copy of it, that this very code was loaded from; None for a wheel."""
+    """The checkout, or a DVC experiment's copy of it, that this very code was loaded from; None for
+    a wheel.
+    """
     code = Path(__file__).resolve().parent.parent
     return code if (code / "pyproject.toml").exists() else None
 
@@ -85,7 +87,9 @@ def sha256_of(path: Path | str) -> str:
 
 
 def lineage_tags(dvc_lock: Path, data_manifest: Path, fingerprint: str) -> dict[str, str]:
-    """The tags by which a run or a model version is traced back to its code, stages, data and training store."""
+    """The tags by which a run or a model version is traced back to its code, stages, data and
+    training store.
+    """
     return {
         "git_commit": git_commit(),
         "dvc_lock_sha256": sha256_of(dvc_lock) if dvc_lock.exists() else "none",
@@ -136,7 +140,9 @@ def end_run(run_id: str, status: str = "FINISHED") -> None:
 
 @contextmanager
 def finished(run_id: str) -> Iterator[None]:
-    """Mark the run as FINISHED when the block succeeds, as FAILED when it raises anything, Ctrl-C included."""
+    """Mark the run as FINISHED when the block succeeds, as FAILED when it raises anything,
+    Ctrl-C included.
+    """
     try:
         yield
     except BaseException:
@@ -361,7 +367,9 @@ def _no_answer(uri: str, error: Exception) -> UserError:
 
 @contextmanager
 def _pointing(uri: str) -> Iterator[None]:
-    """Point MLflow's global store at `uri` for one block and put everything back, the environment included."""
+    """Point MLflow's global store at `uri` for one block and put everything back, the
+    environment included.
+    """
     import mlflow
 
     environment = os.environ.get("MLFLOW_TRACKING_URI")

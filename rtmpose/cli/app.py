@@ -1,4 +1,6 @@
-"""The command `rtmpose`. Everything slow is imported inside the commands, so that `--help` answers at once."""
+"""The command `rtmpose`. Everything slow is imported inside the commands, so that `--help` answers
+at once.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +167,8 @@ def list_datasets() -> None:
     for name in shipped_datasets():
         found = load_dataset(name)
         typer.echo(
-            f"{name:<20} {found.skeleton.num_keypoints:>4} points  {found.licence or 'a skeleton without data'}"
+            f"{name:<20} {found.skeleton.num_keypoints:>4} points  "
+            f"{found.licence or 'a skeleton without data'}"
         )
 
 

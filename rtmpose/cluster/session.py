@@ -92,7 +92,9 @@ def spread(
 
 
 def _mistake_as_value(work: Callable[[Task], Result], task: Task) -> Result | UserError:
-    """What runs in a worker: raised there, a user's mistake would arrive wrapped in the worker's traceback."""
+    """What runs in a worker: raised there, a user's mistake would arrive wrapped in the
+    worker's traceback.
+    """
     try:
         return work(task)
     except UserError as error:

@@ -33,7 +33,9 @@ STARTS = 6  # attempts to hand in a job; the server itself waits for an agent be
 
 
 def job_server(hardware: HardwareParams) -> str | None:
-    """Where stages are submitted: RAY_ADDRESS, else `hardware.jobs`; None without either, and inside a job."""
+    """Where stages are submitted: RAY_ADDRESS, else `hardware.jobs`; None without either, and inside
+    a job.
+    """
     return None if in_job() else os.environ.get("RAY_ADDRESS") or hardware.jobs
 
 
@@ -43,7 +45,8 @@ def shared(path: Path | str) -> Path:
         return home(path)
     if HOME not in os.environ:
         raise UserError(
-            f"{path}: a job runs in a copy of the checkout that is deleted afterwards; set {HOME} to the checkout's "
+            f"{path}: a job runs in a copy of the checkout that is deleted afterwards; set {HOME} to the "
+            "checkout's "
             "path on storage that all machines see, or make this path absolute"
         )
     return Path(os.environ[HOME]) / path
@@ -69,7 +72,9 @@ def forced() -> bool:
 
 
 def job_environment(fresh: bool) -> dict[str, str]:
-    """What travels with a job: the commit (a job has no .git), the checkout, and MLflow without its password."""
+    """What travels with a job: the commit (a job has no .git), the checkout, and MLflow without
+    its password.
+    """
     environment = {
         "RTMPOSE_GIT_COMMIT": registry.git_commit(),
         HOME: str(home()),
@@ -105,13 +110,16 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
         _conclude(client, name)
     except KeyboardInterrupt:
         raise UserError(
-            f"job {name} goes on without us; run the stage again to follow it, or end it with `ray job stop {name}` "
+            f"job {name} goes on without us; run the stage again to follow it, or end it with `ray job stop "
+            f"{name}` "
             "(a stopped run resumes when the stage is run again)"
         ) from None
 
 
 def not_here(folder: Path, what: str) -> UserError:
-    """What to raise where a job has succeeded and its result is not in the storage as this machine sees it."""
+    """What to raise where a job has succeeded and its result is not in the storage as this machine
+    sees it.
+    """
     return UserError(
         f"params.yaml: hardware.storage: the job has ended, but {folder} holds no finished {what} here; "
         "name a folder that this machine sees under the same path as the cluster"
@@ -166,7 +174,9 @@ def stop(client: JobSubmissionClient, name: str, seconds: float = 60.0) -> None:
 
 
 class Log:
-    """A job's log on its way to the terminal: each character once, however often the connection is made anew."""
+    """A job's log on its way to the terminal: each character once, however often the connection is
+    made anew.
+    """
 
     def __init__(self, client: JobSubmissionClient, name: str) -> None:
         self.client, self.name, self.printed = client, name, 0

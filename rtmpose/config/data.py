@@ -45,7 +45,9 @@ class RenderParams(Strict):
 
 
 class DatasetParams(Strict):
-    """One raw dataset of a recipe: which descriptor reads it, where it lies, how often an epoch repeats it."""
+    """One raw dataset of a recipe: which descriptor reads it, where it lies, how often an epoch
+    repeats it.
+    """
 
     descriptor: str
     raw: str

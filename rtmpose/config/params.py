@@ -68,7 +68,8 @@ class Params(Strict):
             # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not
             # initialised.
             raise ValueError(
-                f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px on)"
+                f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px "
+                "on)"
             )
         for stage in ("pretrain", "finetune"):
             if getattr(self, stage).batch_size < self.hardware.workers:
@@ -77,7 +78,8 @@ class Params(Strict):
                 )
         if self.finetune.skeleton != self.skeleton:
             raise ValueError(
-                f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is evaluated"
+                f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is "
+                "evaluated"
             )
         return self
 

@@ -51,7 +51,8 @@ class SearchParams(Strict):
     reference_seeds: int = Field(
         3,
         ge=2,
-        description="runs of the reference point: their range is the noise; a trial that leads runs under as many",
+        description="runs of the reference point: their range is the noise; a trial that leads runs under as "
+        "many",
     )
     space: dict[str, SearchRange] = Field(..., min_length=1)
     concurrent: int = Field(2, ge=1)

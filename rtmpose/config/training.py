@@ -114,12 +114,14 @@ class FinetuneParams(TrainParams):
 
     init: str | None = Field(
         None,
-        description="weights of a whole network to start from, head included where it fits; null: the pretrained backbone",
+        description="weights of a whole network to start from, head included where it fits; null: the "
+        "pretrained backbone",
     )
     tau: float = Field(0.1, gt=0)
     sigma: tuple[float, float] | None = Field(
         None,
-        description="null: √(bins / 16) per axis, RTMPose section 3.3.1; with model.head heatmap: its first value, in cells",
+        description="null: √(bins / 16) per axis, RTMPose section 3.3.1; with model.head heatmap: its first "
+        "value, in cells",
     )
 
     @model_validator(mode="after")

@@ -182,7 +182,8 @@ def table(report: dict[str, Any]) -> str:
         )
     lines += [f"skipped: {line}" for line in report["skipped"]]
     lines += [
-        f"budget {'kept' if b['kept'] else 'BROKEN'}: {b['configuration']} p50 {b['measured_ms']} of {b['p50_ms']} ms"
+        f"budget {'kept' if b['kept'] else 'BROKEN'}: {b['configuration']} p50 {b['measured_ms']} of "
+        f"{b['p50_ms']} ms"
         for b in report["budgets"]
     ]
     return "\n".join(lines)
@@ -224,7 +225,9 @@ def _workers(target: Target, files: ModelFiles, images: np.ndarray) -> Iterator[
 
 
 def _prepare(target: Target, workers: Workers) -> tuple[dict[Cell, Measurement], list[str]]:
-    """Load and warm up every configuration, all workers at once; those that cannot run give a reason instead."""
+    """Load and warm up every configuration, all workers at once; those that cannot run give a
+    reason instead.
+    """
     asked: list[Cell] = []
     skipped: list[str] = []
     for runtime in target.runtimes:
@@ -319,7 +322,9 @@ def _load(infer: Infer, images: np.ndarray, batch: int, warmup: int) -> tuple[np
 
 
 def _time(infer: Infer, images: np.ndarray, seconds: float, repeats: int) -> tuple[list[float], float, float]:
-    """ms of each call, during at least `seconds` and at least `repeats` calls; CPU and wall seconds in all."""
+    """ms of each call, during at least `seconds` and at least `repeats` calls; CPU and wall seconds
+    in all.
+    """
     milliseconds: list[float] = []
     cpu, start = time.process_time(), time.perf_counter()
     now = start

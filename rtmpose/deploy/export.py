@@ -139,7 +139,9 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """The exporter narrates its steps on stdout and warns about its own internals; a stage prints one line."""
+    """The exporter narrates its steps on stdout and warns about its own internals; a stage prints
+    one line.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

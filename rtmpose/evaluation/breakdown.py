@@ -1,4 +1,6 @@
-"""Pictures and tables of predictions: skeletons on images, errors by keypoint, similarity by kind of person."""
+"""Pictures and tables of predictions: skeletons on images, errors by keypoint, similarity by kind
+of person.
+"""
 
 from __future__ import annotations
 

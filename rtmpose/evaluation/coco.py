@@ -49,7 +49,9 @@ def load_ground_truth(ground_truth: GroundTruth) -> tuple[dict[str, Any], str]:
 
 
 def annotation_keypoints(annotation: Mapping[str, Any]) -> np.ndarray:
-    """The points (K, 3) of an annotation as (x, y, v); those of all fields where it is a COCO-WholeBody one."""
+    """The points (K, 3) of an annotation as (x, y, v); those of all fields where it is a
+    COCO-WholeBody one.
+    """
     values = list(annotation.get("keypoints") or ())
     if len(values) == 3 * WHOLE_BODY_FIELDS["keypoints"] and "foot_kpts" in annotation:
         values = [value for field in WHOLE_BODY_FIELDS for value in annotation[field]]
@@ -71,8 +73,8 @@ def evaluate_keypoints(
             133 all of them.
 
     Returns:
-        Fractions of 1. As pycocotools has it, -1 where the ground truth has no person of that size; no predictions
-        give 0.
+        Fractions of 1. As pycocotools has it, -1 where the ground truth has no person of that size; no
+        predictions give 0.
 
     Raises:
         UserError: an unreadable annotation file, a prediction whose keypoints have another length or whose image is not

@@ -62,8 +62,8 @@ def point_errors(truth: Mapping[str, Any], poses: Iterable[Pose], mean: Floats) 
     without area are left out.
 
     Args:
-        truth: content of a COCO annotation file, areas px^2.
-        mean: the mean pose (K, 2) in box coordinates; of annotations with more points the first K are compared.
+        truth: content of a COCO annotation file, areas px^2. mean: the mean pose (K, 2) in box coordinates;
+        of annotations with more points the first K are compared.
     """
     predicted = {(pose.image_id, pose.annotation_id): pose.keypoints for pose in poses}
     row = {image["id"]: index for index, image in enumerate(truth["images"])}

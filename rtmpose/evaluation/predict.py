@@ -40,7 +40,9 @@ class Image(Protocol):
 
 @dataclass(frozen=True)
 class Pose:
-    """One predicted person: keypoints (K, 2) in image px, scores (K,), and what its final score is made of."""
+    """One predicted person: keypoints (K, 2) in image px, scores (K,), and what its final score is
+    made of.
+    """
 
     image_id: Any
     keypoints: NDArray[np.floating]
@@ -126,7 +128,9 @@ def infer(
 
 
 def _first(outputs: Tensor | tuple[Tensor, Tensor], count: int) -> Tensor | tuple[Tensor, Tensor]:
-    """The outputs of the first `count` points, float32: averages and maxima of bfloat16 would lose the bin."""
+    """The outputs of the first `count` points, float32: averages and maxima of bfloat16 would lose
+    the bin.
+    """
     if isinstance(outputs, Tensor):
         if outputs.shape[1] < count:
             raise UserError(

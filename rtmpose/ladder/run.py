@@ -74,7 +74,9 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
 
 
 def ladder_fingerprint(params: Params, mix: Path) -> str:
-    """Names an experiment set by everything its rows depend on; more rungs or seeds belong to the same one."""
+    """Names an experiment set by everything its rows depend on; more rungs or seeds belong to the
+    same one.
+    """
     ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
     given = [
         path and registry.sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])
@@ -224,7 +226,9 @@ class Climb:
         return done
 
     def evaluated(self, params: Params, weights: Path, mix: Path) -> float:
-        """`evaluation_ap`; on a cluster by a task with a worker's resources, since its head may have no GPU."""
+        """`evaluation_ap`; on a cluster by a task with a worker's resources, since its head may have
+        no GPU.
+        """
         folder, hardware = next(iter(shared_mix(mix).val.values())), params.hardware
         if not (in_job() or joins_cluster()):
             return evaluation_ap(params, weights, folder)

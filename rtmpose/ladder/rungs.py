@@ -143,7 +143,8 @@ def wanted(params: Params) -> list[Rung]:
             )
     if not params.pretrain.enabled:
         raise UserError(
-            "params.yaml: pretrain.enabled: false leaves the rung of pretraining nothing to train; set it to true"
+            "params.yaml: pretrain.enabled: false leaves the rung of pretraining nothing to train; set it to "
+            "true"
         )
     if params.finetune.init is not None:
         raise UserError(
@@ -184,7 +185,9 @@ def rung_params(params: Params, name: str, seed: int, entries: list[Entry]) -> P
 
 
 def pretrain_params(params: Params, rung: Params, entries: list[Entry]) -> Params:
-    """What the rung's backbone is pretrained with: the recipe's own pretraining on the rung's data and seed."""
+    """What the rung's backbone is pretrained with: the recipe's own pretraining on the rung's data
+    and seed.
+    """
     ours = params.model_copy(update={"seed": rung.seed, "datasets": rung.datasets})
     epochs = within(ours.pretrain, ladder_of(params).pretrain_samples, used(rung, entries))
     return with_values(ours, {f"pretrain.{key}": value for key, value in epochs.items()})

@@ -40,7 +40,9 @@ STORAGES: Mapping[str, torch.dtype] = {
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> str:
-    """Write what `torch.load(…, weights_only=True)` reads, under a temporary name first; the file's sha256."""
+    """Write what `torch.load(…, weights_only=True)` reads, under a temporary name first; the
+    file's sha256.
+    """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     data = buffer.getvalue()
@@ -166,7 +168,9 @@ def read_checkpoint(path: Path | str) -> Any:
 
 
 class Placeholder:
-    """Stands for whatever a file names that is not a tensor; swallows every argument and state, does nothing."""
+    """Stands for whatever a file names that is not a tensor; swallows every argument and state,
+    does nothing.
+    """
 
     def __new__(cls, *_: Any, **__: Any) -> Placeholder:
         return object.__new__(cls)

@@ -250,7 +250,9 @@ def trial_threads(params: Params) -> int:
 
 
 def report_steps(steps: int, reports: int) -> list[int]:
-    """After which of `steps` updates to evaluate: `reports` equal shares, rounded, the last one at the end."""
+    """After which of `steps` updates to evaluate: `reports` equal shares, rounded, the last one at
+    the end.
+    """
     reports = min(reports, steps)
     return [round(steps * (index + 1) / reports) for index in range(reports)]
 

@@ -78,7 +78,9 @@ def refuse_baseline(params: Params) -> None:
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:
-    """`params` with other values at the given paths, checked as a whole; ValueError with a one-line reason."""
+    """`params` with other values at the given paths, checked as a whole; ValueError with a
+    one-line reason.
+    """
     content = params.model_dump()
     for path, value in values.items():
         *parents, last = path.split(".")

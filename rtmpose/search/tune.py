@@ -169,7 +169,8 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
     if not joins_cluster():
         search_device(job.params)  # without a GPU trials would wait for one forever
     say(
-        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} steps, "
+        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} "
+        "steps, "
         f"{search.concurrent} at a time"
     )
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):

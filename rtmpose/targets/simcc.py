@@ -62,12 +62,13 @@ class SimCC:
         """Targets of a batch.
 
         Args:
-            keypoints: (N, K, 2) (x, y) in input px.
-            visible: (N, K) weights, 0 = not labelled; below 0.5 the target is zero and the weight is passed on.
+            keypoints: (N, K, 2) (x, y) in input px. visible: (N, K) weights, 0 = not labelled; below 0.5
+            the target is zero and the weight is passed on.
 
         Returns:
-            ((N, K, Wx), (N, K, Wy)) Gaussians with peak 1 (not normalised), and weights (N, K), which are 0 where the
-            3-sigma window of either axis misses its bins. Dtype and device are those of `keypoints`.
+            ((N, K, Wx), (N, K, Wy)) Gaussians with peak 1 (not normalised), and weights (N, K), which
+            are 0 where the 3-sigma window of either axis misses its bins. Dtype and device are those of
+            `keypoints`.
         """
         keypoints = _floating(keypoints)
         centre = torch.round(keypoints * self.split_ratio)  # (N, K, 2) bins; halves go to the even bin

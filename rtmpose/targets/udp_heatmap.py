@@ -52,8 +52,8 @@ class UDPHeatmap:
             visible: (N, K) weights, 0 = not labelled; below 0.5 the map is zero and the weight is passed on.
 
         Returns:
-            heatmaps (N, K, Hh, Wh) with the sub-pixel peak 1, and weights (N, K), which are 0 where the Gaussian lies
-            outside the map. Dtype and device are those of `keypoints`.
+            heatmaps (N, K, Hh, Wh) with the sub-pixel peak 1, and weights (N, K), which are 0 where the
+            Gaussian lies outside the map. Dtype and device are those of `keypoints`.
         """
         keypoints = _floating(keypoints)
         visible = visible.to(keypoints)

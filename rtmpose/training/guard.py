@@ -41,7 +41,9 @@ class Guard:
         self.groups = [[buffer for buffer in flat if buffer.dtype == dtype] for dtype in dtypes]
 
     def buffers(self) -> list[Tensor]:
-        """A copy of all that forward passes change (batch norm's statistics), one flat tensor for each dtype."""
+        """A copy of all that forward passes change (batch norm's statistics), one flat tensor for
+        each dtype.
+        """
         return [torch.cat(group) for group in self.groups]
 
     def judge(self, loss: Tensor, grad_norm: Tensor, before: list[Tensor]) -> Tensor:
@@ -78,6 +80,7 @@ class Recent:
         ]
         write_atomic(path, json.dumps(lines, indent=1) + "\n")
         return UserError(
-            f"{path}: loss or gradient was not finite in {limit} updates in a row; this file lists the samples of the last "
+            f"{path}: loss or gradient was not finite in {limit} updates in a row; this file lists the "
+            "samples of the last "
             "batches: mend damaged labels among them, or lower optim.lr or set optim.clip_grad in params.yaml"
         )

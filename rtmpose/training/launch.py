@@ -410,7 +410,9 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
 
 
 def hand_over(store: Store, content: dict[str, Any], weights: Path, receipt: Path) -> dict[str, Any]:
-    """Copy the best weights out of the store, write the receipt, and mark the store as finished last of all."""
+    """Copy the best weights out of the store, write the receipt, and mark the store as finished last
+    of all.
+    """
     write_atomic(weights, (store.folder / BEST).read_bytes())
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     store.finish(content)

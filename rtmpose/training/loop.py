@@ -79,7 +79,9 @@ def memory(device: torch.device) -> dict[str, float]:
 
 
 def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches, copied to a CUDA device while it still computes the update before; on a CPU as they are."""
+    """The batches, copied to a CUDA device while it still computes the update before; on a CPU as
+    they are.
+    """
     if device.type != "cuda":
         yield from batches
         return
@@ -119,7 +121,8 @@ def check_split(params: TrainParams, world: int, workers: str = "hardware.worker
     """
     if params.batch_size // world < params.accumulate:
         raise UserError(
-            f"params.yaml: batch_size {params.batch_size} is too small for {workers} {world} x accumulate {params.accumulate}: "
+            f"params.yaml: batch_size {params.batch_size} is too small for {workers} {world} x accumulate "
+            f"{params.accumulate}: "
             "every part needs a sample; raise it or lower one of the two"
         )
 

@@ -43,7 +43,8 @@ def freeze(model: nn.Module, beginnings: Sequence[str]) -> list[nn.Module]:
     for beginning in beginnings:
         if not any(key.startswith(beginning) for key in model.state_dict()):
             raise UserError(
-                f"params.yaml: freeze: no weight of the network begins with {beginning!r}; see its state-dict keys"
+                f"params.yaml: freeze: no weight of the network begins with {beginning!r}; see its "
+                "state-dict keys"
             )
     for name, parameter in model.named_parameters():
         if name.startswith(tuple(beginnings)):

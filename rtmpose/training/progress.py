@@ -19,7 +19,9 @@ from rtmpose.training.checkpoint import LOG, WARNINGS, read_log
 
 
 def status_line(stage: str, line: dict[str, Any]) -> str:
-    """One line for people: position, loss, the best AP so far, rates, memory, time left, and what went wrong."""
+    """One line for people: position, loss, the best AP so far, rates, memory, time left, and what
+    went wrong.
+    """
     if "AP" in line:
         error = (
             f", error {line['error']:.3f} (mean pose {line['mean_pose_error']:.3f})"
@@ -36,9 +38,11 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
         if line[key]
     )
     return (
-        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss {line['loss']:.5f}  {best}  "
+        f"{stage:9} step {line['step']:6d}/{line['steps']}  epoch {line['epoch']:.2f}  loss "
+        f"{line['loss']:.5f}  {best}  "
         f"lr {line['lr']:.2e}  grad {line['grad_norm']:.2g}  {line['samples_per_s']:.0f} samples/s  "
-        f"data-wait {line['data_wait']:.0%}  {line['memory_gb']:.1f}{cuda} GB  {minutes}m{seconds:02d}s left{wrong}"
+        f"data-wait {line['data_wait']:.0%}  {line['memory_gb']:.1f}{cuda} GB  {minutes}m{seconds:02d}s "
+        f"left{wrong}"
     )
 
 

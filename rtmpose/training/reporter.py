@@ -72,6 +72,8 @@ class Reporter:
 
 
 def curves(stage: str, line: dict[str, Any]) -> dict[str, Any]:
-    """What of a report becomes a point of a curve in MLflow; before the first evaluation there is no best AP."""
+    """What of a report becomes a point of a curve in MLflow; before the first evaluation there is no
+    best AP.
+    """
     unknown = {"step", "steps"} | ({"best_AP"} if line.get("best_AP", 0) < -1 else set())
     return {f"{stage}/{name}": value for name, value in line.items() if name not in unknown}

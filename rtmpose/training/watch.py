@@ -110,7 +110,9 @@ def system_metrics(run_id: str) -> Iterator[None]:
 
 
 def _monitors() -> list[Any]:
-    """MLflow's collectors for CPU and memory, disk, network and NVIDIA GPUs, as far as the machine has them."""
+    """MLflow's collectors for CPU and memory, disk, network and NVIDIA GPUs, as far as the machine
+    has them.
+    """
     with suppress(UserError):
         registry.client()  # sets MLflow up, quiet and without telemetry
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor

@@ -13,7 +13,9 @@ from rtmpose.descriptors import load_dataset
 
 @pytest.fixture(scope="session")
 def mannequins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with raw data sets `coco17`, `aic` and `coco_wholebody` of eight 160x120 training images each."""
+    """A folder with raw data sets `coco17`, `aic` and `coco_wholebody` of eight 160x120 training
+    images each.
+    """
     root = tmp_path_factory.mktemp("mannequins")
     for seed, layout in enumerate(("coco17", "aic", "coco_wholebody")):
         render_dataset(root / layout, layout, images={"train": 8}, size=(160, 120), seed=seed, workers=1)

@@ -101,7 +101,9 @@ def test_end_to_end_on_a_photograph_equals_the_reference(
 
 
 class Bright(nn.Module):
-    """Finds the brightest pixel of each of the three colours in the crop: a stand-in that needs no training."""
+    """Finds the brightest pixel of each of the three colours in the crop: a stand-in that needs
+    no training.
+    """
 
     def __init__(self, codec: Codec, points: int = 3) -> None:
         super().__init__()

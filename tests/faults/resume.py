@@ -103,7 +103,9 @@ def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
 
 
 def prepared(folder: Path) -> Workspace:
-    """A workspace whose next stage is finetuning, with checkpoints every few steps and one thread a worker."""
+    """A workspace whose next stage is finetuning, with checkpoints every few steps and one thread
+    a worker.
+    """
     workspace = Workspace(folder).small()
     workspace.environment[MARK] = uuid.uuid4().hex
     # Ray would run its workers at the lowest priority: beside other work the run would take minutes.
@@ -304,7 +306,9 @@ def reports_in(workspace: Workspace) -> int:
 
 
 def result(workspace: Workspace) -> dict[str, Any]:
-    """All that a finished run leaves behind: its last checkpoint, best weights, log, and metrics in MLflow."""
+    """All that a finished run leaves behind: its last checkpoint, best weights, log, and metrics
+    in MLflow.
+    """
     (store,) = (workspace.folder / "runs").glob("finetune-*")
     state = torch.load(store / checkpoints(store)[0]["file"], weights_only=True)
     log = [{key: value for key, value in line.items() if key not in OWN} for line in read_log(store)]

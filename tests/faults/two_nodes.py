@@ -111,7 +111,9 @@ def two_nodes(folder: Path, log: IO[str]) -> dict[str, Any]:
 
 @contextmanager
 def cluster(workspace: Workspace, folder: Path, log: IO[str]) -> Iterator[str]:
-    """A head and a second node with one CPU each; the job server's URL. Both end with their process groups."""
+    """A head and a second node with one CPU each; the job server's URL. Both end with their
+    process groups.
+    """
     port, dashboard, client = free_port(), free_port(), free_port()
     environment = workspace.environment
     environment |= {

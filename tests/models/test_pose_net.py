@@ -105,7 +105,9 @@ def test_heatmap_forward_is_the_reference(name: str) -> None:
 
 @torch.no_grad()
 def test_heatmap_head_in_stages() -> None:
-    """On any clone: every layer of the heatmap head in numpy-free terms, from the same weights, written out."""
+    """On any clone: every layer of the heatmap head in numpy-free terms, from the same weights,
+    written out.
+    """
     model = fill(build_pose_net("t", "heatmap", input_size=(64, 64))).double()
     features = torch.randn(1, 384, 2, 2, dtype=torch.float64)
     state = {key: value for key, value in model.state_dict().items() if key.startswith("head.")}

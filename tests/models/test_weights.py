@@ -117,7 +117,9 @@ def save_official(
 def test_official_checkpoint_loads_without_its_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
 ) -> None:
-    """MMEngine's `state_dict` is the averaged set already; `ema_state_dict` is what the optimizer worked on."""
+    """MMEngine's `state_dict` is the averaged set already; `ema_state_dict` is what the optimizer
+    worked on.
+    """
     weights = OrderedDict(state())
     weights._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
     source = {"steps": torch.tensor(7), **{f"module.{key}": value for key, value in state(9.0).items()}}
@@ -290,7 +292,9 @@ OPCODES: dict[str, Callable[[Path], bytes]] = {
         f"cbuiltins\ngetattr\n(cbuiltins\n__import__\n(S'os'\ntRS'system'\ntR(S'touch {mark}'\ntR."
     ),
     "dotted name": lambda mark: (
-        b"\x80\x04\x8c\x09torch.hub\x8c\x09os.system\x93\x8c" + bytes([len(f"touch {mark}")]) + f"touch {mark}".encode()
+        b"\x80\x04\x8c\x09torch.hub\x8c\x09os.system\x93\x8c" + bytes([len("touch "
+                                                                           f"{mark}")]) + "touch "
+                                                                                          f"{mark}".encode()
         + b"\x85R."
     ),
     "through torch.serialization": lambda mark: (

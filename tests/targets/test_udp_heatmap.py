@@ -33,7 +33,9 @@ def test_encode_equals_the_reference(reference: dict[str, np.ndarray], tag: str)
 
 @pytest.mark.parametrize("tag", SIZES)
 def test_decode_equals_the_reference(reference: dict[str, np.ndarray], tag: str) -> None:
-    """Of targets and of noisy maps; where the reference divides 0 by 0 the score is 0 and the point finite."""
+    """Of targets and of noisy maps; where the reference divides 0 by 0 the score is 0 and the
+    point finite.
+    """
     codec, (heatmaps, _) = UDPHeatmap(SIZES[tag]), encode(reference, tag)
     keypoints, scores = codec.decode(heatmaps)
     assert_golden(scores, reference[f"{tag}_scores"])

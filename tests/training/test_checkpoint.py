@@ -1,4 +1,6 @@
-"""The store of a run: atomic, rotated, hashed; damaged checkpoints fall back loudly; fingerprints name runs."""
+"""The store of a run: atomic, rotated, hashed; damaged checkpoints fall back loudly; fingerprints
+name runs.
+"""
 
 from __future__ import annotations
 

@@ -173,7 +173,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class Frame:
-    """A bone's frame in the world: rotation (3,3), columns are its x, y, z axes, and origin (3,) in metres."""
+    """A bone's frame in the world: rotation (3,3), columns are its x, y, z axes, and origin (3,)
+    in metres.
+    """
 
     rotation: Array
     origin: Array
@@ -218,7 +220,9 @@ def _pick(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
 
 
 def random_pose(rng: np.random.Generator, level: str, yaw: float) -> Pose:
-    """A pose within TRUNK_LIMITS and LIMB_LIMITS: each arm and the pair of legs from families of their own."""
+    """A pose within TRUNK_LIMITS and LIMB_LIMITS: each arm and the pair of legs from families of
+    their own.
+    """
     family = _pick(rng, LEG_SHARES[level])
     legs = LEGS[family] if rng.random() < 0.5 else LEGS[family][::-1]
     arms = [_pick(rng, ARM_SHARES[level]) for _ in SIDES]

@@ -66,7 +66,9 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What a worker reports of one image: its annotation in the layout's form, and figures for the summary."""
+    """What a worker reports of one image: its annotation in the layout's form, and figures for
+    the summary.
+    """
 
     name: str
     annotations: list[dict[str, Any]]
@@ -101,14 +103,16 @@ def render_dataset(
         progress: called with (images done, images in all).
 
     Returns:
-        per split: images, persons, people_per_image, views, occlusion (histogram of the share of a person's labelled
-        points that are hidden) and truncated (share of the persons cut by the image's border).
+        per split: images, persons, people_per_image, views, occlusion (histogram of the share of a
+        person's labelled points that are hidden) and truncated (share of the persons cut by the image's
+        border).
 
     Boxes are the extent of a person's whole silhouette clipped to the image, hidden parts included; `area` is
     the number of px of the silhouette that are seen, as COCO's segmentation area is.
 
     Raises:
-        UserError: unknown layout, level or split, impossible numbers, or a folder with files that are not ours.
+        UserError: unknown layout, level or split, impossible numbers, or a folder with files that are not
+        ours.
     """
     root = Path(root)
     parameters = _checked(layout, level, images, size, seed)
@@ -160,7 +164,8 @@ def _read_marker(root: Path) -> dict[str, Any] | None:
         return dict(content)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(
-            f"{root}: exists and was not rendered by us (no {MARKER}); give the mannequins a folder of their own"
+            f"{root}: exists and was not rendered by us (no {MARKER}); give the mannequins a folder of their "
+            "own"
         )
     return None
 
@@ -294,7 +299,9 @@ def _coco_person(person: Person) -> dict[str, Any]:
 
 
 def _wholebody_person(person: Person) -> dict[str, Any]:
-    """COCO-WholeBody's fields; a face or hand of which nothing is seen is not labelled, as in the real data."""
+    """COCO-WholeBody's fields; a face or hand of which nothing is seen is not labelled, as in the
+    real data.
+    """
     annotation = _coco_person(person)
     for part, (first, last) in WHOLEBODY_PARTS.items():
         points, flags = person.points[first:last], person.visible[first:last]

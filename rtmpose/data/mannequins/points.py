@@ -18,7 +18,9 @@ SKULL_CENTER = np.array([0.0, 0.056, 0.004])
 
 
 def _face_layout() -> Array:
-    """(68, 3) iBUG points of a face in the skull's half axes: x to the left, y up, z height above the skull."""
+    """(68, 3) iBUG points of a face in the skull's half axes: x to the left, y up, z height above
+    the skull.
+    """
     jaw = np.pi * np.arange(17) / 16
     points = [np.stack([-0.92 * np.cos(jaw), -0.05 - 0.9 * np.sin(jaw) ** 0.85, 0 * jaw], -1)]
     brow_x = np.linspace(-0.74, -0.18, 5)

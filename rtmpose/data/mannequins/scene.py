@@ -350,7 +350,9 @@ def _cast(
 
 
 def _shown_share(layer: Layer, nearest: NDArray[np.bool_]) -> float:
-    """Share of a person's silhouette that is seen; 0 for a sliver that nobody would label, 1 for furniture."""
+    """Share of a person's silhouette that is seen; 0 for a sliver that nobody would label, 1
+    for furniture.
+    """
     if layer.actor.points is None:
         return 1.0
     shown = int(np.count_nonzero(layer.own & nearest))

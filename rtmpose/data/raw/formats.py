@@ -104,7 +104,8 @@ def _category_ids(dataset: Dataset, content: dict[str, Any], path: Path) -> set[
     unknown = [name for name in dataset.categories if name not in ids]
     if unknown:
         raise UserError(
-            f"{path}: has no category {unknown[0]!r}, only {', '.join(ids)}; correct the descriptor's categories"
+            f"{path}: has no category {unknown[0]!r}, only {', '.join(ids)}; correct the descriptor's "
+            "categories"
         )
     return {ids[name] for name in dataset.categories}
 

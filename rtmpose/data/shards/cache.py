@@ -160,7 +160,8 @@ class ShardCache:
                 return
             reason = f"its content is not what was cut (sha256 {found[:12]}, expected {remote.sha256[:12]})"
         raise UserError(
-            f"{remote.url}: {ATTEMPTS} attempts failed, the last one: {reason}; check the store, then start again"
+            f"{remote.url}: {ATTEMPTS} attempts failed, the last one: {reason}; check the store, then start "
+            "again"
         )
 
 

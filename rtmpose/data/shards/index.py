@@ -46,7 +46,9 @@ class DamagedSample(UserError):
 
 
 def locate(folder: Path, manifest: dict[str, Any], number: int) -> Path | RemoteShard:
-    """Where shard `number` of a manifest lies: its tar in `folder`, or what to fetch from the manifest's URL."""
+    """Where shard `number` of a manifest lies: its tar in `folder`, or what to fetch from the
+    manifest's URL.
+    """
     entry = manifest["shards"][number]
     if manifest["url"] is None:
         return folder / entry["name"]

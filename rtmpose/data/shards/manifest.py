@@ -49,7 +49,8 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     manifest = read_json(path, "cut the shards again (stage shard)")
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; cut the shards again (stage shard)"
+            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; cut the shards again "
+            "(stage shard)"
         )
     if manifest["kind"] != kind:
         raise UserError(f"{path}: these are {manifest['kind']} shards, {kind} shards are needed")
@@ -73,7 +74,8 @@ def refuse_larger(folder: Path, manifest: dict[str, Any], size: tuple[int, int])
     cut = manifest["cut_for"]["input_size"]
     if size[0] > cut[0] or size[1] > cut[1] or size[0] * cut[1] != size[1] * cut[0]:
         raise UserError(
-            f"{folder / MANIFEST}: cut for inputs of the shape of {cut[0]}x{cut[1]} and up to it, input_size is "
+            f"{folder / MANIFEST}: cut for inputs of the shape of {cut[0]}x{cut[1]} and up to it, input_size "
+            "is "
             f"{size[0]}x{size[1]}; set shard.input_size and cut the shards again"
         )
 
@@ -98,7 +100,8 @@ def refuse_small_cache(cache: ShardCache | None, manifests: list[dict[str, Any]]
     )
     if remote and (cache is None or cache.max_bytes < needed):
         raise UserError(
-            f"params.yaml: hardware.cache_gb: the shards at {remote[0][0]['url']} need a cache of {needed / 1e9:.2f} GB for "
+            f"params.yaml: hardware.cache_gb: the shards at {remote[0][0]['url']} need a cache of "
+            f"{needed / 1e9:.2f} GB for "
             "three windows; raise it or lower stream.window"
         )
 
@@ -168,7 +171,8 @@ def _sample_key(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
     name = PurePosixPath(member.name)
     if not member.isreg():
         raise UserError(
-            f"{path} at byte {member.offset}: {member.name!r} is no plain file; a shard holds nothing else: refused"
+            f"{path} at byte {member.offset}: {member.name!r} is no plain file; a shard holds nothing else: "
+            "refused"
         )
     if name.is_absolute() or ".." in name.parts:
         raise UserError(

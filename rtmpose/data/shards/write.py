@@ -65,7 +65,9 @@ class _Options:
 
 @dataclass(frozen=True, eq=False)
 class _Set:
-    """One set of shards as planned. `images` are all that count for the manifest, `plans` hold what is cut."""
+    """One set of shards as planned. `images` are all that count for the manifest, `plans` hold what
+    is cut.
+    """
 
     dataset: Dataset
     split: str
@@ -158,11 +160,14 @@ def write_train_shards(
     """One crop per person, for inputs up to `input_size` (w, h) px -> the manifest, which also lies in
     `out_dir`.
 
-    workers: tasks at a time, on the cores of a Ray cluster (None: all its cores). One worker, or one shard, needs no Ray.
+    workers: tasks at a time, on the cores of a Ray cluster (None: all its cores). One worker, or one shard,
+        needs no Ray.
     max_skipped: the share of persons that defects may keep out; `skipped.csv` beside the manifest names them.
-    url: where tars and indices go instead, below a folder named by the plan; credentials come from the environment.
-    resume: a folder for receipts, by which a call after a killed one knows the finished shards; `out_dir` then fills in
-        place (see `resumable_folder`). Without it, `out_dir` appears complete or not at all. `fresh` trusts no receipt.
+    url: where tars and indices go instead, below a folder named by the plan; credentials come from the
+        environment.
+    resume: a folder for receipts, by which a call after a killed one knows the finished shards; `out_dir`
+        then fills in place (see `resumable_folder`). Without it, `out_dir` appears complete or not at all.
+        `fresh` trusts no receipt.
 
     Raises UserError when too many are skipped, image ids are not unique, or disk or store cannot be written
     to.
@@ -218,7 +223,8 @@ def _plan(
     keys = Counter(sample_key(raw.image_id) for raw in images)
     if len(keys) < len(images):
         raise UserError(
-            f"{images[0].path.parent}: image ids are not unique: two images would be {keys.most_common(1)[0][0]}"
+            f"{images[0].path.parent}: image ids are not unique: two images would be "
+            f"{keys.most_common(1)[0][0]}"
         )
     groups: list[list[RawImage]] = []
     filled = float("inf")
@@ -368,7 +374,9 @@ def _refuse_many(whole: _Set, skipped: list[Skip], allowed: float, report: Path)
     first = min(skipped, key=lambda entry: (entry.file, entry.annotation_id))
     why = f"{first.reason}, {first.detail}" if first.detail else first.reason
     raise UserError(
-        f"{whole.dataset.name}/{whole.split}: {len(skipped)} of {expected} persons are skipped ({counts}), more than "
-        f"shard.max_skipped allows ({allowed:.1%}); first {first.file} ({why}); all are in {report}; mend these files or raise "
+        f"{whole.dataset.name}/{whole.split}: {len(skipped)} of {expected} persons are skipped ({counts}), "
+        "more than "
+        f"shard.max_skipped allows ({allowed:.1%}); first {first.file} ({why}); all are in {report}; mend "
+        "these files or raise "
         "shard.max_skipped"
     )

@@ -264,7 +264,8 @@ def _mapping(folder: Path, manifest: dict[str, Any], target: Skeleton) -> Ints:
     pairs = np.array(own.map_to(target))
     if (pairs < 0).all():
         raise UserError(
-            f"{folder}: no point of {own.name} is one of {target.name}; give it maps.{target.name} in its descriptor"
+            f"{folder}: no point of {own.name} is one of {target.name}; give it maps.{target.name} in its "
+            "descriptor"
         )
     return pairs[:, 0] if (pairs[:, 0] == pairs[:, 1]).all() else pairs
 

@@ -183,8 +183,8 @@ def test_every_problem_is_named_by_file_and_id(tmp_path: Path) -> None:
     ]
     assert lines[-1] == "8 problems"
     assert (
-        "skipped for a defect: duplicate id 1, points outside the image 1, missing image 1, image not listed 1"
-        in lines
+        "skipped for a defect: duplicate id 1, points outside the image 1, missing image 1, image not listed "
+        "1" in lines
     )
 
 
@@ -212,8 +212,8 @@ def test_figures_of_real_photographs() -> None:
     heights = np.array([person.box[3] for _, person in found.persons])
     small = int((np.maximum(widths, heights * 0.75) * 1.25 < 192).sum())
     assert (
-        f"smaller than the input: the crops of {small} persons ({100 * small / 493:.0f} %) are enlarged to 192x256"
-        in lines
+        f"smaller than the input: the crops of {small} persons ({100 * small / 493:.0f} %) are enlarged to "
+        "192x256" in lines
     )
     (row,) = [line for line in lines if line.strip().startswith("width")]
     assert row.split()[1:] == [f"{np.quantile(widths, q):.1f}" for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)]

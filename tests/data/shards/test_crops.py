@@ -104,7 +104,9 @@ def test_a_region_is_as_large_as_the_strongest_augmentation() -> None:
 
 
 def test_a_region_holds_the_half_bodies() -> None:
-    """Upper points at the box's left side but for one: their mean lies there, their extent is the whole box."""
+    """Upper points at the box's left side but for one: their mean lies there, their extent is the
+    whole box.
+    """
     someone = person((5000.0, 5000, 100, 200))
     someone.keypoints[:] = (5000, 5000)
     someone.keypoints[0] = (5100, 5200)
@@ -116,7 +118,9 @@ def test_a_region_holds_the_half_bodies() -> None:
 
 
 def test_points_keep_their_pixels() -> None:
-    """A dark dot lies where its keypoint says, in the photograph, in the reduced crop, and on the way back."""
+    """A dark dot lies where its keypoint says, in the photograph, in the reduced crop, and on the
+    way back.
+    """
     image = np.full((480, 640, 3), 255, np.uint8)
     cv2.circle(image, (300, 200), 6, (0, 0, 0), -1)
     image = np.asarray(cv2.GaussianBlur(image, (0, 0), 3), np.uint8)  # nothing finer than the reduced pixels

@@ -1,4 +1,6 @@
-"""Shards: byte for byte the same, readable by WebDataset, addressable by their index, complete or not there."""
+"""Shards: byte for byte the same, readable by WebDataset, addressable by their index, complete or
+not there.
+"""
 
 from __future__ import annotations
 

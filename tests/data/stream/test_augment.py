@@ -150,7 +150,9 @@ def test_one_hole_of_the_published_size(stage: str, stats: dict[str, Any]) -> No
 
 
 def test_blurs_are_rare_independent_and_of_the_published_kernels() -> None:
-    """Each photometric transform by its own coin: which kernels an image went through is told by its pixels."""
+    """Each photometric transform by its own coin: which kernels an image went through is told by
+    its pixels.
+    """
     image = np.random.default_rng(0).integers(0, 255, (16, 12, 3), dtype=np.uint8)
     known = {image.tobytes(): (1, 1)}
     for blur in (1, 3, 5, 7):
