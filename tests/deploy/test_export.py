@@ -138,7 +138,7 @@ def test_what_a_runtime_cannot_do_has_a_reason(files: ModelFiles, monkeypatch: p
         open_session("openvino", files, "bf16", threads=1, batch=1)
     import rtmpose.deploy.runtimes.openvino  # so that there is something to take away
 
-    monkeypatch.delattr(rtmpose.deploy.runtimes.base, "openvino")
+    monkeypatch.delattr(rtmpose.deploy.runtimes, "openvino")
     monkeypatch.setitem(sys.modules, "rtmpose.deploy.runtimes.openvino", None)
     with pytest.raises(NotPossible, match="not installed"):
         open_session("openvino", files, "fp32", threads=1, batch=1)
