@@ -68,11 +68,11 @@ def losses(kind: str, folder: Path) -> list[float]:
     found: list[float] = []
     for epoch in range(6):
         for batch in stream.epoch(epoch, AugmentConfig(half_body=0.5, blur=0.0, median_blur=0.0)):
-            images, keypoints = normalise(batch.images).double(), batch.keypoints.double()
+            pixels, keypoints = normalise(batch.images).double(), batch.keypoints.double()
             found.append(
                 float(
                     updater.update(
-                        [partial(updater.loss, images, keypoints, batch.weights.double())], 1e-3
+                        [partial(updater.loss, pixels, keypoints, batch.weights.double())], 1e-3
                     ).loss
                 )
             )
