@@ -2,7 +2,8 @@
 equal.
 
 `python benchmarks/bf16_cost.py [--seeds 3] [--samples 20000] [--quick]` after `make repro`. Prints AP on the
-tuning split of both, and the difference, paired by seed, with its 95 % interval (Student); the last line is one JSON object.
+tuning split of both, and the difference, paired by seed, with its 95 % interval (Student); the last line is
+one JSON object.
 """
 
 from __future__ import annotations

@@ -307,7 +307,8 @@ def tenth(values: Sequence[float]) -> float:
 def table(size: tuple[int, int], results: dict[Setting, Measured]) -> str:
     """Markdown; PSNR in dB, `large` are persons whose crop `x1` reduces."""
     first = next(iter(results.values()))
-    counts = f"{len(first.bytes)} persons, {len(first.views())} views, {len(first.views(half=(True,)))} of half bodies, "
+    halves = len(first.views(half=(True,)))
+    counts = f"{len(first.bytes)} persons, {len(first.views())} views, {halves} of half bodies, "
     counts += f"{len(first.views(large=(True,)))} of large persons"
     heads = ["stored crop", "p10", "p50", "< 40 dB", "full p10", "half p10", "large p10", "others p10"]
     heads += ["kpx", "kB", "decode ms", "warp ms"]

@@ -1,7 +1,8 @@
 """How fast mannequins are rendered: images/s with all cores at 320×240, process start-up and JPEG files
 included.
 
-`python benchmarks/mannequins.py [--quick] [--workers N] [--contact-sheet PATH]`; the last line is one JSON object.
+`python benchmarks/mannequins.py [--quick] [--workers N] [--contact-sheet PATH]`; the last line is one JSON
+object.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether training from random weights learns real photographs: a small COCO, RTMPose-t, 30 minutes on a CPU.
 
-    python benchmarks/mini_coco.py [--data ../shared/realdata/coco] [--minutes 30] [--quick] [--out data/mini_coco]
+    python benchmarks/mini_coco.py [--data FOLDER] [--minutes 30] [--quick] [--out data/mini_coco]
 
 The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's
 number of epochs is fixed beforehand from its measured rate, so that both cosine schedules end with the

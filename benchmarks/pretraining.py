@@ -1,9 +1,9 @@
 """Whether UDP heatmap pretraining pays: AP of SimCC finetuning from the pretrained backbone, and from
 scratch.
 
-`python benchmarks/pretraining.py [--quick]` after `make repro`: both runs see the same batches under the same schedule. The
-run from scratch goes on as long as pretraining and finetuning together took in samples, so that neither gets more. Prints AP on
-the tuning split against samples; the last line is one JSON object.
+`python benchmarks/pretraining.py [--quick]` after `make repro`: both runs see the same batches under the same
+schedule. The run from scratch goes on as long as pretraining and finetuning together took in samples, so that
+neither gets more. Prints AP on the tuning split against samples; the last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Memory of the training stream over many epochs: the proportional set size of the process and its loader
 workers.
 
-`python benchmarks/stream_memory.py [--quick] [--data FOLDER] [--epochs N] [--workers N]`, FOLDER being a raw COCO (its val2017
-is read); the last line is one JSON object: how much the total grew from the fifth epoch to the last.
+`python benchmarks/stream_memory.py [--quick] [--data FOLDER] [--epochs N] [--workers N]`, FOLDER being a raw
+COCO (its val2017 is read); the last line is one JSON object: how much the total grew from the fifth epoch to
+the last.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def test_killed_run_resumes_and_changed_or_forced_one_starts_anew(tmp_path: Path
     first = receipt(workspace)
     assert first["steps"] == steps_of(workspace)
 
-    assert "resuming" not in workspace.run("dvc", "repro", "finetune").stdout
+    again = workspace.run("dvc", "repro", "finetune")
+    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout + again.stderr
 
     workspace.set(finetune__optim__lr=0.001)
     kill_finetune_after(workspace, 3, "finetune")

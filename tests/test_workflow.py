@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from rtmpose.config import Params, load_params, parse
 from rtmpose.files import UserError
 from tests.support import ROOT
+from tests.workspace import Workspace
 
 
 def compose(folder: Path, *overrides: str) -> Path:
@@ -75,6 +77,26 @@ def documented_overrides() -> list[list[str]]:
 @pytest.mark.parametrize("overrides", documented_overrides(), ids=" ".join)
 def test_documented_commands_compose(tmp_path: Path, overrides: list[str]) -> None:
     assert overrides and load_params(compose(tmp_path, *overrides)).recipe
+
+
+def test_bytecode_starts_no_stage_again(tmp_path: Path) -> None:
+    """Two stages depend on one folder of code and import different modules of it. Both are run twice in the
+    environment of a user, whose Python writes bytecode.
+    """
+    workspace = Workspace(tmp_path)
+    code = tmp_path / "code"
+    code.mkdir()
+    stages = {}
+    for name in ("first", "second"):
+        (code / f"{name}.py").write_text("ANSWER = 42\n")
+        program = f'import sys; sys.path.append("code"); import {name}; print({name}.ANSWER)'
+        command = f"{sys.executable} -c {shlex.quote(program)}"
+        stages[name] = {"cmd": f"{command} > {name}.txt", "deps": ["code"], "outs": [f"{name}.txt"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    once, again = (workspace.run("dvc", "repro") for _ in range(2))
+    assert once.returncode == 0 and "Running stage 'second'" in once.stdout, once.stdout + once.stderr
+    assert list(code.rglob("*.pyc")), "the test's Python wrote no bytecode"
+    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout + again.stderr
 
 
 def test_every_stage_module_exists() -> None:

@@ -15,7 +15,17 @@ import yaml
 
 from tests.support import ROOT
 
-COPIED = ("rtmpose", "pipelines", "datasets", "deploy_targets", "dvc.yaml", "params.yaml", "pyproject.toml")
+COPIED = (
+    "rtmpose",
+    "pipelines",
+    "datasets",
+    "deploy_targets",
+    "dvc.yaml",
+    ".dvcignore",
+    "params.yaml",
+    "pyproject.toml",
+)
+NOT_A_USERS = ("MLFLOW_", "RAY_", "PYTHONDONTWRITEBYTECODE")
 
 
 class Workspace:
@@ -32,7 +42,7 @@ class Workspace:
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         self.environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_"))
+            key: value for key, value in os.environ.items() if not key.startswith(NOT_A_USERS)
         } | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",

@@ -234,8 +234,8 @@ def test_upload_is_small_and_carries_what_a_job_reads(tmp_path: Path) -> None:
         "models/pretrain.pt",
         "models/search.json",
     ]
-    unwanted = ["data/shards/coco17/train/000.tar", "data/raw/coco/x.jpg", "runs/a/best.pt", "mlflow.db", "models/rtmpose.pt",
-                ".dvc/cache/files/x", "docs/x.png", "tests/x.py"]  # fmt: skip
+    unwanted = ["data/shards/coco17/train/000.tar", "data/raw/coco/x.jpg", "runs/a/best.pt", "mlflow.db",
+                "models/rtmpose.pt", ".dvc/cache/files/x", "docs/x.png", "tests/x.py"]  # fmt: skip
     for name in (*wanted, *unwanted):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")

@@ -132,7 +132,8 @@ def cluster(workspace: Workspace, folder: Path, log: IO[str]) -> Iterator[str]:
             command = [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *common, agent]
             nodes.append(
                 subprocess.Popen(
-                    command, cwd=workspace.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+                    command, cwd=workspace.folder, env=environment, stdout=log, stderr=log,
+                    start_new_session=True,
                 )
             )  # fmt: skip
             wait_for_port(dashboard if words is head else port, nodes[-1])

@@ -46,8 +46,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("search")).small()
     workspace.set(
         search={
-            "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2, "reference_seeds": 2,
-            "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
+            "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2,
+            "reference_seeds": 2, "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
         },
         model__hidden=32, hardware__cpus_per_worker=1,
     )  # fmt: skip

@@ -155,7 +155,8 @@ def test_force_is_seen_in_the_parent_process(tmp_path: Path, words: list[str], f
         textwrap.dedent(f"""
         import subprocess, sys
         code = "from rtmpose.fingerprint import forced_by_dvc; print(bool(forced_by_dvc()))"
-        print(subprocess.run([sys.executable, "-c", code], cwd={str(ROOT)!r}, capture_output=True, text=True).stdout)
+        done = subprocess.run([sys.executable, "-c", code], cwd={str(ROOT)!r}, capture_output=True, text=True)
+        print(done.stdout)
         """)
     )
     done = subprocess.run([sys.executable, str(parent), *words], capture_output=True, text=True, check=True)

@@ -215,7 +215,8 @@ def test_one_process_needs_no_ray(
 
 
 def test_workers_import_nothing_slow() -> None:
-    code = "import sys, rtmpose.data.shards.write; print({'torch', 'ray', 'webdataset', 'fsspec'} & set(sys.modules))"
+    slow = "{'torch', 'ray', 'webdataset', 'fsspec'}"
+    code = f"import sys, rtmpose.data.shards.write; print({slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
