@@ -1,0 +1,5 @@
+"""`python -m rtmpose.cli`."""
+
+from rtmpose.cli.app import main
+
+main()

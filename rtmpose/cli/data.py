@@ -1,0 +1,65 @@
+"""`rtmpose dataset …`: which data sets there are, and what a raw folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtmpose.cli.options import InputOption, input_pair
+from rtmpose.files import UserError
+
+commands = typer.Typer(
+    help="The data sets: which there are, and what a raw folder holds.", no_args_is_help=True
+)
+
+
+@commands.command("list")
+def list_datasets() -> None:
+    """The data sets that come with a descriptor: name, number of points, licence."""
+    from rtmpose.descriptors import load_dataset, shipped_datasets
+
+    for name in shipped_datasets():
+        found = load_dataset(name)
+        typer.echo(
+            f"{name:<20} {found.skeleton.num_keypoints:>4} points  "
+            f"{found.licence or 'a skeleton without data'}"
+        )
+
+
+@commands.command("check")
+def check_dataset(
+    name: Annotated[
+        str, typer.Argument(help="A data set in datasets/, or the path of your own descriptor (.yaml).")
+    ],
+    raw: Annotated[Path, typer.Option(help="The folder with the raw data.")] = Path("."),
+    split: Annotated[str, typer.Option(help="Which split of the descriptor.")] = "train",
+    annotations: Annotated[
+        str | None, typer.Option(help="Another annotation file, relative to --raw.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="Another folder of images, relative to --raw.")] = None,
+    input_size: InputOption = "192x256",
+    draw: Annotated[int, typer.Option(min=0, help="Draw so many persons into a contact sheet.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="The sheet's file, .jpg or .png (default: NAME_SPLIT.jpg).")
+    ] = None,
+) -> None:
+    """Read every annotation and image of a raw folder: counts, sizes, and every problem by file and id (exit
+    code 2).
+    """
+    from rtmpose.data.raw.check import check_split, contact_sheet, report
+    from rtmpose.descriptors import load_dataset
+
+    chosen, size = load_dataset(name), input_pair(input_size)
+    if annotations is not None or images is not None:
+        chosen = chosen.with_files(split, annotations, images)
+    found = check_split(chosen, raw, split)
+    for line in report(found, size):
+        typer.echo(line)
+    if draw and found.persons:
+        typer.echo(f"drawn: {contact_sheet(found, draw, out or Path(f'{chosen.name}_{split}.jpg'))}")
+    if found.problems:
+        raise UserError(
+            f"{raw}: {len(found.problems)} problems in split {split} of {chosen.name}; they are listed above"
+        )
