@@ -50,7 +50,7 @@ from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store
-from rtmpose.training.launch import Job, build_task, open_stream
+from rtmpose.training.job import Job, build_task, open_stream
 from rtmpose.training.loop import Run
 from rtmpose.training.progress import status_line, write_csv
 from rtmpose.training.update import Task

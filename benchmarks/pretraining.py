@@ -22,7 +22,7 @@ from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.evaluation.evaluator import read_mix
 from rtmpose.files import read_json
 from rtmpose.search.run import Place, updates
-from rtmpose.training.launch import Job, build_task, tuning_ap
+from rtmpose.training.job import Job, build_task, tuning_ap
 
 EVALUATIONS = 8
 

@@ -17,7 +17,8 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.search.space import chosen_params
-    from rtmpose.training.launch import finetune_init, run_stage
+    from rtmpose.training.job import finetune_init
+    from rtmpose.training.launch import run_stage
     from rtmpose.training.progress import write_curves
 
     params = chosen_params(load_params(), SEARCH)

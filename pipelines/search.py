@@ -17,7 +17,7 @@ OUT, TABLE, PICTURE = Path("models/search.json"), Path("metrics/search.csv"), Pa
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.search.run import run_search
-    from rtmpose.training.launch import finetune_init
+    from rtmpose.training.job import finetune_init
 
     params = load_params()
     choice = run_search(

@@ -33,7 +33,8 @@ from rtmpose.models import build_model, save_tensors
 from rtmpose.models.weights import read_checkpoint
 from rtmpose.search.ledger import locked
 from rtmpose.training.checkpoint import BEST, read_log
-from rtmpose.training.launch import TRAINING_CODE, codec_of, run_stage, shared_mix
+from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
+from rtmpose.training.launch import run_stage
 from rtmpose.training.reporter import RUN_FILE, open_run
 
 # of the mean pose's error: below it a network has learned more than where people's joints are on average

@@ -59,8 +59,7 @@ from rtmpose.search.space import (
     variants,
     with_values,
 )
-from rtmpose.training.checkpoint import Store
-from rtmpose.training.launch import (
+from rtmpose.training.job import (
     Job,
     build_task,
     job_fingerprint,
@@ -215,7 +214,7 @@ def _tune(
         token="",  # nobody takes over: the driver holds a lock, and trials write nothing but their own file
         run_id=run_id,
         tracking_uri=registry.tracking_uri(),
-        init=shared_file(init, Store(folder, token="")),
+        init=shared_file(init, folder),
         tau=params.finetune.tau,
         sigma=params.finetune.sigma,
     )

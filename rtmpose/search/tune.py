@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from rtmpose.cluster.session import joins_cluster, ray_cluster
+from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params, setup_environment
 from rtmpose.files import UserError
 from rtmpose.search.ledger import Ledger, Report, report_of
@@ -40,7 +41,7 @@ from rtmpose.search.run import (
     warm_file,
     warm_up,
 )
-from rtmpose.training.launch import Job, run_workers
+from rtmpose.training.job import Job
 
 
 class Suggestions(Searcher):

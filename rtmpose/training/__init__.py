@@ -1,1 +1,1 @@
-"""Training: one loop, its optimizer and checkpoints; Ray only in `launch` and `search`."""
+"""Training: one loop, its optimizer and checkpoints; Ray only in `launch`."""

@@ -24,7 +24,7 @@ from rtmpose.models import build_pose_net, load_weights
 from rtmpose.search.space import with_values
 from rtmpose.training import launch
 from rtmpose.training.checkpoint import Store
-from rtmpose.training.launch import Job, build_task, open_stream, tuning_ap
+from rtmpose.training.job import Job, build_task, open_stream, tuning_ap
 from rtmpose.training.loop import Run
 from tests.search.searching import children
 from tests.test_workflow import compose

@@ -31,7 +31,7 @@ from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import new_trial
 from rtmpose.search.run import Place, Spec, trial_reports
 from rtmpose.search.tune import Halving
-from rtmpose.training.launch import Job, shared_mix
+from rtmpose.training.job import Job, shared_mix
 from tests.search.searching import TAU, Silent, children
 from tests.training.ranks import on_ranks
 from tests.workspace import Workspace

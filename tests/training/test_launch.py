@@ -21,7 +21,7 @@ from rtmpose.registry import sha256_of
 from rtmpose.training import launch
 from rtmpose.training import reporter as reports
 from rtmpose.training.checkpoint import Store, Superseded, read_log
-from rtmpose.training.launch import Job, build_task, finetune_init
+from rtmpose.training.job import Job, build_task, finetune_init
 from rtmpose.training.reporter import Reporter
 from tests.support import ROOT
 

@@ -21,7 +21,7 @@ from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.descriptors import load_dataset
 from rtmpose.training.checkpoint import Store
-from rtmpose.training.launch import job_fingerprint
+from rtmpose.training.job import job_fingerprint
 from rtmpose.training.reporter import Reporter, curves
 from rtmpose.training.watch import INTERVAL, Pictures, system_metrics
 from tests.support import ROOT

@@ -1,0 +1,76 @@
+"""Workers that share one piece of work: a worker group of Ray Train, started again when one of them dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rtmpose.config import HardwareParams, setup_environment
+from rtmpose.files import UserError, write_atomic
+
+MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
+
+
+def run_workers(
+    work: Callable[[], None],
+    hardware: HardwareParams,
+    *,
+    workers: int,
+    folder: Path,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Have so many workers of Ray Train do `work`, in one process group, from its start again when one of
+    them dies.
+
+    `folder`, which all machines see, takes Ray's own notes. A UserError of `work` is raised here as it is.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
+    if hardware.gpus_per_worker:
+        resources["GPU"] = hardware.gpus_per_worker
+    mistake = folder / MISTAKE
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "mistake": mistake},
+        torch_config=TorchConfig(backend="nccl" if hardware.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=hardware.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=hardware.max_failures),
+            callbacks=list(callbacks),
+        ),
+    )
+    mistake.unlink(missing_ok=True)
+    try:
+        trainer.fit()
+    except WorkerGroupError:
+        if not mistake.exists():
+            raise
+    if mistake.exists():
+        raise UserError(mistake.read_text())
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What runs in each worker; a user's mistake is left for the driver to say, and ends the run at once.
+
+    Ray Train would start failed workers again and again. One worker alone just returns; several must fail,
+    since the others may be waiting for this one, and return when they are started again.
+    """
+    import ray.train
+
+    setup_environment()
+    mistake: Path = config["mistake"]
+    if mistake.exists():
+        return
+    try:
+        config["work"]()
+    except UserError as error:
+        write_atomic(mistake, str(error))
+        if ray.train.get_context().get_world_size() > 1:
+            raise

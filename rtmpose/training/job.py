@@ -1,0 +1,183 @@
+"""What is trained: the network, codec, loss and data of a job, how it is judged, and what its result
+depends on.
+
+Nothing here starts anything. `launch.py` runs a job under Ray Train, `search/` and `ladder/` run many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rtmpose import registry
+from rtmpose.cluster.session import in_job
+from rtmpose.cluster.submit import shared, shared_copy
+from rtmpose.config import Params, TrainParams
+from rtmpose.data.shards.cache import ShardCache
+from rtmpose.data.stream.stream import TrainStream
+from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.evaluator import Evaluator, Mix, Results, read_mix
+from rtmpose.files import home, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
+from rtmpose.targets import SimCC, UDPHeatmap
+from rtmpose.training.update import Task, heatmap_task, simcc_task
+
+TRAINING_CODE = (
+    *(
+        f"training/{name}.py"
+        for name in ("loop", "update", "optim", "guard", "sync_bn", "checkpoint", "job", "launch")
+    ),
+    *(f"data/shards/{name}.py" for name in ("index", "manifest", "crops")),
+    *(f"data/stream/{name}.py" for name in ("stream", "augment")),
+    *("models", "targets", "losses.py", "oks.py", "geometry.py", "skeleton.py"),
+    *(f"evaluation/{name}.py" for name in ("coco", "error", "predict", "evaluator")),
+)
+WITHOUT_EFFECT = (
+    "log_steps",
+    "checkpoint_steps",
+    "picture_every",
+    "max_bad_updates",
+)  # of TrainParams, on a result
+TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker needs, in plain picklable values; paths are absolute."""
+
+    stage: str  # "pretrain" or "finetune"
+    params: Params
+    mix: Mix
+    store: Path
+    token: str
+    run_id: str
+    tracking_uri: str
+    init: Path | None
+    tau: float
+    sigma: tuple[float, float] | None
+
+    @property
+    def train(self) -> TrainParams:
+        return self.params.pretrain if self.stage == "pretrain" else self.params.finetune
+
+
+def build_task(job: Job) -> Task:
+    """The network, codec and loss of a job."""
+    net, _ = network(job.stage, job.params, job.init)
+    codec = codec_of(job.stage, job.params, job.sigma)
+    return heatmap_task(net, codec) if isinstance(codec, UDPHeatmap) else simcc_task(net, codec, job.tau)
+
+
+def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mismatch | None]:
+    """A stage's network, and what of the weights it starts from did not fit; seeded, so that every rank
+    builds the same.
+
+    `init` gives the backbone, or with `finetune.init` every layer that fits.
+    """
+    torch.manual_seed(params.seed)
+    train, hidden = (
+        (params.pretrain, params.pretrain.hidden) if stage == "pretrain" else (params.finetune, None)
+    )
+    points = load_skeleton(train.skeleton).num_keypoints
+    net = build_model(params.model, points, params.input_size, pretrain_hidden=hidden)
+    whole = stage == "finetune" and params.finetune.init is not None
+    return net, load_weights(net, init, prefix=None if whole else "backbone.") if init is not None else None
+
+
+def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> SimCC | UDPHeatmap:
+    """How keypoints become a stage's targets, and the network's output keypoints."""
+    if stage == "pretrain":
+        return UDPHeatmap(params.input_size, sigma=params.pretrain.sigma)
+    if params.model.head == "heatmap":
+        return UDPHeatmap(params.input_size, sigma=sigma[0] if sigma else 2.0)
+    return SimCC(params.input_size, sigma=sigma)
+
+
+def finetune_init(params: Params, pretrained: Path) -> Path:
+    """The weights that finetuning and its search start from."""
+    return shared(params.finetune.init) if params.finetune.init is not None else pretrained
+
+
+def open_stream(
+    params: Params, train: TrainParams, mix: Mix, *, udp: bool, rank: int = 0, world: int = 1
+) -> TrainStream:
+    """The training stream of a mix for one rank."""
+    return TrainStream(
+        mix.train,
+        load_skeleton(train.skeleton),
+        params.input_size,
+        batch_size=train.batch_size,
+        seed=params.seed,
+        rank=rank,
+        world=world,
+        udp=udp,
+        workers=params.hardware.loader_workers,
+        window=params.stream.window,
+        cache=ShardCache(home(params.hardware.cache), int(params.hardware.cache_gb * 1e9)),
+        on_corrupt=params.stream.on_corrupt,
+    )
+
+
+def tuning_ap(
+    job: Job, task: Task, device: torch.device, seen: Callable[[Results], None] | None = None
+) -> Callable[[nn.Module], dict[str, float]]:
+    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ; and the
+    mean keypoint error beside that of the mean pose. `seen` is called with the predictions.
+    """
+
+    params, skeleton = job.params, load_skeleton(job.params.skeleton)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        judge = Evaluator(
+            model, task.codec, skeleton, params.evaluate, params.hardware.precision, device
+        ).without_flip()
+        figures, results, _ = judge.shards(job.mix.tune)
+        if seen is not None:
+            seen(results)
+        return {key: figures[key] for key in TUNING_FIGURES if key in figures}
+
+    return evaluate
+
+
+def job_fingerprint(
+    stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object
+) -> str:
+    """Names a run by everything its result depends on; worker counts, places and what is shown of it are not
+    among them.
+    """
+    train = params.pretrain if stage == "pretrain" else params.finetune
+    return fingerprint(
+        stage=stage,
+        train=train.model_dump(exclude=set(WITHOUT_EFFECT)),
+        model=params.model.model_dump(),
+        seed=params.seed,
+        input_size=params.input_size,
+        stream=params.stream.model_dump(),
+        skeletons=[load_skeleton(name).to_dict() for name in (train.skeleton, params.skeleton)],
+        precision=params.hardware.precision,
+        thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
+        mix=registry.sha256_of(mix),
+        init=registry.sha256_of(init) if init else None,
+        tau=tau,
+        sigma=sigma,
+        code=code_version(TRAINING_CODE),
+    )
+
+
+def shared_mix(path: Path) -> Mix:
+    """The mix, its folders as every worker sees them."""
+    mix = read_mix(path)
+    train = tuple(replace(entry, dir=shared_copy(entry.dir)) for entry in mix.train)
+    return Mix(train, shared_copy(mix.tune), {name: shared_copy(folder) for name, folder in mix.val.items()})
+
+
+def shared_file(path: Path, folder: Path) -> Path:
+    """A file, absolute; inside a job a copy of it in the store's folder, since a job's own files may lie
+    elsewhere on each machine.
+    """
+    return write_atomic(folder / "init.pt", path.read_bytes()) if in_job() else path.resolve()
