@@ -39,12 +39,12 @@ from peers.environment import MMPOSE_STEPS, ROOT, SIMPLEJPEG_STEPS, Peer, peer_p
 
 from rtmpose.config import AugmentConfig, setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.write import write_train_shards
 from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from rtmpose.geometry import decode
 from rtmpose.models import normalise
 from rtmpose.targets import SimCC
 

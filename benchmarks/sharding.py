@@ -35,11 +35,12 @@ from webdataset import TarWriter
 
 from rtmpose.config import setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
-from rtmpose.data.shards.crops import CutFor, crop_region, cut_crop, encode_jpeg, read_photograph
+from rtmpose.data.raw.photograph import decode, read_photograph
+from rtmpose.data.shards.crops import CutFor, crop_region, cut_crop
+from rtmpose.data.shards.sample import encode_jpeg
 from rtmpose.data.shards.write import SHARD_BYTES, write_train_shards
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
-from rtmpose.geometry import decode
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (192, 256)

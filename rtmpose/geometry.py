@@ -80,17 +80,6 @@ def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -> NDArray[np.uint8] | None:
-    """Image bytes -> uint8 (H, W, 3) RGB (or BGR, which OpenCV encodes from), None where they are no image. A
-    turn noted in EXIF is ignored: annotations are.
-    """
-    flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if len(content) else None
-    except cv2.error:  # more pixels than it takes for an image
-        return None
-
-
 def warp(image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The uint8 crop (H, W, 3) of `size` (w, h): bilinear, black outside the image."""
     return cv2.warpAffine(image, np.asarray(matrix, np.float64), size, flags=cv2.INTER_LINEAR)

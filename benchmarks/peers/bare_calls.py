@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.shards.index import decode_part
+from rtmpose.data.raw.photograph import decode
+from rtmpose.data.shards.sample import decode_part
 from rtmpose.data.stream.augment import (
     MARGIN,
     MIRROR,
@@ -32,7 +33,7 @@ from rtmpose.data.stream.augment import (
     draw,
     jitter_hsv,
 )
-from rtmpose.geometry import Floats, compose, decode, transform_points, warp
+from rtmpose.geometry import Floats, compose, transform_points, warp
 from rtmpose.skeleton import Skeleton
 
 Image = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from torch import nn
 
 from rtmpose.config import EvaluateParams, Params, Precision
 from rtmpose.data.raw.annotations import RawImage, read_images
-from rtmpose.data.shards.crops import read_photograph
+from rtmpose.data.raw.photograph import read_photograph
 from rtmpose.data.shards.manifest import EvalImage, read_eval, read_manifest
 from rtmpose.data.stream.stream import MixEntry
 from rtmpose.descriptors import Dataset, load_skeleton

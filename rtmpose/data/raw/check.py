@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data.raw.annotations import Person, RawImage, read_images
-from rtmpose.data.shards.crops import read_photograph
+from rtmpose.data.raw.photograph import read_photograph
 from rtmpose.descriptors import SIGMA_RULE, Dataset
 from rtmpose.files import UserError, write_atomic
 from rtmpose.geometry import Floats, box_to_center_scale, crop_matrix, fix_aspect, transform_points, warp

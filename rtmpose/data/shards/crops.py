@@ -8,7 +8,6 @@ crop.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,15 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtmpose.data.raw.annotations import Person, RawImage
-from rtmpose.data.shards.index import MCU, TILES
-from rtmpose.files import UserError
-from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, decode, fix_aspect, half_body, pad_box
+from rtmpose.data.raw.annotations import Person
+from rtmpose.data.shards.sample import MCU, tileable
+from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, fix_aspect, half_body, pad_box
 from rtmpose.skeleton import Skeleton
 
 QUALITY = 88  # chosen with FINER by `benchmarks/crop_quality.py`
 FINER = 1.5  # crop px per input px in the closest look at a full box
-TILE_COLUMNS = (7, 6, 8, 5, 9)  # widths of a tile in MCUs, the best first
 
 
 @dataclass(frozen=True)
@@ -133,94 +130,3 @@ def cut_crop(image: NDArray[np.uint8], region: tuple[int, int, int, int], reduct
         size = (min(tileable(math.ceil(width * reduction)), width), math.ceil(height * reduction))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
     return Crop(pixels, (left, top), (pixels.shape[1] / width, pixels.shape[0] / height))
-
-
-def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, NDArray[np.uint8]]:
-    """The file's bytes and its pixels (H, W, 3), RGB or BGR; UserError naming the file where it is missing,
-    cut, damaged or of another size.
-    """
-    try:
-        content = raw.path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{raw.path}: cannot be read ({error.strerror}): unpack the images again") from error
-    if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
-        raise UserError(
-            f"{raw.path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again"
-        )
-    pixels = decode(content, bgr)
-    if pixels is None:
-        raise UserError(f"{raw.path}: not an image that can be decoded: download it again")
-    height, width = pixels.shape[:2]
-    if raw.width is not None and (raw.width, raw.height) != (width, height):
-        raise UserError(
-            f"{raw.path}: is {width}x{height} px, its annotations say {raw.width}x{raw.height}: wrong image"
-        )
-    return content, pixels
-
-
-def is_whole_jpeg(content: bytes) -> bool:
-    """Whether the last scan of a JPEG ends. The decoder fills what a cut file lacks with grey and says
-    nothing.
-
-    Scan data stuff every 0xFF, so neither marker can occur inside it; a thumbnail in the header ends before
-    the last scan starts, and padding after the end does no harm.
-    """
-    # The last end is sought first: in a whole file it is a few bytes away.
-    end = content.rfind(b"\xff\xd9")
-    return 0 <= content.find(b"\xff\xda") < end and content.find(b"\xff\xda", end) < 0
-
-
-def tileable(width: int) -> int:
-    """The next width from `width` px on that divides into tiles of a few MCUs."""
-    columns = math.ceil(width / MCU)
-    even = next(n for n in itertools.count(columns) if _tile_columns(n))
-    return width if even == columns else even * MCU
-
-
-def _tile_columns(columns: int) -> int:
-    """How many of an image's MCU columns make a tile: a divisor, so that each row of MCUs is a row of whole
-    tiles; 0 where there is none.
-    """
-    return columns if columns <= max(TILE_COLUMNS) else next((n for n in TILE_COLUMNS if columns % n == 0), 0)
-
-
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int, bgr: bool = False) -> bytes:
-    """RGB or BGR (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves
-    once it is warped.
-
-    A plain JPEG to any reader, of which `decode_part` decodes a part: the scan restarts at every tile of some
-    MCUs, and an application segment says how long each tile is.
-    """
-    columns = math.ceil(pixels.shape[1] / MCU)
-    tile = _tile_columns(columns) or columns
-    parameters = [
-        cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, tile,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]  # fmt: skip
-    done, encoded = cv2.imencode(
-        ".jpg", pixels if bgr else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters
-    )
-    assert done
-    content = encoded.data.cast("B")
-    frame, scan = _segments(content)
-    marks = np.flatnonzero(encoded[scan:-1] == 0xFF) + scan
-    ends = marks[encoded[marks + 1] != 0] + 2  # of a restart, or of the image; a zero is stuffing
-    lengths = ends.copy()
-    lengths[1:] -= ends[:-1]
-    lengths[0] -= scan
-    segment = TILES + np.array([tile, frame, scan], "<u2").tobytes() + lengths.astype("<u2").tobytes()
-    if lengths.max() >= 1 << 16 or len(segment) + 2 >= 1 << 16:
-        return bytes(content)  # decoded whole
-    return b"".join((content[:2], b"\xff\xe9", (len(segment) + 2).to_bytes(2, "big"), segment, content[2:]))
-
-
-def _segments(content: memoryview) -> tuple[int, int]:
-    """Where a JPEG's frame header begins, and where its scan's data do."""
-    at = frame = 2
-    while True:
-        kind, end = content[at + 1], at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-        if kind == 0xC0:
-            frame = at
-        if kind == 0xDA:
-            return frame, end
-        at = end

@@ -23,17 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data.raw.annotations import Person, RawImage, defect_within
-from rtmpose.data.shards.crops import (
-    QUALITY,
-    Crop,
-    CutFor,
-    clip_box,
-    crop_region,
-    cut_crop,
-    encode_jpeg,
-    read_photograph,
-)
-from rtmpose.data.shards.index import INDEX
+from rtmpose.data.raw.photograph import read_photograph
+from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop
+from rtmpose.data.shards.sample import INDEX, encode_jpeg
 from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
 

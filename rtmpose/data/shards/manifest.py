@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.shards.cache import ShardCache
-from rtmpose.data.shards.index import INDEX, read_sample, span
+from rtmpose.data.raw.photograph import decode
+from rtmpose.data.shards.cache import RemoteFile, RemoteShard, ShardCache
+from rtmpose.data.shards.sample import INDEX, read_sample, span
 from rtmpose.files import UserError, read_json, write_atomic
-from rtmpose.geometry import decode
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -67,6 +67,23 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
                 raise UserError(f"{file}: not the shard that was cut; cut or fetch it again (stage shard)")
             write_atomic(index, rows)
     return manifest
+
+
+def shard_places(folder: Path, manifest: dict[str, Any]) -> list[Path | RemoteShard]:
+    """Where each shard of a manifest lies: its tar in `folder`, or what to fetch from the manifest's URL."""
+    if manifest["url"] is None:
+        return [folder / entry["name"] for entry in manifest["shards"]]
+    places: list[Path | RemoteShard] = []
+    for entry in manifest["shards"]:
+        tar = f"{manifest['url'].rstrip('/')}/{entry['name']}"
+        index = tar.removesuffix(".tar") + ".idx"
+        size = entry["samples"] * INDEX.itemsize
+        places.append(
+            RemoteShard(
+                RemoteFile(tar, entry["bytes"], entry["sha256"]), RemoteFile(index, size, entry["idx_sha256"])
+            )
+        )
+    return places
 
 
 def refuse_larger(folder: Path, manifest: dict[str, Any], size: tuple[int, int]) -> None:

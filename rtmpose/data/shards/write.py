@@ -26,9 +26,9 @@ import cv2
 
 from rtmpose.cluster.session import spread
 from rtmpose.data.raw.annotations import RawImage
+from rtmpose.data.shards.complete_folders import complete_folder
 from rtmpose.data.shards.crops import FINER, QUALITY, CutFor
 from rtmpose.data.shards.cutting import Plan, Recipe, Skip, photographs_digest, sample_key, skip, write_shard
-from rtmpose.data.shards.folders import complete_folder
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
@@ -43,9 +43,10 @@ SHARD_BYTES = 200_000_000
 # and JSON.
 BYTES_PER_PIXEL, BYTES_PER_SAMPLE = 0.45, 2500
 CODE = (
+    "data/raw/photograph.py",
     "data/shards/cutting.py",
     "data/shards/crops.py",
-    "data/shards/index.py",
+    "data/shards/sample.py",
     "data/shards/write.py",
     "geometry.py",
 )  # what the bytes depend on

@@ -27,8 +27,14 @@ from torch.utils.data import Dataset, Sampler
 
 from rtmpose.config import AugmentConfig
 from rtmpose.data.shards.cache import RemoteShard, ShardCache
-from rtmpose.data.shards.index import DamagedSample, decode_part, locate, read_row, read_sample
-from rtmpose.data.shards.manifest import read_manifest, refuse_larger, refuse_small_cache, refuse_stronger
+from rtmpose.data.shards.manifest import (
+    read_manifest,
+    refuse_larger,
+    refuse_small_cache,
+    refuse_stronger,
+    shard_places,
+)
+from rtmpose.data.shards.sample import DamagedSample, decode_part, read_row, read_sample
 from rtmpose.data.stream.augment import Augmenter
 from rtmpose.data.stream.loader import open_loader
 from rtmpose.files import UserError
@@ -307,6 +313,10 @@ class TrainStream:
     ) -> None:
         self.folders = [entry.dir for entry in entries]
         self.manifests = [read_manifest(folder, "train") for folder in self.folders]
+        self.shards = [
+            shard_places(folder, manifest)
+            for folder, manifest in zip(self.folders, self.manifests, strict=True)
+        ]
         self.seed, self.batch_size, self.window = seed, batch_size, window
         self.slice = batch_size * rank // world, batch_size * (rank + 1) // world
         self.sets = [
@@ -359,13 +369,10 @@ class TrainStream:
                     [found, order.rows(0, min(self.batch_size - len(found), self.samples_per_epoch))]
                 )
             mine = found[begin:end]
-            shards = [self._locate(int(which), int(shard)) for which, shard in mine[:, :2]]
+            shards = [self.shards[which][shard] for which, shard in mine[:, :2]]
             yield Request(
                 epoch, augment, np.arange(first + begin, first + end), mine[:, 0], shards, mine[:, 2]
             )
-
-    def _locate(self, which: int, shard: int) -> Path | RemoteShard:
-        return locate(self.folders[which], self.manifests[which], shard)
 
     def _fetch_ahead(self, order: EpochOrder, rows: Ints, reached: dict[int, tuple[int, int]]) -> None:
         """When a step begins a window of a remote set, start to copy this rank's part of it and of the next
@@ -380,9 +387,7 @@ class TrainStream:
             reached[which] = newest
             windows = [order.turn(which, newest[0]).shards_of(newest[1] + step) for step in (0, 1)]
             wanted = [
-                self._locate(which, int(shard))
-                for shards in windows
-                for shard in shards[self._part(len(shards))]
+                self.shards[which][shard] for shards in windows for shard in shards[self._part(len(shards))]
             ]
             remote = [shard for shard in wanted if isinstance(shard, RemoteShard)]
             # First all that are there count as used, so that no download evicts them.

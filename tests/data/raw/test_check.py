@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from rtmpose.data.raw.check import BOX, CAPTION, CELL, GAP, Check, check_split, contact_sheet, report
+from rtmpose.data.raw.photograph import decode
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from rtmpose.geometry import decode
 from tests.data.raw.test_annotations import COCO, SAMPLES, small_coco
 from tests.support import ROOT, realdata
 

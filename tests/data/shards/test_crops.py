@@ -15,22 +15,13 @@ from hypothesis import strategies as st
 
 from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import Person, RawImage
-from rtmpose.data.shards.crops import (
-    FINER,
-    CutFor,
-    clip_box,
-    crop_region,
-    cut_crop,
-    encode_jpeg,
-    is_whole_jpeg,
-    read_photograph,
-    tileable,
-)
-from rtmpose.data.shards.index import decode_part
+from rtmpose.data.raw.photograph import decode, is_whole_jpeg, read_photograph
+from rtmpose.data.shards.crops import FINER, CutFor, clip_box, crop_region, cut_crop
+from rtmpose.data.shards.sample import decode_part, encode_jpeg, tileable
 from rtmpose.data.stream.augment import MIRROR, Augmenter, crop_to_photograph, draw
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError
-from rtmpose.geometry import compose, decode, transform_points, warp
+from rtmpose.geometry import compose, transform_points, warp
 
 COCO = load_skeleton("coco17")
 CUT = CutFor((96, 128))

@@ -24,7 +24,7 @@ from rtmpose.cluster import session as cluster
 from rtmpose.cluster.session import RETRIES, spread
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.shards import places
-from rtmpose.data.shards.folders import resumable_folder
+from rtmpose.data.shards.complete_folders import resumable_folder
 from rtmpose.data.shards.places import RemotePlace
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
 from rtmpose.descriptors import load_dataset

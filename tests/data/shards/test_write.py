@@ -21,14 +21,14 @@ import webdataset as wds
 
 from rtmpose.cluster.session import spread
 from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.raw.photograph import decode
+from rtmpose.data.shards.complete_folders import complete_folder
 from rtmpose.data.shards.cutting import Sample, write_tar
-from rtmpose.data.shards.folders import complete_folder
-from rtmpose.data.shards.index import INDEX, read_sample
 from rtmpose.data.shards.manifest import FORMAT, index_tar, read_eval, read_manifest
+from rtmpose.data.shards.sample import INDEX, read_sample
 from rtmpose.data.shards.write import in_tune, write_eval_shards, write_train_shards
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from rtmpose.geometry import decode
 from tests.data.raw.test_annotations import small_coco
 from tests.support import realdata
 

@@ -22,8 +22,8 @@ from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.cache import RemoteShard, ShardCache
 from rtmpose.data.shards.crops import CutFor
-from rtmpose.data.shards.index import INDEX, span
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST, read_eval
+from rtmpose.data.shards.sample import INDEX, span
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
 from rtmpose.data.stream.stream import Batch, EpochOrder, MixEntry, SetSize, TrainStream
 from rtmpose.descriptors import load_dataset, load_skeleton

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtmpose.data.shards.crops import encode_jpeg
-from rtmpose.data.shards.index import DamagedSample, read_row, read_sample
 from rtmpose.data.shards.manifest import index_tar
+from rtmpose.data.shards.sample import DamagedSample, encode_jpeg, read_row, read_sample
 from rtmpose.files import UserError
 from tests.data.shards.test_crops import photograph
 

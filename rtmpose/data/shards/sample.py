@@ -1,25 +1,27 @@
-"""One sample of a shard: where its bytes lie, whether they are whole, and the part of its image that is
-needed.
+"""One sample of a shard as it is stored: its row in the index, its bytes, and its JPEG.
 
 Beside each tar lies an `.idx` file with one row per sample, so any sample is one read away and none is found
-by search.
+by search. The JPEG of a crop is a plain one to any reader, but divided into tiles: `encode_jpeg` writes down
+how long each tile is, and `decode_part` decodes only the tiles that the augmentation shows.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.shards.cache import RemoteFile, RemoteShard
 from rtmpose.files import UserError
-from rtmpose.geometry import Floats, decode
+from rtmpose.geometry import Floats
 
 # One row of an `.idx` file: where the image and the JSON of a sample lie in the tar, its key's hash, and the
 # CRC-32 of the bytes from the first of the two to the end of the other.
@@ -39,24 +41,11 @@ AGAIN = "cut or fetch this shard again (stage shard)"
 MOST = 1 << 30  # bytes of a sample; a damaged index may ask for exabytes
 MCU = 8  # px, the side of a JPEG's smallest unit at full chroma resolution
 TILES = b"TILES\0"  # begins the segment that follows a stored crop's first two bytes
+TILE_COLUMNS = (7, 6, 8, 5, 9)  # widths of a tile in MCUs, the best first
 
 
 class DamagedSample(UserError):
     """A sample whose bytes are not those that were written; the text names the shard and the offset."""
-
-
-def locate(folder: Path, manifest: dict[str, Any], number: int) -> Path | RemoteShard:
-    """Where shard `number` of a manifest lies: its tar in `folder`, or what to fetch from the
-    manifest's URL.
-    """
-    entry = manifest["shards"][number]
-    if manifest["url"] is None:
-        return folder / entry["name"]
-    url = f"{manifest['url'].rstrip('/')}/{entry['name']}"
-    index = RemoteFile(
-        url.removesuffix(".tar") + ".idx", entry["samples"] * INDEX.itemsize, entry["idx_sha256"]
-    )
-    return RemoteShard(RemoteFile(url, entry["bytes"], entry["sha256"]), index)
 
 
 def span(row: Any) -> tuple[int, int]:
@@ -91,12 +80,68 @@ def read_sample(shard: Path, row: Any, name: str | None = None) -> tuple[dict[st
     return fields, memoryview(content)[image - first : image - first + size]
 
 
+def tileable(width: int) -> int:
+    """The next width from `width` px on that divides into tiles of a few MCUs."""
+    columns = math.ceil(width / MCU)
+    even = next(n for n in itertools.count(columns) if _tile_columns(n))
+    return width if even == columns else even * MCU
+
+
+def _tile_columns(columns: int) -> int:
+    """How many of an image's MCU columns make a tile: a divisor, so that each row of MCUs is a row of whole
+    tiles; 0 where there is none.
+    """
+    return columns if columns <= max(TILE_COLUMNS) else next((n for n in TILE_COLUMNS if columns % n == 0), 0)
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int, bgr: bool = False) -> bytes:
+    """RGB or BGR (H, W, 3) -> JPEG at full chroma resolution (4:4:4): halved chroma costs more than it saves
+    once it is warped.
+
+    A plain JPEG to any reader, of which `decode_part` decodes a part: the scan restarts at every tile of some
+    MCUs, and an application segment says how long each tile is.
+    """
+    columns = math.ceil(pixels.shape[1] / MCU)
+    tile = _tile_columns(columns) or columns
+    parameters = [
+        cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, tile,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]  # fmt: skip
+    done, encoded = cv2.imencode(
+        ".jpg", pixels if bgr else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters
+    )
+    assert done
+    content = encoded.data.cast("B")
+    frame, scan = _segments(content)
+    marks = np.flatnonzero(encoded[scan:-1] == 0xFF) + scan
+    ends = marks[encoded[marks + 1] != 0] + 2  # of a restart, or of the image; a zero is stuffing
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    lengths[0] -= scan
+    segment = TILES + np.array([tile, frame, scan], "<u2").tobytes() + lengths.astype("<u2").tobytes()
+    if lengths.max() >= 1 << 16 or len(segment) + 2 >= 1 << 16:
+        return bytes(content)  # decoded whole
+    return b"".join((content[:2], b"\xff\xe9", (len(segment) + 2).to_bytes(2, "big"), segment, content[2:]))
+
+
+def _segments(content: memoryview) -> tuple[int, int]:
+    """Where a JPEG's frame header begins, and where its scan's data do."""
+    at = frame = 2
+    while True:
+        kind, end = content[at + 1], at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        if kind == 0xC0:
+            frame = at
+        if kind == 0xDA:
+            return frame, end
+        at = end
+
+
 def decode_part(content: memoryview, low: Floats, high: Floats) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The pixels (H, W, 3) RGB of a crop at least between the corners `low` and `high` (x, y) px, as far as
     it goes, and where they begin (x, y).
 
-    Decodes only the tiles that `rtmpose.data.shards.crops.encode_jpeg` has marked: they are spliced into a
-    smaller JPEG whose pixels are those of the whole one. Any other image is decoded whole.
+    Decodes only the tiles that `encode_jpeg` has marked: they are spliced into a smaller JPEG whose pixels
+    are those of the whole one. Any other image is decoded whole.
     """
     if content[6 : 6 + len(TILES)] != TILES:
         return _decoded(content), (0, 0)
@@ -128,7 +173,7 @@ def decode_part(content: memoryview, low: Floats, high: Floats) -> tuple[NDArray
 
 
 def _decoded(content: memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pixels = decode(content)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert pixels is not None, "the bytes are those that were written"
     return pixels
 
