@@ -5,22 +5,17 @@ needs.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rtmpose.config import AugmentConfig
-from rtmpose.data.raw.annotations import Person, RawImage
-from rtmpose.data.raw.photograph import decode, is_whole_jpeg, read_photograph
+from rtmpose.data.raw.annotations import Person
 from rtmpose.data.shards.crops import FINER, CutFor, clip_box, crop_region, cut_crop
-from rtmpose.data.shards.sample import decode_part, encode_jpeg, tileable
+from rtmpose.data.shards.sample import tileable
 from rtmpose.data.stream.augment import MIRROR, Augmenter, crop_to_photograph, draw
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError
 from rtmpose.geometry import compose, transform_points, warp
 
 COCO = load_skeleton("coco17")
@@ -129,84 +124,3 @@ def test_points_keep_their_pixels() -> None:
 def test_box_is_clipped_as_the_reference_clips_it() -> None:
     assert clip_box((-10, -20, 50, 600), 640, 480) == (0, 0, 40, 479)
     assert clip_box((600, 5, 100, 10), 640, 480) == (600, 5, 39, 10)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.tuples(st.integers(1, 700), st.integers(1, 500)),
-    quality=st.integers(50, 100),
-    corners=st.lists(st.floats(-100, 800), min_size=4, max_size=4),
-)
-def test_a_part_is_decoded_as_in_the_whole(size: tuple[int, int], quality: int, corners: list[float]) -> None:
-    """A plain JPEG to any reader, from which the tiles of a part come out bit for bit; and no more than they
-    are decoded.
-    """
-    image = photograph(704, 512)[: size[1], : size[0]]
-    content = encode_jpeg(image, quality)
-    whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert whole is not None and whole.shape == image.shape and np.abs(whole.astype(int) - image).mean() < 8
-    low, high = np.sort(np.reshape(corners, (2, 2)), axis=0)
-    part, (x, y) = decode_part(memoryview(content), low, high)
-    within = np.clip(low, 0, size).astype(int), np.clip(np.ceil(high), 0, size).astype(int)
-    if (within[0] < within[1]).all():
-        assert (part == whole[y : y + part.shape[0], x : x + part.shape[1]]).all()
-        assert x <= within[0][0] and y <= within[0][1]
-        assert x + part.shape[1] >= within[1][0] and y + part.shape[0] >= within[1][1]
-        assert part.shape[0] <= within[1][1] - within[0][1] + 16
-
-
-def test_a_small_part_is_a_small_image() -> None:
-    image = photograph(704, 512)
-    part, _ = decode_part(
-        memoryview(encode_jpeg(image, 88)), np.array([300.0, 200.0]), np.array([340.0, 230.0])
-    )
-    assert part.shape[0] <= 48 and part.shape[1] <= 2 * 9 * 8
-
-
-def test_an_image_of_another_encoder_is_decoded_whole() -> None:
-    _, content = cv2.imencode(".jpg", photograph(64, 48))
-    part, begin = decode_part(memoryview(content.tobytes()), np.array([10.0, 10.0]), np.array([12.0, 12.0]))
-    assert part.shape == (48, 64, 3) and begin == (0, 0)
-
-
-def test_jpeg_is_rgb_and_keeps_chroma() -> None:
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:, ::2, 0] = 255  # red and black columns: halved chroma would mix them
-    back = decode(encode_jpeg(image, 95))
-    assert back is not None and back[:, ::2, 0].mean() > 200 and back[:, 1::2, 0].mean() < 40
-    assert back[..., 2].mean() < 40
-    assert len(encode_jpeg(image, 60)) < len(encode_jpeg(image, 95))
-
-
-@pytest.mark.parametrize("progressive", [0, 1])
-def test_a_jpeg_cut_anywhere_is_noticed(progressive: int, tmp_path: Path) -> None:
-    image = photograph(160, 128)
-    _, buffer = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
-    content = buffer.tobytes()
-    assert is_whole_jpeg(content) and is_whole_jpeg(content + b"\0" * 1000)
-    for share in (0.3, 0.5, 0.9, 0.999):
-        assert not is_whole_jpeg(content[: int(len(content) * share)])
-    # a thumbnail in the header has an end marker of its own
-    header = content[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + content[2:]
-    assert is_whole_jpeg(header) and not is_whole_jpeg(header[: len(header) * 3 // 4])
-    path = tmp_path / "cut.jpg"
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"cut\.jpg: the JPEG is cut off"):
-        read_photograph(RawImage(1, path, None, None, [], []))
-
-
-def test_an_empty_file_is_no_image(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"empty\.jpg: not an image"):
-        read_photograph(RawImage(1, tmp_path / "empty.jpg", None, None, [], []))
-
-
-def test_other_damage_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "odd.jpg"
-    path.write_bytes(b"no image at all")
-    with pytest.raises(UserError, match=r"odd\.jpg: not an image"):
-        read_photograph(RawImage(1, path, None, None, [], []))
-    path.write_bytes(encode_jpeg(photograph(160, 128), 90))
-    with pytest.raises(UserError, match=r"odd\.jpg: is 160x128 px, its annotations say 99x128"):
-        read_photograph(RawImage(1, path, 99, 128, [], []))
-    assert read_photograph(RawImage(1, path, 160, 128, [], []))[1].shape == (128, 160, 3)

@@ -1,4 +1,4 @@
-"""Index files: what a tar may hold, and what is refused."""
+"""A stored sample: what a tar may hold and what is refused, damage that is found, parts of a JPEG."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import io
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.manifest import index_tar
-from rtmpose.data.shards.sample import DamagedSample, encode_jpeg, read_row, read_sample
+from rtmpose.data.shards.sample import DamagedSample, decode_part, encode_jpeg, read_row, read_sample
 from rtmpose.files import UserError
 from tests.data.shards.test_crops import photograph
 
@@ -108,3 +112,50 @@ def test_a_damaged_or_missing_index_is_a_damaged_sample(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DamagedSample, match=r"s\.tar at byte 512: cannot be read"):
         read_sample(path, row)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 700), st.integers(1, 500)),
+    quality=st.integers(50, 100),
+    corners=st.lists(st.floats(-100, 800), min_size=4, max_size=4),
+)
+def test_a_part_is_decoded_as_in_the_whole(size: tuple[int, int], quality: int, corners: list[float]) -> None:
+    """A plain JPEG to any reader, from which the tiles of a part come out bit for bit; and no more than they
+    are decoded.
+    """
+    image = photograph(704, 512)[: size[1], : size[0]]
+    content = encode_jpeg(image, quality)
+    whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert whole is not None and whole.shape == image.shape and np.abs(whole.astype(int) - image).mean() < 8
+    low, high = np.sort(np.reshape(corners, (2, 2)), axis=0)
+    part, (x, y) = decode_part(memoryview(content), low, high)
+    within = np.clip(low, 0, size).astype(int), np.clip(np.ceil(high), 0, size).astype(int)
+    if (within[0] < within[1]).all():
+        assert (part == whole[y : y + part.shape[0], x : x + part.shape[1]]).all()
+        assert x <= within[0][0] and y <= within[0][1]
+        assert x + part.shape[1] >= within[1][0] and y + part.shape[0] >= within[1][1]
+        assert part.shape[0] <= within[1][1] - within[0][1] + 16
+
+
+def test_a_small_part_is_a_small_image() -> None:
+    image = photograph(704, 512)
+    part, _ = decode_part(
+        memoryview(encode_jpeg(image, 88)), np.array([300.0, 200.0]), np.array([340.0, 230.0])
+    )
+    assert part.shape[0] <= 48 and part.shape[1] <= 2 * 9 * 8
+
+
+def test_an_image_of_another_encoder_is_decoded_whole() -> None:
+    _, content = cv2.imencode(".jpg", photograph(64, 48))
+    part, begin = decode_part(memoryview(content.tobytes()), np.array([10.0, 10.0]), np.array([12.0, 12.0]))
+    assert part.shape == (48, 64, 3) and begin == (0, 0)
+
+
+def test_jpeg_is_rgb_and_keeps_chroma() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::2, 0] = 255  # red and black columns: halved chroma would mix them
+    back = decode(encode_jpeg(image, 95))
+    assert back is not None and back[:, ::2, 0].mean() > 200 and back[:, 1::2, 0].mean() < 40
+    assert back[..., 2].mean() < 40
+    assert len(encode_jpeg(image, 60)) < len(encode_jpeg(image, 95))
