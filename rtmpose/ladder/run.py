@@ -30,7 +30,8 @@ from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
 from rtmpose.models import build_model, save_tensors
-from rtmpose.models.weights import read_checkpoint
+from rtmpose.models.archive import read_checkpoint
+from rtmpose.models.weight_sets import chosen_weights
 from rtmpose.search.ledger import locked
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
@@ -253,9 +254,8 @@ def with_prefix(path: Path, copy: Path) -> Path:
     """Weights of a bare backbone, such as torchvision's, with the names that they have in a network; others
     as they are.
     """
-    content = read_checkpoint(path)
-    weights = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not isinstance(weights, dict) or any(str(key).startswith("backbone.") for key in weights):
+    weights = chosen_weights(read_checkpoint(path), path)
+    if any(key.startswith("backbone.") for key in weights):
         return path
     save_tensors(copy, {f"backbone.{key}": value for key, value in weights.items()})
     return copy

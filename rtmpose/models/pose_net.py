@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 PoseOutput = tuple[Tensor, Tensor] | Tensor
-#: Mean and standard deviation of the RGB channels, in grey levels (those of ImageNet, as the published weights expect).
+#: Mean and standard deviation of the RGB channels, in grey levels (those of ImageNet, as the published
+#: weights expect).
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
