@@ -21,7 +21,7 @@ from rtmpose.config import Params, Precision, load_params, setup_environment
 from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.evaluation.evaluator import read_mix
 from rtmpose.ladder.report import interval
-from rtmpose.search.run import Place, updates
+from rtmpose.search.trial import Worker, updates
 from rtmpose.training.job import Job, build_task, tuning_ap
 
 PRETRAINED = Path("models/pretrain.pt")
@@ -38,7 +38,7 @@ def final_ap(params: Params, seed: int, precision: Precision, samples: int) -> f
         tau=params.finetune.tau, sigma=params.finetune.sigma,
     )  # fmt: skip
     task, device = build_task(job), torch.device("cpu")
-    for _ in updates(job, task, samples // params.finetune.batch_size, Place(device), seed=seed, decay=True):
+    for _ in updates(job, task, samples // params.finetune.batch_size, Worker(device), seed=seed, decay=True):
         pass
     ap = tuning_ap(job, task, device)(task.model)["AP"]
     print(f"seed {seed}, {precision}: AP {ap:.4f} after {samples} samples", flush=True)

@@ -21,7 +21,7 @@ from rtmpose.config import Params, load_params, setup_environment
 from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.evaluation.evaluator import read_mix
 from rtmpose.files import read_json
-from rtmpose.search.run import Place, updates
+from rtmpose.search.trial import Worker, updates
 from rtmpose.training.job import Job, build_task, tuning_ap
 
 EVALUATIONS = 8
@@ -39,7 +39,7 @@ def curve(params: Params, init: Path | None, samples: int, label: str) -> list[t
     batch = params.finetune.batch_size
     steps = samples // batch
     points, start = [], time.perf_counter()
-    for step, updater in updates(job, task, steps, Place(device), seed=params.seed, decay=True):
+    for step, updater in updates(job, task, steps, Worker(device), seed=params.seed, decay=True):
         if step % max(steps // EVALUATIONS, 1) == 0:
             points.append((step * batch, evaluate(updater.task.model)["AP"]))
             updater.task.model.train()

@@ -128,7 +128,7 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.search.space import chosen_params
+    from rtmpose.search.choice import chosen_params
 
     parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__)
     parser.add_argument(

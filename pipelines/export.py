@@ -26,7 +26,7 @@ CROPS = 8
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.runtimes.pytorch import build
-    from rtmpose.search.space import chosen_params
+    from rtmpose.search.choice import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
     card = model_card(params)

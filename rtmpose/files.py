@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -31,6 +35,40 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+BUSY = "another process works on this; wait for it or end it first"
+
+
+@contextmanager
+def locked(path: Path, *, wait: float | None = None, busy: str = BUSY) -> Iterator[None]:
+    """Hold the lock file `path` during the block. The lock ends with its holder, however that ends.
+
+    Where another process holds it for longer than `wait` seconds (None: for ever), UserError with the file
+    and `busy`, which says what to do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        if wait is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        elif not _lock_within(file, wait):
+            raise UserError(f"{path}: {busy}")
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open for longer
+
+
+def _lock_within(file: TextIO, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.2)
 
 
 def data_file(relative: str) -> Path:

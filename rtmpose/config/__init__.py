@@ -10,7 +10,14 @@ from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import AugmentConfig, DatasetParams, RenderParams, ShardParams, StreamParams
 from rtmpose.config.environment import setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision
-from rtmpose.config.params import EvaluateParams, Params, RegisterParams, load_params
+from rtmpose.config.params import (
+    EvaluateParams,
+    Params,
+    RegisterParams,
+    load_params,
+    refuse_baseline,
+    with_values,
+)
 from rtmpose.config.search import LadderParams, SearchParams, SearchRange
 from rtmpose.config.training import (
     Backbone,
@@ -48,5 +55,7 @@ __all__ = [
     "TrainParams",
     "load_params",
     "parse",
+    "refuse_baseline",
     "setup_environment",
+    "with_values",
 ]

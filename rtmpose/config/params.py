@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
@@ -92,3 +93,34 @@ class Params(Strict):
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and check `params.yaml`."""
     return parse(Params, read_yaml(Path(path)), Path(path))
+
+
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """`params` with other values at the given paths, checked as a whole; ValueError with a
+    one-line reason.
+    """
+    content = params.model_dump()
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        group = content
+        for parent in parents:
+            group = group[parent] if isinstance(group.get(parent), dict) else {}
+        if last not in group:
+            raise ValueError(f"{path}: no such parameter")
+        group[last] = value
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def refuse_baseline(params: Params) -> None:
+    """UserError for a network of the ladder's first rungs: search, export and everything after them are
+    RTMPose's.
+    """
+    for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
+        if (value := getattr(params.model, name)) != ours:
+            raise UserError(
+                f"params.yaml: model.{name}: {value} is a baseline that only the ladder trains; set {ours}"
+            )

@@ -26,13 +26,12 @@ from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here,
 from rtmpose.config import Params
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import load_evaluator, read_mix
-from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.files import UserError, locked, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
 from rtmpose.models import build_model, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
-from rtmpose.search.ledger import locked
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
 from rtmpose.training.launch import run_stage

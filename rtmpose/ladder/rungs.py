@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rtmpose.config import LadderParams, Params, TrainParams
+from rtmpose.config import LadderParams, Params, TrainParams, refuse_baseline, with_values
 from rtmpose.files import UserError
-from rtmpose.search.space import refuse_baseline, with_values
 
 RECIPE = object()  # in `Rung.changes`: from here on the recipe's own value
 EPOCHS = 210  # of the paper's shorter runs: what `ladder.samples` stands for

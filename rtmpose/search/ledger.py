@@ -7,17 +7,12 @@ from it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-from rtmpose.files import UserError
 
 Status = Literal["running", "stopped", "finished"]
 Kind = Literal["reference", "searched", "repeat"]
@@ -96,27 +91,3 @@ class Ledger:
             self.history.append((number, report))
         else:
             self.trials[number].status = entry["status"]
-
-
-@contextmanager
-def locked(path: Path, wait: float | None = None) -> Iterator[None]:
-    """Hold a file lock, which ends with the process however that ends; UserError when it is not free after
-    `wait` seconds.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + wait if wait is not None else None
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if deadline is not None and time.monotonic() > deadline:
-                    raise UserError(
-                        f"{path}: another process works on this; wait for it or end it first"
-                    ) from None
-                time.sleep(0.2)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open for longer

@@ -12,8 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from rtmpose.config import Params
+from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import Ledger, TrialRecord
-from rtmpose.search.space import Choice, reference_point, suggest
+from rtmpose.search.space import reference_point, suggest
 
 Row = dict[str, Any]
 # AP. A smaller lead is always noise: two or three seeds underestimate the spread of runs (it is 0 where they
@@ -21,31 +22,33 @@ Row = dict[str, Any]
 NOISE_FLOOR = 0.005
 
 
-def row(trial: TrialRecord) -> Row:
+def as_row(trial: TrialRecord) -> Row:
     """A trial that has ended, as it is kept and compared: its last AP counts."""
     last = trial.reports[-1]
     named = {"trial": trial.number, "kind": trial.kind, "seed": trial.seed, "status": trial.status}
     return named | {"point": trial.point, "AP": last["AP"], "steps": last["step"], "reports": trial.reports}
 
 
-def total(params: Params) -> int:
+def trials_in_all(params: Params) -> int:
     """How many trials are run in any case: the reference's and those searched."""
     return params.search.reference_seeds + params.search.trials
 
 
-def planned(params: Params, ledger: Ledger) -> list[TrialRecord]:
+def trials_given_out(params: Params, ledger: Ledger) -> list[TrialRecord]:
     """Those of them that were given out; a longer search in the same store may have run more."""
-    return [trial for _, trial in sorted(ledger.trials.items()) if trial.kind != "repeat"][: total(params)]
+    return [trial for _, trial in sorted(ledger.trials.items()) if trial.kind != "repeat"][
+        : trials_in_all(params)
+    ]
 
 
-def repeated(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | None:
+def best_and_repeats(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | None:
     """The best trial, and its repeats so far; None where it does not lead, or while others may still be
     better.
     """
-    trials = planned(params, ledger)
-    if len(trials) < total(params) or any(trial.status == "running" for trial in trials):
+    trials = trials_given_out(params, ledger)
+    if len(trials) < trials_in_all(params) or any(trial.status == "running" for trial in trials):
         return None
-    rows = [row(trial) for trial in trials]
+    rows = [as_row(trial) for trial in trials]
     best, (top, noise) = best_of(rows), reference_ap(rows)
     if best["AP"] - top <= noise:
         return None
@@ -54,23 +57,25 @@ def repeated(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | 
     ]
 
 
-def wanted(params: Params, ledger: Ledger) -> list[TrialRecord]:
+def counted_trials(params: Params, ledger: Ledger) -> list[TrialRecord]:
     """The trials that count: as many as the parameters ask for, and the best one's repeats."""
-    found = repeated(params, ledger)
-    return planned(params, ledger) + (found[1] if found else [])
+    found = best_and_repeats(params, ledger)
+    return trials_given_out(params, ledger) + (found[1] if found else [])
 
 
-def left(params: Params, ledger: Ledger) -> int:
+def trials_left(params: Params, ledger: Ledger) -> int:
     """How many more trials can be given out now; the best one's repeats only when all others have ended."""
-    found = repeated(params, ledger)
+    found = best_and_repeats(params, ledger)
     if found is not None:
         return params.search.reference_seeds - 1 - len(found[1])
-    return total(params) - len(planned(params, ledger))
+    return trials_in_all(params) - len(trials_given_out(params, ledger))
 
 
-def complete(params: Params, ledger: Ledger) -> bool:
+def is_complete(params: Params, ledger: Ledger) -> bool:
     """Whether every trial has ended, and none is left."""
-    return not left(params, ledger) and all(trial.status != "running" for trial in wanted(params, ledger))
+    return not trials_left(params, ledger) and all(
+        trial.status != "running" for trial in counted_trials(params, ledger)
+    )
 
 
 def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
@@ -78,12 +83,12 @@ def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
 
     Searched points share the reference's first seed, so that they differ from it in their values alone.
     """
-    if not left(params, ledger):
+    if not trials_left(params, ledger):
         return None
-    if (found := repeated(params, ledger)) is not None:
+    if (found := best_and_repeats(params, ledger)) is not None:
         best, repeats = found
         return ledger.start(best["point"], seed=1 + len(repeats), kind="repeat")
-    trials, references = planned(params, ledger), params.search.reference_seeds
+    trials, references = trials_given_out(params, ledger), params.search.reference_seeds
     if len(trials) < references:
         return ledger.start(reference_point(params), seed=len(trials), kind="reference")
     return ledger.start(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from rtmpose import registry
 from rtmpose.config import SearchRange
 from rtmpose.files import UserError, write_atomic
+from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import FIGURES, TrialRecord
 from rtmpose.search.plan import Row, best_of, reference_ap
-from rtmpose.search.space import Choice
 from rtmpose.training.progress import write_csv
 
 if TYPE_CHECKING:

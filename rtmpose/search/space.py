@@ -1,5 +1,4 @@
-"""Which parameters a search may vary, what a point of its space is, and how the chosen values reach
-finetuning.
+"""Which parameters a search may vary, and what a point of its space is.
 
 A space maps paths into `params.yaml` to ranges or choices. One name is not a path: `sigma_factor` multiplies
 the recipe's σ on both axes. Nothing here imports torch or Optuna before it is asked for a suggestion.
@@ -10,14 +9,12 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from rtmpose.config import Params, SearchRange
-from rtmpose.files import UserError, read_json
+from rtmpose.config import Params, SearchRange, refuse_baseline, with_values
+from rtmpose.files import UserError
 
 if TYPE_CHECKING:
     from rtmpose.search.ledger import TrialRecord
@@ -34,67 +31,6 @@ SEARCHED = (*(f"model.{name}" for name in ARCHITECTURE), "model.weight_decay", "
 WITHOUT_EFFECT = ("finetune.optim.ema_gamma",)  # a trial is short and keeps no average
 
 Point = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the search hands to finetuning: values that replace the recipe's, by path, and one line that says
-    why.
-    """
-
-    values: Point
-    note: str
-
-
-def read_choice(path: Path) -> Choice:
-    """The search's output file."""
-    fix = "run the search stage again"
-    content = read_json(path, fix)
-    try:
-        return Choice(dict(content["chosen"]), str(content["note"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a search result ({error}); {fix}") from None
-
-
-def chosen_params(params: Params, path: Path) -> Params:
-    """`params` with the values that the search at `path` has chosen."""
-    refuse_baseline(params)
-    values = read_choice(path).values
-    try:
-        return with_values(params, values)
-    except ValueError as error:
-        raise UserError(f"{path}: chosen: {error}; run the search stage again") from None
-
-
-def refuse_baseline(params: Params) -> None:
-    """UserError for a network of the ladder's first rungs: search, export and everything after them are
-    RTMPose's.
-    """
-    for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
-        if (value := getattr(params.model, name)) != ours:
-            raise UserError(
-                f"params.yaml: model.{name}: {value} is a baseline that only the ladder trains; set {ours}"
-            )
-
-
-def with_values(params: Params, values: Mapping[str, Any]) -> Params:
-    """`params` with other values at the given paths, checked as a whole; ValueError with a
-    one-line reason.
-    """
-    content = params.model_dump()
-    for path, value in values.items():
-        *parents, last = path.split(".")
-        group = content
-        for parent in parents:
-            group = group[parent] if isinstance(group.get(parent), dict) else {}
-        if last not in group:
-            raise ValueError(f"{path}: no such parameter")
-        group[last] = value
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def resolved(params: Params, point: Mapping[str, Any]) -> Point:

@@ -28,11 +28,11 @@ from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params, setup_environment
 from rtmpose.files import UserError
 from rtmpose.search.ledger import Ledger, Report, report_of
-from rtmpose.search.plan import complete, left, new_trial, wanted
+from rtmpose.search.plan import counted_trials, is_complete, new_trial, trials_left
 from rtmpose.search.report import TrialRuns, trial_line
-from rtmpose.search.run import (
-    Place,
-    Spec,
+from rtmpose.search.trial import (
+    TrialSpec,
+    Worker,
     say,
     search_device,
     trial_file,
@@ -50,15 +50,17 @@ class Suggestions(Searcher):
     def __init__(self, params: Params, ledger: Ledger) -> None:
         super().__init__(metric="AP", mode="max")
         self.params, self.ledger = params, ledger
-        self.unfinished = [trial for trial in wanted(params, ledger) if trial.status == "running"]
-        self.count = len(self.unfinished) + left(params, ledger)
+        self.unfinished = [trial for trial in counted_trials(params, ledger) if trial.status == "running"]
+        self.count = len(self.unfinished) + trials_left(params, ledger)
 
     def suggest(self, trial_id: str) -> Any:
         trial = self.unfinished.pop(0) if self.unfinished else new_trial(self.params, self.ledger)
         if trial is None:
             return Searcher.FINISHED
         return {
-            "spec": Spec(trial.number, trial.point, trial.seed, trial.kind == "searched", len(trial.reports))
+            "spec": TrialSpec(
+                trial.number, trial.point, trial.seed, trial.kind == "searched", len(trial.reports)
+            )
         }
 
     def on_trial_complete(
@@ -188,7 +190,7 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
             scheduler = Halving(
                 job.params, ledger, runs
             )  # which may end the last trial that a kill left open
-            if complete(job.params, ledger):
+            if is_complete(job.params, ledger):
                 break
             fit(job, Suggestions(job.params, ledger), scheduler)
     shutil.rmtree(scratch(job), ignore_errors=True)
@@ -230,7 +232,7 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     for error in results.errors:
         raise unwrapped(error) from None
     if len(results) < suggestions.count or any(
-        trial.status == "running" for trial in wanted(job.params, scheduler.ledger)
+        trial.status == "running" for trial in counted_trials(job.params, scheduler.ledger)
     ):
         raise UserError(
             "the search was interrupted; run the stage again to go on"
@@ -274,31 +276,31 @@ def _warm_up(job: Job) -> None:
     setup_environment()
     params = job.params
     if params.search.workers > 1:
-        together(partial(_warm_up_rank, job), job, "warm-up", params.hardware.cpus_per_worker)
+        on_workers(partial(_warm_up_rank, job), job, "warm-up", params.hardware.cpus_per_worker)
     else:
         torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
-        warm_up(job, Place(search_device(params)))
+        warm_up(job, Worker(search_device(params)))
 
 
 def trial(config: dict[str, Any], job: Job) -> None:
     """One trial in its process."""
     setup_environment()
-    spec: Spec = config["spec"]
+    spec: TrialSpec = config["spec"]
     threads = trial_threads(job.params)
     try:
         if job.params.search.workers > 1:
-            together(
+            on_workers(
                 partial(_trial_rank, spec, job), job, f"trial-{spec.number}", threads, TuneReportCallback()
             )
         else:
             torch.set_num_threads(threads)
-            for report in trial_reports(spec, job, Place(search_device(job.params))):
+            for report in trial_reports(spec, job, Worker(search_device(job.params))):
                 tune.report(report)
     except UserError as error:
         tune.report({"mistake": str(error), "AP": 0.0})  # Tune refuses a report without the metric
 
 
-def together(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
+def on_workers(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
     """`work` in each of `search.workers` workers with so many CPUs, in one process group."""
     folder = scratch(job) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -306,19 +308,19 @@ def together(work: Callable[[], None], job: Job, name: str, cpus: float, *callba
     run_workers(work, hardware, workers=job.params.search.workers, folder=folder, callbacks=callbacks)
 
 
-def _place(threads: float) -> Place:
+def _worker(threads: float) -> Worker:
     """This worker of Ray Train."""
     torch.set_num_threads(max(int(threads), 1))
     context = ray.train.get_context()
-    return Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+    return Worker(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
 
 
 def _warm_up_rank(job: Job) -> None:
-    warm_up(job, _place(job.params.hardware.cpus_per_worker))
+    warm_up(job, _worker(job.params.hardware.cpus_per_worker))
 
 
-def _trial_rank(spec: Spec, job: Job) -> None:
-    for report in trial_reports(spec, job, _place(trial_threads(job.params))):
+def _trial_rank(spec: TrialSpec, job: Job) -> None:
+    for report in trial_reports(spec, job, _worker(trial_threads(job.params))):
         ray.train.report(report)
 
 

@@ -107,8 +107,8 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - start
 
 
-def agreed(decision: bool, device: torch.device, world: int) -> bool:
-    """Rank 0's decision, on every one of `world` ranks; they wait for it."""
+def from_rank0(decision: bool, device: torch.device, world: int) -> bool:
+    """Rank 0's `decision`, on each of `world` ranks; they wait for it."""
     flag = torch.tensor(int(decision), device=device)
     if world > 1:
         dist.broadcast(flag, src=0)
@@ -238,7 +238,7 @@ class Run:
                     self._evaluate(epoch)
                 if params.patience is not None and epoch + 1 < params.epochs:
                     patient = epoch + 1 - self.position.best_epoch < params.patience
-                    self.position.stopped = not agreed(patient, self.updater.device, self.world)
+                    self.position.stopped = not from_rank0(patient, self.updater.device, self.world)
             self._save()
             self.epoch_done(vars(self.position) | {"epoch": epoch + 1})
         return self.position

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from rtmpose.config import load_params
+from rtmpose.config import load_params, with_values
 from rtmpose.ladder import run as ladder
 from rtmpose.ladder.report import Interval, interval, markdown, publish, steps
 from rtmpose.ladder.run import Row, drop_checkpoints, minutes, plateau_samples, with_prefix
 from rtmpose.ladder.rungs import RUNGS, Rung
 from rtmpose.models import build_pose_net, load_weights
-from rtmpose.search.space import with_values
 from rtmpose.training import launch
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.job import Job, build_task, open_stream, tuning_ap

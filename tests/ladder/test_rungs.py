@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from rtmpose.config import Params, load_params
+from rtmpose.config import Params, load_params, with_values
 from rtmpose.files import UserError
 from rtmpose.ladder.rungs import NAMES, RUNGS, Entry, overrides, pretrain_params, rung_params, wanted, within
 from rtmpose.registry import flatten
-from rtmpose.search.space import with_values
 from tests.test_workflow import compose
 
 BUDGET = {

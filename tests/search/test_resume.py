@@ -29,7 +29,7 @@ from rtmpose import registry
 from rtmpose.config import load_params
 from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import new_trial
-from rtmpose.search.run import Place, Spec, trial_reports
+from rtmpose.search.trial import TrialSpec, Worker, trial_reports
 from rtmpose.search.tune import Halving
 from rtmpose.training.job import Job, shared_mix
 from tests.search.searching import TAU, Silent, children
@@ -37,7 +37,7 @@ from tests.training.ranks import on_ranks
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-ALONE = Place(torch.device("cpu"))
+ALONE = Worker(torch.device("cpu"))
 PATIENCE = 900.0  # seconds; only what hangs takes so long, also on a machine that is busy with other things
 
 
@@ -85,7 +85,7 @@ def test_a_trial_is_a_function_of_its_point_and_seed(
     monkeypatch.chdir(prepared.folder)
     job, spec = (
         job_in(prepared, tmp_path / "a"),
-        Spec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, judged=True),
+        TrialSpec(7, {"finetune.tau": 0.08, "model.kernel": 5}, 0, judged=True),
     )
     whole = list(trial_reports(spec, job, ALONE))
     assert [(report["report"], report["step"]) for report in whole] == [(1, 2), (2, 4), (3, 6)]
@@ -110,14 +110,16 @@ def test_another_batch_size_sees_as_many_samples(
     monkeypatch.chdir(prepared.folder)
     reports = list(
         trial_reports(
-            Spec(0, {"finetune.batch_size": 16}, 0, judged=False), job_in(prepared, tmp_path / "a"), ALONE
+            TrialSpec(0, {"finetune.batch_size": 16}, 0, judged=False),
+            job_in(prepared, tmp_path / "a"),
+            ALONE,
         )
     )
     assert [(report["report"], report["step"]) for report in reports] == [(3, 3)]
 
 
-def reports_of_a_rank(job: Job, spec: Spec, rank: int, world: int) -> list[dict[str, Any]]:
-    return list(trial_reports(spec, job, Place(torch.device("cpu"), rank, world)))
+def reports_of_a_rank(job: Job, spec: TrialSpec, rank: int, world: int) -> list[dict[str, Any]]:
+    return list(trial_reports(spec, job, Worker(torch.device("cpu"), rank, world)))
 
 
 def test_two_workers_report_what_one_does(
@@ -127,7 +129,7 @@ def test_two_workers_report_what_one_does(
     elsewhere.
     """
     monkeypatch.chdir(prepared.folder)
-    spec = Spec(7, {"finetune.tau": 0.08, "finetune.optim.lr": 1e-6}, 0, judged=True)
+    spec = TrialSpec(7, {"finetune.tau": 0.08, "finetune.optim.lr": 1e-6}, 0, judged=True)
     one, two = (job_in(prepared, tmp_path / name) for name in ("one", "two"))
     alone = list(trial_reports(spec, one, ALONE))
     first, second = on_ranks(2, tmp_path / "two", partial(reports_of_a_rank, two, spec))
@@ -254,7 +256,7 @@ def undisturbed(workspace: Workspace, folder: Path) -> Ledger:
     job, ledger = job_in(workspace, folder), Ledger(folder / "ledger.jsonl")
     judge = Halving(job.params, ledger, Silent())
     while trial := new_trial(job.params, ledger):
-        spec = Spec(trial.number, trial.point, trial.seed, trial.kind == "searched")
+        spec = TrialSpec(trial.number, trial.point, trial.seed, trial.kind == "searched")
         place = SimpleNamespace(config={"spec": spec})
         judge.on_trial_add(None, place)
         for report in trial_reports(spec, job, ALONE):

@@ -15,17 +15,12 @@ from ray.exceptions import RayTaskError
 from rtmpose import registry
 from rtmpose.config import Params, SearchRange, load_params
 from rtmpose.files import UserError
+from rtmpose.search.choice import Choice, chosen_params, read_choice
 from rtmpose.search.ledger import Kind, TrialRecord
-from rtmpose.search.plan import NOISE_FLOOR, Row, choose, row
+from rtmpose.search.plan import NOISE_FLOOR, Row, as_row, choose
 from rtmpose.search.report import TrialRuns, draw, position, ticks
-from rtmpose.search.run import (
-    report_steps,
-    run_search,
-    search_device,
-    search_fingerprint,
-    trial_threads,
-)
-from rtmpose.search.space import Choice, chosen_params, read_choice
+from rtmpose.search.run import run_search, search_fingerprint
+from rtmpose.search.trial import report_steps, search_device, trial_threads
 from rtmpose.search.tune import unwrapped
 from tests.search.searching import TAU, Space, children, searching
 from tests.support import ROOT
@@ -278,4 +273,4 @@ def test_a_row_is_the_last_report() -> None:
     trial = TrialRecord(
         3, {"finetune.tau": 0.1}, 0, "searched", [{"report": 1, "step": 5, "AP": 0.2}], "stopped"
     )
-    assert row(trial)["AP"] == 0.2 and row(trial)["steps"] == 5 and row(trial)["status"] == "stopped"
+    assert as_row(trial)["AP"] == 0.2 and as_row(trial)["steps"] == 5 and as_row(trial)["status"] == "stopped"

@@ -10,11 +10,12 @@ from ray.tune.search import Searcher
 
 from rtmpose.config import Params, load_params, parse
 from rtmpose.evaluation.evaluator import Mix
-from rtmpose.files import UserError, read_yaml
-from rtmpose.search.ledger import Ledger, TrialRecord, locked
-from rtmpose.search.plan import complete, left, new_trial, wanted
-from rtmpose.search.run import Spec, check_variants
+from rtmpose.files import UserError, locked, read_yaml
+from rtmpose.search.ledger import Ledger, TrialRecord
+from rtmpose.search.plan import counted_trials, is_complete, new_trial, trials_left
+from rtmpose.search.run import check_variants
 from rtmpose.search.space import check_space, resolved, suggest
+from rtmpose.search.trial import TrialSpec
 from rtmpose.search.tune import Halving, OnMistake, Suggestions
 from tests.search.searching import TAU, Silent, Space, searching
 from tests.support import ROOT
@@ -200,9 +201,9 @@ def test_trials_are_given_out_until_there_are_enough(tmp_path: Path, params: Par
     kinds = [trial and (trial.kind, trial.seed) for trial in given]
     assert kinds == [("reference", 0), ("reference", 1), ("searched", 0), ("searched", 0), None]
     for number in range(4):
-        assert not complete(params, ledger)
+        assert not is_complete(params, ledger)
         ended(ledger, number, 0.1)
-    assert complete(params, ledger) and not complete(searching(params, trials=3), ledger)
+    assert is_complete(params, ledger) and not is_complete(searching(params, trials=3), ledger)
 
 
 def ended(ledger: Ledger, number: int, ap: float) -> None:
@@ -220,23 +221,27 @@ def test_the_best_runs_again_under_the_other_seeds_once_all_have_ended(
         ended(ledger, number, ap)
     assert new_trial(params, ledger) is not None and new_trial(params, ledger) is None
     ended(ledger, 4, 0.35)  # the one before stays the best
-    assert not complete(params, ledger) and left(params, ledger) == 2
+    assert not is_complete(params, ledger) and trials_left(params, ledger) == 2
     repeats, best = [new_trial(params, ledger), new_trial(params, ledger)], ledger.trials[3].point
     assert [repeat and (repeat.kind, repeat.seed, repeat.point) for repeat in repeats] == [
         ("repeat", 1, best),
         ("repeat", 2, best),
     ]
-    assert new_trial(params, ledger) is None and not complete(params, ledger)
-    assert Suggestions(params, Ledger(ledger.path)).suggest("a")["spec"] == Spec(5, best, 1, judged=False)
+    assert new_trial(params, ledger) is None and not is_complete(params, ledger)
+    assert Suggestions(params, Ledger(ledger.path)).suggest("a")["spec"] == TrialSpec(
+        5, best, 1, judged=False
+    )
     for number in (5, 6):
         ended(ledger, number, 0.39)
-    assert complete(params, ledger) and [trial.number for trial in wanted(params, ledger)] == list(range(7))
+    assert is_complete(params, ledger) and [trial.number for trial in counted_trials(params, ledger)] == list(
+        range(7)
+    )
 
     longer = searching(params, trials=3)
-    assert not complete(longer, ledger) and left(longer, ledger) == 1
+    assert not is_complete(longer, ledger) and trials_left(longer, ledger) == 1
     new_trial(longer, ledger)
     ended(ledger, 7, 0.33)  # no better: the repeats still count
-    assert complete(longer, ledger) and [trial.number for trial in wanted(longer, ledger)] == [
+    assert is_complete(longer, ledger) and [trial.number for trial in counted_trials(longer, ledger)] == [
         0,
         1,
         2,
@@ -249,7 +254,9 @@ def test_the_best_runs_again_under_the_other_seeds_once_all_have_ended(
     longest = searching(params, trials=4)
     new_trial(longest, ledger)
     ended(ledger, 8, 0.5)  # better: it has to be repeated itself
-    assert left(longest, ledger) == 2 and 5 not in [trial.number for trial in wanted(longest, ledger)]
+    assert trials_left(longest, ledger) == 2 and 5 not in [
+        trial.number for trial in counted_trials(longest, ledger)
+    ]
 
 
 def test_a_best_trial_within_noise_is_not_repeated(tmp_path: Path, params: Params) -> None:
@@ -258,7 +265,7 @@ def test_a_best_trial_within_noise_is_not_repeated(tmp_path: Path, params: Param
     for number, ap in enumerate((0.30, 0.32, 0.335)):
         new_trial(params, ledger)
         ended(ledger, number, ap)
-    assert complete(params, ledger) and new_trial(params, ledger) is None
+    assert is_complete(params, ledger) and new_trial(params, ledger) is None
 
 
 def test_a_shorter_search_in_a_longer_ones_store_runs_only_what_it_asks_for(
