@@ -19,7 +19,7 @@ def fingerprint(**parts: object) -> str:
 
 
 def code_version(paths: Sequence[str]) -> str:
-    """sha256 over the source files (or folders of them) below the package that a result depends on."""
+    """16 hex digits of sha256 over the Python files at `paths` below the package, and over all in its folders."""
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for relative in paths:

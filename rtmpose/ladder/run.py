@@ -37,6 +37,7 @@ from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
 from rtmpose.training.launch import run_stage
 from rtmpose.training.reporter import RUN_FILE, open_run
 
+LADDER_CODE = (*TRAINING_CODE, "ladder")
 # of the mean pose's error: below it a network has learned more than where people's joints are on average
 PLATEAU = 0.9
 
@@ -90,7 +91,7 @@ def ladder_fingerprint(params: Params, mix: Path) -> str:
         precision=params.hardware.precision,
         mix=registry.sha256_of(mix),
         init=given,
-        code=code_version((*TRAINING_CODE, "ladder/run.py", "ladder/rungs.py")),
+        code=code_version(LADDER_CODE),
     )
 
 

@@ -51,7 +51,7 @@ from rtmpose.training.job import Job, job_fingerprint, shared_file, shared_mix
 from rtmpose.training.optim import freeze
 from rtmpose.training.reporter import RUN_FILE, open_run
 
-SEARCH_CODE = tuple(f"search/{name}.py" for name in ("run", "trial", "plan", "space", "tune", "ledger"))
+SEARCH_CODE = ("search",)  # besides `TRAINING_CODE`, which names each trial's job
 
 
 def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path, picture: Path) -> Choice:

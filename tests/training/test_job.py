@@ -1,0 +1,87 @@
+"""The code that a trained network depends on is named whole: whatever a worker imports, or why it does not count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rtmpose import fingerprint
+from rtmpose.ladder.run import LADDER_CODE
+from rtmpose.search.run import SEARCH_CODE
+from rtmpose.training.job import TRAINING_CODE
+from tests.support import ROOT
+from tests.test_floors import imports, modules
+
+PACKAGE = ROOT / "rtmpose"
+# What a worker imports besides, by package or module, and why an edit of it changes no result.
+WITHOUT_EFFECT = {
+    "registry": "logs what was computed",
+    "cluster": "says where work runs",
+    "config": "reads parameters, whose values a run's fingerprint holds",
+    "descriptors": "reads skeletons, whose content a run's fingerprint holds",
+    "files": "reads and writes bytes as they are",
+    "fingerprint": "names runs",
+    "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
+    "data.raw.annotations": "reads raw folders, which training does not",
+    "data.raw.formats": "reads raw folders, which training does not",
+}
+
+
+def closure(*roots: str) -> set[str]:
+    """Every module of the library that importing and running `roots` loads."""
+    edges: dict[str, set[str]] = {}
+    for each in imports(PACKAGE):
+        edges.setdefault(each.importer, set()).add(each.imported)
+    found: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += edges.get(module, ())
+    return found
+
+
+def files(code: tuple[str, ...]) -> set[Path]:
+    """The Python files that a tuple of folders and files names."""
+    paths = [PACKAGE / name for name in code]
+    assert all(path.exists() for path in paths), code
+    return {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
+
+
+def excused(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+@pytest.mark.parametrize(
+    ("code", "roots"),
+    [
+        (TRAINING_CODE, ["training.job", "training.launch"]),
+        ((*TRAINING_CODE, *SEARCH_CODE), ["search.run", "search.tune"]),
+        (LADDER_CODE, ["ladder.run"]),
+    ],
+    ids=["training", "search", "ladder"],
+)
+def test_what_a_worker_imports_is_named(code: tuple[str, ...], roots: list[str]) -> None:
+    known = modules(PACKAGE)
+    imported = {module for module in closure(*roots) if not excused(module)}
+    assert {known[module] for module in imported} <= files(code)
+
+
+def test_every_excuse_is_needed() -> None:
+    found = closure("training.job", "training.launch")
+    for name in WITHOUT_EFFECT:
+        assert any(module == name or module.startswith(f"{name}.") for module in found), name
+
+
+def test_bytecode_and_other_files_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "fingerprint.py"))
+    (tmp_path / "models/__pycache__").mkdir(parents=True)
+    (tmp_path / "models/net.py").write_text("x = 1\n")
+    before = fingerprint.code_version(["models"])
+    (tmp_path / "models/__pycache__/net.cpython-311.pyc").write_bytes(b"bytecode")
+    (tmp_path / "models/notes.txt").write_text("no code")
+    assert fingerprint.code_version(["models"]) == before
+    (tmp_path / "models/head.py").write_text("y = 1\n")
+    assert fingerprint.code_version(["models"]) != before
