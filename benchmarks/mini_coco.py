@@ -46,7 +46,8 @@ from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.evaluator import Evaluator, Mix, opened
-from rtmpose.evaluation.predict import Boxes, mean_pose_predictions
+from rtmpose.evaluation.mean_pose import mean_pose_predictions
+from rtmpose.evaluation.predict import Boxes
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store

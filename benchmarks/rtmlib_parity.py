@@ -30,12 +30,12 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.runtimes.base import Infer, ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.descriptors import load_dataset
+from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
-from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
-from rtmpose.models import MEAN, STD, build_pose_net, normalise
+from rtmpose.models import MEAN, STD, build_pose_net
 from rtmpose.targets import SimCC
+from rtmpose.topdown import TopDown, through_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".peers" / "rtmlib"
@@ -73,7 +73,7 @@ def main() -> None:
         card = read_card(onnx)
         samples = photographs(folder, 4 if options.quick else 40)
         infer = open_session("onnxruntime", ModelFiles(onnx), "fp32", threads=1, batch=1)
-        ours = [keypoints(infer, image, boxes, card.input_size) for image, boxes in samples]
+        ours = [keypoints(infer, image, boxes, card) for image, boxes in samples]
         theirs = run_peer(folder, onnx, card.input_size, samples) if options.with_peer else None
     report(ours, theirs)
 
@@ -142,16 +142,23 @@ class Ours:
         return np.maximum(*gaps)
 
 
-def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> Ours:
+def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, card: ModelCard) -> Ours:
     """Our way: crop, normalise, ONNX Runtime, decode."""
-    center, scale = box_to_center_scale(boxes, size[0] / size[1])
-    crops = [
-        warp(image, crop_matrix(c, s, 0.0, size, udp=False), size) for c, s in zip(center, scale, strict=True)
-    ]
-    x, y = infer(normalise(torch.from_numpy(np.stack(crops))).contiguous().numpy())
-    points, scores = SimCC(size).decode((torch.from_numpy(x), torch.from_numpy(y)))
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def remembered(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(infer(images))
+        return seen[-1]
+
+    way = TopDown(
+        through_arrays(remembered), SimCC(card.input_size, split_ratio=card.split_ratio),
+        load_skeleton(card.skeleton), mean=card.mean, std=card.std,
+    )  # fmt: skip
+    crops = [way.crop(image, box) for box in boxes]
+    points, scores = way.points(crops)
     assert (scores > 0).any(), "no keypoint has a positive score: equal keypoints would show nothing"
-    return Ours(crop_to_image(points.numpy(), center, scale, size), (x, y), center, scale, size)
+    center, scale = (np.stack([getattr(crop, name) for crop in crops]) for name in ("center", "scale"))
+    return Ours(points, seen[0], center, scale, card.input_size)
 
 
 def run_peer(

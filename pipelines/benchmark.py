@@ -27,8 +27,8 @@ def main(argv: list[str]) -> None:
             "python -m pipelines.benchmark: give one target, such as cpu-x86 (a name in deploy_targets/)"
         )
     target = load_target(argv[0])
-    width, height = read_card(ONNX).input_size
-    images, kind = inputs((width, height), IMAGES)
+    card = read_card(ONNX)
+    (width, height), (images, kind) = card.input_size, inputs(card, IMAGES)
     report = run(target, ModelFiles(ONNX, WEIGHTS if WEIGHTS.is_file() else None), images) | {"images": kind}
     write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
     machine = report["machine"]

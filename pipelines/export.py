@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     card = model_card(params)
     model = build(card, WEIGHTS)
     export_onnx(model, card.input_size, ONNX, card=card)
-    metrics = parity(model, ONNX, card.input_size, inputs(card.input_size, CROPS)[0])
+    metrics = parity(model, ONNX, card.input_size, inputs(card, CROPS)[0])
     metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)
     write_atomic(METRICS, json.dumps(metrics, indent=2) + "\n")
     print(
@@ -63,20 +63,17 @@ def model_card(params: Params) -> ModelCard:
     )
 
 
-def inputs(input_size: tuple[int, int], count: int) -> tuple[np.ndarray, str]:
+def inputs(card: ModelCard, count: int) -> tuple[np.ndarray, str]:
     """Network inputs (count, 3, H, W) to compare runtimes on, and what they show: held-out persons, else
     noise.
     """
-    import numpy as np
-
-    from rtmpose.deploy.samples import person_crops
+    from rtmpose.deploy.samples import noise, person_crops
     from rtmpose.evaluation.evaluator import read_mix
 
     for folder in read_mix(MIX).val.values() if MIX.exists() else ():
-        if len(crops := person_crops(folder, input_size, count)):
+        if len(crops := person_crops(folder, card, count)):
             return crops, f"{len(crops)} held-out persons"
-    width, height = input_size
-    return np.random.default_rng(0).standard_normal((count, 3, height, width), np.float32), "noise"
+    return noise(card.input_size, count), "noise"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from rtmpose.targets import at_least_float32
+
 
 def simcc_kl_loss(
     prediction: tuple[Tensor, Tensor],
@@ -53,8 +55,7 @@ def simcc_kl_loss(
 
 def _divergence(output: Tensor, label: Tensor, beta: float, label_beta: float, label_softmax: bool) -> Tensor:
     """(N, K, W), (N, K, W) to (N, K), mean over the W bins."""
-    if output.dtype not in (torch.float32, torch.float64):
-        output = output.float()
+    output = at_least_float32(output)
     log_output = functional.log_softmax(output * beta, -1)
     if label_softmax:
         log_label = functional.log_softmax(label.to(output.dtype) * label_beta, -1)
@@ -70,8 +71,7 @@ def heatmap_mse_loss(
 
     `batch_size` as in `simcc_kl_loss`; None divides by the rows given, which is the same for one whole batch.
     """
-    if prediction.dtype not in (torch.float32, torch.float64):
-        prediction = prediction.float()
+    prediction = at_least_float32(prediction)
     error = (prediction - target.to(prediction.dtype)).square().mean((-2, -1))  # (N, K)
     rows, points = error.shape
     return (error if weight is None else error * weight).sum() / (points * (batch_size or rows))

@@ -29,10 +29,10 @@ from rtmpose.config import AugmentConfig, OptimParams, Precision
 from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.models import build_pose_net, normalise
-from rtmpose.targets import SimCC
+from rtmpose.targets import SimCC, at_least_float32
 from rtmpose.training.loop import prefetched, timed
 from rtmpose.training.optim import adamw, ema_momentum
-from rtmpose.training.update import Task, Updater, at_least_float32, simcc_task
+from rtmpose.training.update import Task, Updater, simcc_task
 
 SIZE, TAU = (192, 256), 0.1
 WEIGHT_DECAY, EMA_MOMENTUM = 0.05, 0.0002

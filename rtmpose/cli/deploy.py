@@ -21,12 +21,10 @@ def benchmark(
     """Measure latency p50 and p95 of every runtime, precision, batch size and thread count of a deploy
     target.
     """
-    import numpy as np
-
     from rtmpose.deploy.benchmark import load_target, run, table
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
+    from rtmpose.deploy.samples import noise
 
-    width, height = read_card(model).input_size
-    noise = np.random.default_rng(0).standard_normal((8, 3, height, width), np.float32)
-    typer.echo(table(run(load_target(target), ModelFiles(model, weights), noise)))
+    images = noise(read_card(model).input_size, 8)
+    typer.echo(table(run(load_target(target), ModelFiles(model, weights), images)))

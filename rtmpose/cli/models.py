@@ -55,11 +55,10 @@ def export(
     """Export weights to one ONNX file (input, simcc_x, simcc_y; dynamic batch) and print its parity with
     PyTorch.
     """
-    import numpy as np
-
     from rtmpose.deploy.card import ModelCard
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.runtimes.pytorch import build
+    from rtmpose.deploy.samples import noise
     from rtmpose.descriptors import load_skeleton
     from rtmpose.models import MEAN, STD
     from rtmpose.targets import SimCC
@@ -72,5 +71,6 @@ def export(
     )  # fmt: skip
     model = build(card, file)
     export_onnx(model, card.input_size, out, card=card)
-    noise = np.random.default_rng(0).standard_normal((8, 3, height, width), np.float32)
-    typer.echo(json.dumps({"file": str(out)} | parity(model, out, card.input_size, noise)))
+    typer.echo(
+        json.dumps({"file": str(out)} | parity(model, out, card.input_size, noise(card.input_size, 8)))
+    )

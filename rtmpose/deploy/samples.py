@@ -1,4 +1,6 @@
-"""Real network inputs on which runtimes are compared: on noise, an argmax says little."""
+"""Network inputs on which runtimes are compared: real persons where there are any, for on noise an argmax says
+little.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rtmpose.data.shards.manifest import read_eval
-from rtmpose.geometry import box_to_center_scale, crop_matrix, warp
-from rtmpose.models import normalise
+from rtmpose.deploy.card import ModelCard
+from rtmpose.topdown import crop_box, input_of
 
 
-def person_crops(folder: Path, input_size: tuple[int, int], count: int) -> np.ndarray:
-    """The first `count` labelled persons of a folder of evaluation shards, as the network sees them.
+def person_crops(folder: Path, card: ModelCard, count: int) -> np.ndarray:
+    """The first `count` labelled persons of a folder of evaluation shards, as the card's network sees them.
 
-    Returns normalised float32 (at most count, 3, H, W) for input_size (w, h) px: SimCC's plain crop, padded
-    by 1.25.
+    Returns normalised float32 (at most count, 3, H, W) of SimCC's plain crops, padded by 1.25.
     """
-    crops = []
     boxes = (
         (photograph.image, annotation["bbox"])
         for photograph in read_eval(folder)
@@ -28,9 +27,13 @@ def person_crops(folder: Path, input_size: tuple[int, int], count: int) -> np.nd
         and not annotation.get("iscrowd")
         and min(annotation["bbox"][2:]) > 0
     )
-    for image, box in islice(boxes, count):
-        center, scale = box_to_center_scale(box, input_size[0] / input_size[1])
-        crops.append(warp(image, crop_matrix(center, scale, 0.0, input_size, udp=False), input_size))
+    crops = [crop_box(image, box, card.input_size, udp=False) for image, box in islice(boxes, count)]
     if not crops:
-        return np.zeros((0, 3, input_size[1], input_size[0]), np.float32)
-    return normalise(torch.from_numpy(np.stack(crops))).contiguous().numpy()
+        return noise(card.input_size, 0)
+    return input_of(crops, card.mean, card.std).contiguous().numpy()
+
+
+def noise(input_size: tuple[int, int], count: int) -> np.ndarray:
+    """Seeded normal float32 (count, 3, H, W) for an input_size (w, h) px: always the same."""
+    width, height = input_size
+    return np.random.default_rng(0).standard_normal((count, 3, height, width), np.float32)

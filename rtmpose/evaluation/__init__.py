@@ -1,6 +1,6 @@
-"""What a trained network is worth: prediction, COCO's figures, and pictures and tables for people."""
+"""What a trained network is worth: prediction, COCO's figures, and tables for people."""
 
-from rtmpose.evaluation.breakdown import breakdown, draw_predictions, per_keypoint_error
+from rtmpose.evaluation.breakdown import breakdown, per_keypoint_error
 from rtmpose.evaluation.coco import (
     evaluate_keypoints,
     evaluate_whole_body,
@@ -8,12 +8,13 @@ from rtmpose.evaluation.coco import (
     load_ground_truth,
     person_annotations,
 )
-from rtmpose.evaluation.predict import Pose, mean_pose, mean_pose_predictions, predict_poses, to_results
+from rtmpose.evaluation.mean_pose import mean_pose, mean_pose_predictions
+from rtmpose.evaluation.predict import predict_poses
+from rtmpose.evaluation.scoring import Pose, to_results
 
 __all__ = [
     "Pose",
     "breakdown",
-    "draw_predictions",
     "evaluate_keypoints",
     "evaluate_whole_body",
     "load_detections",

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.evaluation.coco import annotation_keypoints, person_annotations
-from rtmpose.evaluation.predict import Pose, mean_pose
+from rtmpose.evaluation.mean_pose import mean_pose
+from rtmpose.evaluation.scoring import Pose
 
 Floats = NDArray[np.float64]
 

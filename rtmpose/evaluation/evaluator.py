@@ -21,7 +21,9 @@ from rtmpose.data.stream.stream import MixEntry
 from rtmpose.descriptors import Dataset, load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
 from rtmpose.evaluation.error import point_errors, set_mean_pose
-from rtmpose.evaluation.predict import Boxes, Pose, mean_pose_predictions, predict_poses, to_results
+from rtmpose.evaluation.mean_pose import mean_pose_predictions
+from rtmpose.evaluation.predict import Boxes, predict_poses
+from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.files import UserError, read_json
 from rtmpose.models import build_model, load_exactly
 from rtmpose.skeleton import Skeleton

@@ -1,4 +1,4 @@
-"""People in one image: boxes in, keypoints out, with an exported model."""
+"""People in one photograph: boxes in, keypoints out, with an exported model."""
 
 from __future__ import annotations
 
@@ -9,54 +9,67 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.breakdown import draw_skeleton
+from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, write_atomic
-from rtmpose.geometry import box_to_center_scale, crop_matrix, crop_to_image, warp
-from rtmpose.models import normalise
 from rtmpose.targets import SimCC
+from rtmpose.topdown import TopDown, through_arrays
+
+Box = tuple[float, float, float, float]  # x, y, w, h px
 
 
 def predict_image(
-    image: Path, model: Path, boxes: Sequence[tuple[float, float, float, float]], draw: Path | None = None
+    image: Path, model: Path, boxes: Sequence[Box], draw: Path | None = None
 ) -> list[dict[str, Any]]:
     """Keypoints of the person in each box (x, y, w, h) px, or of one who fills the image; optionally drawn to
     a PNG.
 
     Each result is {"box", "keypoints": {name: [x, y, score]}} in image px. Raises UserError for unreadable
-    files.
+    files and for boxes that are none or lie outside the image.
     """
-    content = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if content is None:
-        raise UserError(f"{image}: not a readable image")
-    pixels = np.ascontiguousarray(content[..., ::-1])  # RGB
+    pixels = read_photo(image)
     height, width = pixels.shape[:2]
-    card = read_card(model)
-    infer = open_session("onnxruntime", ModelFiles(model), "fp32", torch.get_num_threads(), 1)
-    chosen = np.array(boxes or [(0, 0, width, height)], np.float64)
-    center, scale = box_to_center_scale(chosen, card.input_size[0] / card.input_size[1])
-    matrices = [crop_matrix(c, s, 0.0, card.input_size, False) for c, s in zip(center, scale, strict=True)]
-    crops = [warp(pixels, matrix, card.input_size) for matrix in matrices]
-    x, y = infer(np.ascontiguousarray(normalise(torch.from_numpy(np.stack(crops))).numpy()))
-    points, scores = SimCC(card.input_size, split_ratio=card.split_ratio).decode(
-        (torch.from_numpy(x), torch.from_numpy(y))
-    )
-    found = crop_to_image(points.double().numpy(), center, scale, card.input_size)  # (N, K, 2)
+    chosen = [*boxes] or [(0.0, 0.0, float(width), float(height))]
+    for box in chosen:
+        if not (box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0):
+            raise UserError(f"{image}: box {list(box)} lies outside the image, which is {width}x{height} px")
+    card, way = open_model(model)
+    found, scores = way.points([way.crop(pixels, box) for box in chosen])  # (N, K, 2), (N, K)
     if draw is not None:
-        skeleton = load_skeleton(card.skeleton)
-        for pose, score in zip(found, scores.numpy(), strict=True):
-            draw_skeleton(pixels, pose, score > 0.2, skeleton)
+        for points, score in zip(found, scores, strict=True):
+            draw_skeleton(pixels, points, score > SURE, way.skeleton)
         write_atomic(draw, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
     return [
-        {
-            "box": box.tolist(),
-            "keypoints": {
-                name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
-                for name, (x, y), s in zip(card.keypoint_names, pose, score, strict=True)
-            },
-        }
-        for box, pose, score in zip(chosen, found, scores.numpy(), strict=True)
+        {"box": [float(side) for side in box], "keypoints": named(card.keypoint_names, points, score)}
+        for box, points, score in zip(chosen, found, scores, strict=True)
     ]
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB (H, W, 3)."""
+    content = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if content is None:
+        raise UserError(f"{path}: not a readable image")
+    return np.ascontiguousarray(content[..., ::-1])
+
+
+def open_model(path: Path) -> tuple[ModelCard, TopDown]:
+    """An exported file in ONNX Runtime, with everything around it as its card says."""
+    card = read_card(path)
+    infer = open_session("onnxruntime", ModelFiles(path), "fp32", torch.get_num_threads(), 1)
+    codec = SimCC(card.input_size, split_ratio=card.split_ratio)
+    skeleton = load_skeleton(card.skeleton)
+    return card, TopDown(through_arrays(infer), codec, skeleton, mean=card.mean, std=card.std)
+
+
+def named(
+    names: Sequence[str], points: NDArray[np.floating], scores: NDArray[np.floating]
+) -> dict[str, list[float]]:
+    """Points (K, 2) and scores (K,) as {name: [x, y, score]}, rounded as JSON shows them."""
+    rows = zip(names, points.tolist(), scores.tolist(), strict=True)
+    return {name: [round(x, 2), round(y, 2), round(score, 4)] for name, (x, y), score in rows}

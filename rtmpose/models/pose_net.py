@@ -1,18 +1,31 @@
-"""A backbone and a head: the whole network, crop in, SimCC logits or heatmaps out."""
+"""A backbone and a head: the whole network, crop in, SimCC logits or heatmaps out; how its input is
+normalised, and in which precision it runs.
+"""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PoseOutput = tuple[Tensor, Tensor] | Tensor
-#: Mean and standard deviation of the RGB channels, in grey levels (those of ImageNet, as the published
-#: weights expect).
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+RGB = tuple[float, float, float]
+#: Mean and standard deviation of the RGB channels in grey levels, which every network here is trained with:
+#: those of ImageNet, as the published weights expect. An exported file's card names its own.
+MEAN: RGB = (123.675, 116.28, 103.53)
+STD: RGB = (58.395, 57.12, 57.375)
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def normalise(images: Tensor) -> Tensor:
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Autocast to "bf16" or "fp16" on a kind of device, such as "cpu"; "fp32" changes nothing."""
+    half = HALVES.get(precision)
+    return torch.autocast(device, dtype=half or torch.bfloat16, enabled=half is not None)
+
+
+def normalise(images: Tensor, mean: RGB = MEAN, std: RGB = STD) -> Tensor:
     """uint8 RGB crops (B, H, W, 3) to the network's input (B, 3, H, W), float32, (pixel - mean) / std per
     channel.
 
@@ -22,11 +35,11 @@ def normalise(images: Tensor) -> Tensor:
     batch, height, width, _ = images.shape
     # Whole rows of pixels at a time: broadcasting along an axis of 3 is a hundred times slower on a CPU.
     rows = images.reshape(batch, height, width * 3).float()
-    rows.sub_(_row(MEAN, rows)).div_(_row(STD, rows))
+    rows.sub_(_row(mean, rows)).div_(_row(std, rows))
     return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 
-def _row(channels: tuple[float, float, float], rows: Tensor) -> Tensor:
+def _row(channels: RGB, rows: Tensor) -> Tensor:
     """The channels' values along one row of pixels (W * 3); filled on the device, for a copy would wait for
     it.
     """

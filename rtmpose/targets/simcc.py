@@ -70,7 +70,7 @@ class SimCC:
             are 0 where the 3-sigma window of either axis misses its bins. Dtype and device are those of
             `keypoints`.
         """
-        keypoints = _floating(keypoints)
+        keypoints = at_least_float32(keypoints)
         centre = torch.round(keypoints * self.split_ratio)  # (N, K, 2) bins; halves go to the even bin
         visible = visible.to(keypoints)
         x, y = centre.unbind(-1)  # (N, K)
@@ -89,7 +89,7 @@ class SimCC:
         The score is the smaller of the two maxima: a raw output, not a probability. Where it is not positive
         both coordinates are -1 bin, that is -1 / split_ratio px.
         """
-        x, y = (_floating(axis) for axis in outputs)
+        x, y = (at_least_float32(axis) for axis in outputs)
         (score_x, bin_x), (score_y, bin_y) = x.max(-1), y.max(-1)  # the first of equal maxima
         scores = torch.minimum(score_x, score_y)  # (N, K)
         bins = torch.stack((bin_x, bin_y), -1).to(scores.dtype)  # (N, K, 2)
@@ -118,9 +118,11 @@ def _sigma(sigma: float | Sequence[float]) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def _floating(values: Tensor) -> Tensor:
-    """Half precision and integers as float32: bin numbers beyond 256 are not representable in bfloat16."""
-    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision and integers as float32, float64 as it is: sums of halves lose digits, and bin numbers
+    beyond 256 are not representable in bfloat16.
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _reaches(centre: Tensor, sigma: float, bins: int) -> Tensor:

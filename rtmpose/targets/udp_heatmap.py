@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from rtmpose.files import UserError
+from rtmpose.targets.simcc import at_least_float32
 
 BLUR = 11  # side of the Gaussian that smooths a predicted map before its logarithm is differentiated
 RADIUS = BLUR // 2
@@ -55,7 +56,7 @@ class UDPHeatmap:
             heatmaps (N, K, Hh, Wh) with the sub-pixel peak 1, and weights (N, K), which are 0 where the
             Gaussian lies outside the map. Dtype and device are those of `keypoints`.
         """
-        keypoints = _floating(keypoints)
+        keypoints = at_least_float32(keypoints)
         visible = visible.to(keypoints)
         axes, reaches = [], torch.ones_like(visible, dtype=torch.bool)
         for axis in range(2):
@@ -87,7 +88,7 @@ class UDPHeatmap:
         the UDP crop maps (w - 1) px onto the box. A map without a positive value gives (-1, -1) heatmap px
         and no refinement.
         """
-        heatmaps = _floating(outputs)
+        heatmaps = at_least_float32(outputs)
         scores, index = heatmaps.flatten(-2).max(-1)  # (N, K); the first of equal maxima
         column, row = index % heatmaps.shape[-1], index // heatmaps.shape[-1]
         step = _newton_step(_log_neighbours(heatmaps, scores, column, row))  # (N, K, 2)
@@ -110,10 +111,6 @@ def _size(name: str, size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < 2:
         raise UserError(f"UDPHeatmap: {name} must be two numbers (w, h) of at least 2, got {tuple(size)}")
     return int(size[0]), int(size[1])
-
-
-def _floating(values: Tensor) -> Tensor:
-    return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 def _blur(heatmaps: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from rtmpose.config import OptimParams, Precision
 from rtmpose.data.stream.stream import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
-from rtmpose.models import normalise
-from rtmpose.targets import Codec, SimCC, UDPHeatmap
+from rtmpose.models import autocast, normalise
+from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
 from rtmpose.training.guard import Guard, Step
 from rtmpose.training.malloc import keep_freed_memory
 from rtmpose.training.optim import ADAM_EPS, MEAN_EPS, Ema, adamw, freeze, loss_scale, update_unless
@@ -58,16 +58,6 @@ def heatmap_task(model: nn.Module, codec: UDPHeatmap) -> Task:
         lambda output, target, weight: heatmap_mse_loss(output, target, weight) * len(weight),
         MEAN_EPS,
     )
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """bf16 autocast on the device, or nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def at_least_float32(output: Tensor) -> Tensor:
-    """Losses are summed in float32, or in float64 where the network is."""
-    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 class Updater:
@@ -123,7 +113,7 @@ class Updater:
         """Loss of normalised images (B, 3, H, W), summed over the batch; labels (B, K, 2) px and (B, K)."""
         with torch.no_grad():
             targets, weights = self.task.codec.encode(keypoints, visible)
-        with autocast(self.device, self.precision):
+        with autocast(self.device.type, self.precision):
             output = self.forward(images)
         output = (
             tuple(map(at_least_float32, output)) if isinstance(output, tuple) else at_least_float32(output)

@@ -19,7 +19,7 @@ import psutil
 
 from rtmpose import registry
 from rtmpose.config import TrainParams
-from rtmpose.evaluation.breakdown import draw_predictions
+from rtmpose.drawing import draw_predictions
 from rtmpose.evaluation.evaluator import Results, sample_images
 from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton

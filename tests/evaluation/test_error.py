@@ -13,7 +13,8 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.evaluation.error import PointErrors, point_errors, set_mean_pose
-from rtmpose.evaluation.predict import Pose, mean_pose_predictions, to_results
+from rtmpose.evaluation.mean_pose import mean_pose_predictions
+from rtmpose.evaluation.predict import Pose, to_results
 from tests.evaluation.test_coco import photographs
 from tests.support import golden
 

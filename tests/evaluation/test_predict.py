@@ -11,14 +11,9 @@ from torch import Tensor, nn
 
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints
-from rtmpose.evaluation.predict import (
-    Pose,
-    mean_pose,
-    mean_pose_predictions,
-    pose_score,
-    predict_poses,
-    to_results,
-)
+from rtmpose.evaluation.mean_pose import mean_pose, mean_pose_predictions
+from rtmpose.evaluation.predict import Pose, predict_poses, to_results
+from rtmpose.evaluation.scoring import pose_score
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.skeleton import Skeleton

@@ -1,0 +1,137 @@
+"""The one way from boxes to points: crop each box, normalise, run a network or a runtime, decode, and lay the
+points back into the image.
+
+Evaluation, single photographs, deployment's samples and the benchmarks all go this way, so what is measured
+is what runs. The network is any callable: a `PoseNet`, one under autocast (`in_precision`), or a runtime that
+takes and gives arrays (`through_arrays`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from rtmpose.files import UserError
+from rtmpose.geometry import Floats, box_to_center_scale, crop_matrix, crop_to_image, warp
+from rtmpose.models.pose_net import MEAN, RGB, STD, PoseOutput, autocast, normalise
+from rtmpose.skeleton import Skeleton
+from rtmpose.targets import Codec, at_least_float32
+
+#: Normalised RGB (N, 3, H, W) float32 -> SimCC vectors (x (N, K, 2W), y (N, K, 2H)) or heatmaps (N, K, h, w).
+Network = Callable[[Tensor], PoseOutput]
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """What a network sees of one box."""
+
+    pixels: NDArray[np.uint8]  # (H, W, 3) RGB
+    center: Floats  # (2,) image px
+    scale: Floats  # (2,) image px: the sides of the part of the image that fills the crop
+
+
+def crop_box(image: NDArray[np.uint8], box: ArrayLike, size: tuple[int, int], *, udp: bool) -> Crop:
+    """The crop of `size` (w, h) px around a box xywh px of an RGB image, padded by 1.25; black beyond the
+    image.
+
+    `udp`: whether pixel centres or pixel corners are mapped, as the codec says (see `geometry`). Raises
+    UserError for a box that has no size or is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, in one line
+        center, scale = box_to_center_scale(box, size[0] / size[1])
+    if not (np.isfinite(center).all() and np.isfinite(scale).all() and scale.min() > 0):
+        raise UserError(
+            f"box {np.asarray(box).tolist()}: give x, y, w, h in px, finite, with w and h above 0"
+        )
+    return Crop(warp(image, crop_matrix(center, scale, 0.0, size, udp), size), center, scale)
+
+
+def input_of(crops: Sequence[Crop], mean: RGB, std: RGB, device: torch.device | str = "cpu") -> Tensor:
+    """Crops as a network takes them: normalised float32 (N, 3, H, W) on `device`, channels-last in memory."""
+    pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops]))  # (N, H, W, 3)
+    return normalise(pixels.to(device), mean, std)
+
+
+@dataclass(frozen=True)
+class TopDown:
+    """A network and all that stands between a person's box and its points.
+
+    The network's first K outputs are the skeleton's K points. `flip_test` averages with the prediction on the
+    mirrored crop. `mean` and `std` are those of the RGB channels, in grey levels, that the network was
+    trained with: an exported file's card says them. Crops are moved to `device` before they are normalised.
+    """
+
+    network: Network
+    codec: Codec
+    skeleton: Skeleton
+    flip_test: bool = False
+    mean: RGB = MEAN
+    std: RGB = STD
+    device: torch.device | str = "cpu"
+
+    def crop(self, image: NDArray[np.uint8], box: ArrayLike) -> Crop:
+        """The crop of one box xywh px, as this network wants it."""
+        return crop_box(image, box, self.codec.input_size, udp=self.codec.udp)
+
+    def points(self, crops: Sequence[Crop]) -> tuple[Floats, Floats]:
+        """Keypoints (N, K, 2) in px of the images that the crops come from, and scores (N, K)."""
+        found, scores = self._decoded(crops)
+        center, scale = (np.stack([getattr(crop, name) for crop in crops]) for name in ("center", "scale"))
+        return crop_to_image(found, center, scale, self.codec.input_size), scores
+
+    @torch.inference_mode()
+    def _decoded(self, crops: Sequence[Crop]) -> tuple[Floats, Floats]:
+        """Keypoints (N, K, 2) in input px and scores (N, K)."""
+        images = input_of(crops, self.mean, self.std, self.device)
+        outputs = self._first(self.network(images))
+        codec: Any = self.codec  # each codec takes the outputs of its own kind of head
+        if self.flip_test:
+            flipped = self._first(self.network(images.flip(-1)))
+            outputs = codec.flip_average(outputs, flipped, self.skeleton.flip)
+        points, scores = codec.decode(outputs)
+        return points.double().cpu().numpy(), scores.double().cpu().numpy()
+
+    def _first(self, outputs: PoseOutput) -> PoseOutput:
+        """The skeleton's points among the outputs, at least float32: averages and maxima of bfloat16 would
+        lose the bin.
+        """
+        if not isinstance(outputs, Tensor):
+            x, y = outputs
+            return self._some(x), self._some(y)
+        return self._some(outputs)
+
+    def _some(self, outputs: Tensor) -> Tensor:
+        count = self.skeleton.num_keypoints
+        if outputs.shape[1] < count:
+            raise UserError(
+                f"the model has {outputs.shape[1]} keypoints, the skeleton {count}; give the model's own"
+            )
+        return at_least_float32(outputs[:, :count])
+
+
+def in_precision(model: nn.Module, device: torch.device | str, precision: str) -> Network:
+    """The network under autocast to `precision` on `device`; "fp32" leaves it as it is."""
+    kind = torch.device(device).type
+
+    def network(images: Tensor) -> PoseOutput:
+        with autocast(kind, precision):
+            outputs: PoseOutput = model(images)
+        return outputs
+
+    return network
+
+
+def through_arrays(infer: Callable[[NDArray[np.float32]], tuple[np.ndarray, np.ndarray]]) -> Network:
+    """A runtime that takes contiguous arrays and gives SimCC vectors as arrays, as a network."""
+
+    def network(images: Tensor) -> PoseOutput:
+        x, y = infer(images.contiguous().numpy())
+        return torch.tensor(x), torch.tensor(y)  # copies: a runtime may reuse its output buffers
+
+    return network

@@ -1,0 +1,137 @@
+"""The one way from boxes to points, with networks that know where a colour is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rtmpose.files import UserError
+from rtmpose.models import MEAN, STD, autocast
+from rtmpose.skeleton import Skeleton
+from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
+from rtmpose.topdown import Network, TopDown, crop_box, in_precision, input_of, through_arrays
+
+SIZE = (96, 128)
+COLOURS = Skeleton(
+    name="colours", names=("red", "left_green", "right_blue"), limbs=(), flip=(0, 2, 1),
+    sigmas=(0.05, 0.05, 0.05), upper=(), lower=(),
+)  # fmt: skip
+TRUTH = np.array([[120.0, 60.0], [160.0, 90.0], [140.0, 130.0]])
+
+
+def photograph() -> np.ndarray:
+    """One bright spot of each colour on black, 300x200 px."""
+    y, x = np.mgrid[:200, :300]
+    spots = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / 50) for px, py in TRUTH]
+    return np.round(255 * np.stack(spots, -1)).astype(np.uint8)
+
+
+def brightest(images: Tensor) -> tuple[Tensor, Tensor]:
+    """A network whose SimCC vectors are largest where a colour is brightest."""
+    maps = (images + 2.2).clamp_min(0)
+    return maps.amax(-2).repeat_interleave(2, -1), maps.amax(-1).repeat_interleave(2, -1)
+
+
+def maps(images: Tensor) -> Tensor:
+    """The same as heatmaps."""
+    size = (images.shape[2] // 4, images.shape[3] // 4)
+    positive = (images + 2.2).clamp_min(0)
+    return torch.nn.functional.interpolate(positive, size, mode="bilinear", align_corners=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "codec"), [(brightest, SimCC(SIZE)), (maps, UDPHeatmap(SIZE))], ids=["simcc", "heatmap"]
+)
+@pytest.mark.parametrize("box", [[90.0, 40.0, 100.0, 110.0], [110, 50, 300, 90], [-20, -10, 300, 200]])
+def test_points_come_back_to_where_they_are(network: Network, codec: Codec, box: list[float]) -> None:
+    way = TopDown(network, codec, COLOURS)
+    crops = [way.crop(photograph(), box)] * 2
+    points, scores = way.points(crops)
+    assert points.shape == (2, 3, 2) and scores.shape == (2, 3) and points.dtype == np.float64
+    image_px = crops[0].scale[0] / SIZE[0]  # for one input px
+    assert np.abs(points - TRUTH).max() < 1.5 * image_px + 1 and (scores > 0).all()
+    np.testing.assert_array_equal(points[0], points[1])
+
+
+def test_a_runtime_gives_the_very_points_of_the_network() -> None:
+    buffers: list[np.ndarray] = []
+
+    def runtime(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reuses its output buffers, as some do."""
+        assert images.flags.c_contiguous and images.dtype == np.float32
+        x, y = brightest(torch.from_numpy(images))
+        buffers[:] = buffers or [np.empty(x.shape, np.float32), np.empty(y.shape, np.float32)]
+        buffers[0][:], buffers[1][:] = x.numpy(), y.numpy()
+        return buffers[0], buffers[1]
+
+    results = []
+    for network in (brightest, through_arrays(runtime)):
+        way = TopDown(network, SimCC(SIZE), COLOURS, flip_test=True)
+        results.append(way.points([way.crop(photograph(), [90, 40, 100, 110])]))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+def test_the_models_own_mean_and_deviation_are_used() -> None:
+    seen: list[Tensor] = []
+
+    def network(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(images)
+        return brightest(images)
+
+    crop = crop_box(np.full((200, 300, 3), 100, np.uint8), [100, 50, 60, 80], SIZE, udp=False)
+    for mean, std in ((MEAN, STD), ((0.0, 100.0, 50.0), (1.0, 2.0, 50.0))):
+        TopDown(network, SimCC(SIZE), COLOURS, mean=mean, std=std).points([crop])
+        expected = (100 - torch.tensor(mean)) / torch.tensor(std)
+        torch.testing.assert_close(seen[-1][0, :, 64, 48], expected)
+        torch.testing.assert_close(input_of([crop], mean, std), seen[-1])
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [10, 10, 0, 0],
+        [10, 10, -5, -5],
+        [math.nan, 10, 20, 20],
+        [10, math.inf, 20, 20],
+        [10, 10, math.nan, 20],
+        [10, 10, 20, math.inf],
+        [0, 0, 1.7e308, 1.7e308],
+    ],
+)
+def test_a_box_that_is_none_is_one_line(box: list[float]) -> None:
+    with pytest.raises(UserError, match=r"^box \[[^\n]*give x, y, w, h[^\n]*$"):
+        crop_box(photograph(), box, SIZE, udp=False)
+
+
+def test_half_precision_is_lifted_before_it_is_averaged() -> None:
+    """bfloat16 keeps 8 digits: the mean of two neighbouring values would be one of them."""
+    model = torch.nn.Conv2d(3, 3, 1)
+    images = torch.randn(2, 3, 128, 96)
+    with torch.inference_mode():
+        plain, half = (in_precision(model, "cpu", precision)(images) for precision in ("fp32", "bf16"))
+    assert isinstance(plain, Tensor) and isinstance(half, Tensor)
+    assert plain.dtype == torch.float32 and half.dtype == torch.bfloat16
+    assert at_least_float32(half).dtype == torch.float32
+    assert at_least_float32(plain) is plain and at_least_float32(plain.double()).dtype == torch.float64
+    assert at_least_float32(torch.arange(300)).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16), autocast("cpu", "fp32"):
+        assert model(images).dtype == torch.float32
+
+    points = []
+    for precision in ("fp32", "bf16"):
+        way = TopDown(_rounding(precision), SimCC(SIZE), COLOURS, flip_test=True)
+        points.append(way.points([way.crop(photograph(), [90, 40, 100, 110])])[0])
+    assert np.abs(points[0] - points[1]).max() < 5
+
+
+def _rounding(precision: str) -> Network:
+    def network(images: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = brightest(images)
+        return (x.bfloat16(), y.bfloat16()) if precision == "bf16" else (x, y)
+
+    return network
