@@ -1,6 +1,4 @@
-"""Network inputs on which runtimes are compared: real persons where there are any, for on noise an argmax says
-little.
-"""
+"""Network inputs to compare runtimes on: real persons where there are any; an argmax on noise says little."""
 
 from __future__ import annotations
 
