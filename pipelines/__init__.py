@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
-from rtmpose.config import setup_environment
-from rtmpose.files import UserError
+from rtmpose.ending import run_command
 
 
 def stage(main: Callable[[list[str]], None]) -> None:
-    """Run a stage's `main(argv)`: a user's mistake becomes one line on stderr and exit code 2, a defect a
-    traceback.
-    """
-    setup_environment()
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        if os.environ.get("RTMPOSE_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run a stage's `main(argv)`; what goes wrong ends as `run_command` says."""
+    run_command(lambda: main(sys.argv[1:]))

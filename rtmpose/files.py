@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+
+FIXES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there, or ask for a larger quota",
+    errno.EFBIG: "free space there, or raise the limit of the size of files (ulimit -f)",
+    errno.EROFS: "name a place that can be written, or mount it for writing",
+    errno.EACCES: "get the permission, or name another place",
+    errno.EPERM: "get the permission, or name another place",
+    errno.EIO: "the disk fails: see the system's log",
+    errno.ENOTDIR: "a file stands where a folder belongs: move it away",
+    errno.EEXIST: "a file stands where a folder belongs: move it away",
+    errno.EISDIR: "a folder stands where a file belongs: move it away, or name another file",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+YAML_BYTES, YAML_NODES = 1 << 20, 100_000  # the largest descriptor has 8 kB
+DIGITS = 40  # more need not be computed to know that a number is beyond 64 bits
+LONG_NUMBER = re.compile(r"\d{19}")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class UserError(ValueError):
     """A mistake the user can mend: its text is one line that names the file, the key and the fix."""
 
 
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """What goes wrong while `path` is written, such as a full disk, is a UserError naming it and the fix."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {disk_trouble(error)}") from error
+
+
+def disk_trouble(error: OSError) -> str:
+    """What the system says of a file, and what helps."""
+    fix = FIXES.get(error.errno or 0, "see whether the path is right and the disk is well")
+    return f"{(error.strerror or str(error) or type(error).__name__).lower()}; {fix}"
+
+
 def write_atomic(path: Path | str, content: str | bytes) -> Path:
     """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a
-    file.
+    file. UserError naming `path` where the disk does not take it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):  # the first error is the one to be told
+                temporary.unlink(missing_ok=True)
     return path
 
 
@@ -47,8 +86,10 @@ def locked(path: Path, *, wait: float | None = None, busy: str = BUSY) -> Iterat
     Where another process holds it for longer than `wait` seconds (None: for ever), UserError with the file
     and `busy`, which says what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
         if wait is None:
             fcntl.flock(file, fcntl.LOCK_EX)
         elif not _lock_within(file, wait):
@@ -71,6 +112,12 @@ def _lock_within(file: TextIO, seconds: float) -> bool:
             time.sleep(0.2)
 
 
+def append(path: Path | str, content: str | bytes) -> None:
+    """Add `content` to the end of a file; UserError naming it where the disk does not take it."""
+    with writing(path), Path(path).open("ab") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 def data_file(relative: str) -> Path:
     """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed
     package.
@@ -82,26 +129,123 @@ def data_file(relative: str) -> Path:
     raise UserError(f"{relative}: no such file in {package.parent} or in the installed package")
 
 
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; errors name the file and the line."""
+def read_bytes(path: Path | str, fix: str = "put the file there") -> bytes:
+    """A file's content; UserError naming it and the `fix` where it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text())
+        return Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; {fix}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {disk_trouble(error)}; {fix}") from None
+    except ValueError as error:  # a name with a NUL in it
+        raise UserError(f"{str(path)!r}: no name of a file ({error}); {fix}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file of at most a megabyte; errors name the file and the line.
+
+    Refused besides what is no YAML: a key that stands twice, numbers that no 64-bit machine has, and aliases
+    that grow without bound when they are followed.
+    """
+    content = read_bytes(path)
+    if len(content) > YAML_BYTES:
+        raise UserError(f"{path}: {len(content)} bytes are too many for YAML (at most {YAML_BYTES})")
+    try:
+        return yaml.load(content.decode("utf-8-sig"), _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not valid YAML: {reason}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which in addition refuses what its output would hide."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_nodes(node, {})
+        return node
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of nodes once every alias is followed; YAMLError where they are too many."""
+    if id(node) in known:
+        if known[id(node)] == 0:
+            raise yaml.MarkedYAMLError(
+                problem="an alias inside of what it stands for", problem_mark=node.start_mark
+            )
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key, value in Counter(names).items() if value > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {twice[:80]!r} stands twice", problem_mark=node.start_mark
+            )
+        children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    elif isinstance(node, yaml.ScalarNode):
+        _refuse_scalar(node)
+    known[id(node)] = count = 1 + sum(_count_nodes(child, known) for child in children)
+    if count > YAML_NODES:
+        raise yaml.MarkedYAMLError(problem=f"more than {YAML_NODES} values", problem_mark=node.start_mark)
+    return count
+
+
+def _refuse_scalar(node: yaml.ScalarNode) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        raise yaml.MarkedYAMLError(problem="half a character (a surrogate)", problem_mark=node.start_mark)
+    if node.tag == "tag:yaml.org,2002:int" and (
+        len(node.value) > DIGITS or abs(yaml.SafeLoader("").construct_yaml_int(node)) >= 1 << 63
+    ):
+        raise yaml.MarkedYAMLError(problem="a number beyond 64 bits", problem_mark=node.start_mark)
 
 
 def read_json(path: Path | str, fix: str = "fetch or write it again") -> Any:
-    """A JSON file; UserError naming it and the `fix` when it is missing, cut off or not JSON."""
+    """A JSON file; UserError naming it and the `fix` when it is missing, cut off or not JSON, when a key
+    stands twice in one object, and when a whole number is beyond 64 bits. NaN and infinity pass.
+    """
+    return parse_json(read_bytes(path, fix), str(path), fix)
+
+
+def parse_json(content: bytes, name: str, fix: str = "fetch or write it again") -> Any:
+    """JSON text from the file, or whatever `name` stands for; errors as of `read_json`."""
     try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {fix}") from None
+        text = content.decode(json.detect_encoding(content))
+        whole = _whole if LONG_NUMBER.search(text) else None
+        found = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
+        if SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()  # pairs are characters, single ones are none
+        return found
+    except RecursionError:
+        raise UserError(f"{name}: not valid JSON: nested too deeply; {fix}") from None
+    except UnicodeError:
+        raise UserError(f"{name}: not valid JSON: bytes or escapes in it are no characters; {fix}") from None
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON, perhaps cut off ({error}); {fix}") from None
+        raise UserError(f"{name}: not valid JSON, perhaps cut off ({str(error)[:200]}); {fix}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS or abs(int(digits)) >= 1 << 63:
+        raise ValueError(f"{digits[:20]}… is a number beyond 64 bits")
+    return int(digits)
 
 
 def home(path: Path | str = ".") -> Path:

@@ -32,6 +32,7 @@ FLOORS = (
     ("targets",),
     ("descriptors",),
     ("skeleton", "geometry", "oks", "fingerprint"),
+    ("ending",),
     ("config",),
     ("files",),
 )

@@ -5,14 +5,10 @@ Everything slow is imported inside the commands, so that `--help` answers at onc
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
 from rtmpose.cli import data, deploy, models, people
-from rtmpose.config import setup_environment
-from rtmpose.files import UserError
+from rtmpose.ending import run_command
 
 app = typer.Typer(
     name="rtmpose",
@@ -30,15 +26,8 @@ app.add_typer(data.commands, name="dataset")
 
 
 def main() -> None:
-    """Entry point: a user's mistake becomes one line on stderr and exit code 2."""
-    setup_environment()
-    try:
-        app()
-    except UserError as error:
-        if os.environ.get("RTMPOSE_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Entry point; what goes wrong ends as `run_command` says."""
+    run_command(app)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ with us.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
 from rtmpose.config import setup_environment
+from rtmpose.ending import Signalled
 from rtmpose.files import UserError
 
 Task = TypeVar("Task")
@@ -53,11 +56,28 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
         # "local": without it Ray joins whatever cluster somebody has started on this machine.
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
-    ray.init(logging_level="error", log_to_driver=False, **options)
     try:
+        _start(options)
         yield
     finally:
         ray.shutdown()
+
+
+def _start(options: dict[str, Any]) -> None:
+    """Start or join Ray, and keep this process's own answer to SIGTERM, which Ray replaces by one of its own.
+
+    A signal while Ray starts ends what was started already, and is then told as any other.
+    """
+    import ray
+
+    answer = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(logging_level="error", log_to_driver=False, **options)
+    except SystemExit:  # Ray's own answer
+        raise Signalled(signal.SIGTERM) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, answer)
 
 
 def spread(
