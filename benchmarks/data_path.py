@@ -41,7 +41,9 @@ from rtmpose.config import AugmentConfig, setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
+from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError

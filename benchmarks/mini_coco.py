@@ -39,13 +39,13 @@ from rtmpose.config import Params, load_params, setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.shards.manifest import EvalImage, read_manifest
 from rtmpose.data.shards.write import in_tune, write_train_shards
-from rtmpose.data.stream.stream import MixEntry
+from rtmpose.data.stream.mix import Mix, MixEntry
 from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
-from rtmpose.evaluation.evaluator import Evaluator, Mix, opened
+from rtmpose.evaluation.evaluator import Evaluator, opened
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes
 from rtmpose.files import UserError, read_json, write_atomic

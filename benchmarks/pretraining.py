@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from rtmpose.config import Params, load_params, setup_environment
+from rtmpose.data.stream.mix import read_mix
 from rtmpose.deploy.runtimes.base import cpu_name
-from rtmpose.evaluation.evaluator import read_mix
 from rtmpose.files import read_json
 from rtmpose.search.trial import Worker, updates
 from rtmpose.training.job import Job, build_task, tuning_ap

@@ -28,7 +28,9 @@ from rtmpose.data.shards.cache import ShardCache
 from rtmpose.data.shards.crops import CutFor
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.stream import EpochOrder, MixEntry, SetSize, TrainStream
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.order import EpochOrder, SetSize
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset, load_skeleton
 
@@ -54,8 +56,8 @@ def batch_spread(shards: int, samples: int, window: int, batch: int, draws: int)
     means, pairs = [], 0
     for place in places.tolist():
         rows = order.rows(place, place + batch)
-        means.append(shared[rows[:, 1]].mean())
-        keys = np.sort(rows[:, 1] * (samples + 1) + rows[:, 2])
+        means.append(shared[rows["shard"]].mean())
+        keys = np.sort(rows["shard"] * (samples + 1) + rows["row"])
         pairs += int((np.diff(keys) == 1).sum())
     by_chance = batch * (batch - 1) / (shards * samples)
     return float(np.var(means) * batch), pairs / draws / by_chance

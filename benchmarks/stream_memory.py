@@ -20,7 +20,8 @@ import psutil
 from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.stream import MixEntry, TrainStream
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
 

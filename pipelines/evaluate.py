@@ -78,10 +78,11 @@ def evaluate_sets(params: Params) -> None:
     """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's
     predictions.
     """
+    from rtmpose.data.stream.mix import read_mix
     from rtmpose.drawing import draw_predictions
     from rtmpose.evaluation.breakdown import breakdown, per_keypoint_error
     from rtmpose.evaluation.coco import evaluate_whole_body
-    from rtmpose.evaluation.evaluator import read_mix, sample_images
+    from rtmpose.evaluation.evaluator import sample_images
     from rtmpose.files import UserError, write_atomic
     from rtmpose.training.progress import write_csv
 

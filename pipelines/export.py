@@ -67,8 +67,8 @@ def inputs(card: ModelCard, count: int) -> tuple[np.ndarray, str]:
     """Network inputs (count, 3, H, W) to compare runtimes on, and what they show: held-out persons, else
     noise.
     """
+    from rtmpose.data.stream.mix import read_mix
     from rtmpose.deploy.samples import noise, person_crops
-    from rtmpose.evaluation.evaluator import read_mix
 
     for folder in read_mix(MIX).val.values() if MIX.exists() else ():
         if len(crops := person_crops(folder, card, count)):

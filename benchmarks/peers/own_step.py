@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rtmpose.config import AugmentConfig, OptimParams, Precision
-from rtmpose.data.stream.stream import Batch, MixEntry, TrainStream
+from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.models import build_pose_net, normalise
 from rtmpose.targets import SimCC, at_least_float32

@@ -1,6 +1,4 @@
-"""AP of a network on an evaluation shard set or a raw folder, and the receipt (`data/mix.json`) of which sets
-there are.
-"""
+"""AP of a network on an evaluation shard set or a raw folder."""
 
 from __future__ import annotations
 
@@ -17,14 +15,12 @@ from rtmpose.config import EvaluateParams, Params, Precision
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import read_photograph
 from rtmpose.data.shards.manifest import EvalImage, read_eval, read_manifest
-from rtmpose.data.stream.stream import MixEntry
 from rtmpose.descriptors import Dataset, load_skeleton
 from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
-from rtmpose.files import UserError, read_json
 from rtmpose.models import build_model, load_exactly
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
@@ -165,31 +161,3 @@ def load_evaluator(params: Params, weights: Path, codec: Codec) -> Evaluator:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """What training and evaluation read: training shards with their repeats, the tuning split, evaluation
-    sets by name.
-    """
-
-    train: tuple[MixEntry, ...]
-    tune: Path
-    val: dict[str, Path]
-
-
-def read_mix(path: Path) -> Mix:
-    """The receipt that the stage `mix` writes; its folders, relative to the current one, become absolute."""
-    content = read_json(path, "run the stage mix")
-    try:
-        train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
-        tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
-        val = {entry["dataset"]: Path(entry["dir"]).resolve() for entry in content["val"]}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
-    if not train or not tune:
-        missing = (
-            "a dataset with train: true" if not train else "a dataset with train: true and evaluate: true"
-        )
-        raise UserError(f"params.yaml: datasets: there is no {missing}; training needs one")
-    return Mix(train, tune[0], val)

@@ -25,7 +25,7 @@ Boxes = Literal["ground truth"] | Mapping[Any, Sequence[tuple[Sequence[float] | 
 
 
 class Image(Protocol):
-    """What is needed of an image; `rtmpose.data.stream.stream.read_eval` yields such."""
+    """What is needed of an image; `rtmpose.data.shards.manifest.read_eval` yields such."""
 
     @property
     def image_id(self) -> Any: ...

@@ -24,8 +24,9 @@ from rtmpose import registry
 from rtmpose.cluster.session import in_job, joins_cluster, ray_cluster
 from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
 from rtmpose.config import Params
+from rtmpose.data.stream.mix import read_mix
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.evaluator import load_evaluator, read_mix
+from rtmpose.evaluation.evaluator import load_evaluator
 from rtmpose.files import UserError, locked, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted

@@ -36,8 +36,8 @@ from rtmpose import registry
 from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
 from rtmpose.config import Params
 from rtmpose.data.shards.manifest import read_manifest, refuse_stronger
+from rtmpose.data.stream.mix import Mix
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.evaluator import Mix
 from rtmpose.files import UserError, home, locked, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import build_model

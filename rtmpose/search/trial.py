@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from rtmpose.config import AugmentConfig, Params, with_values
-from rtmpose.data.stream.stream import Batch, TrainStream
+from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError, locked
 from rtmpose.fingerprint import fingerprint
 from rtmpose.models import load_weights, save_tensors

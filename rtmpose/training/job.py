@@ -18,9 +18,10 @@ from rtmpose.cluster.session import in_job
 from rtmpose.cluster.submit import shared, shared_copy
 from rtmpose.config import Params, TrainParams
 from rtmpose.data.shards.cache import ShardCache
+from rtmpose.data.stream.mix import Mix, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
-from rtmpose.evaluation.evaluator import Evaluator, Mix, Results, read_mix
+from rtmpose.evaluation.evaluator import Evaluator, Results
 from rtmpose.files import home, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_weights

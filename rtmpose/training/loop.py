@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from rtmpose.config import ModelParams, Precision, TrainParams
 from rtmpose.data.shards.manifest import refuse_stronger
-from rtmpose.data.stream.stream import Batch, TrainStream
+from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.guard import KEPT_BATCHES, Recent, Step

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rtmpose.config import OptimParams, Precision
-from rtmpose.data.stream.stream import Batch
+from rtmpose.data.stream.loader import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import autocast, normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32

@@ -9,7 +9,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from rtmpose.config import Params, load_params, parse
-from rtmpose.evaluation.evaluator import Mix
+from rtmpose.data.stream.mix import Mix
 from rtmpose.files import UserError, locked, read_yaml
 from rtmpose.search.ledger import Ledger, TrialRecord
 from rtmpose.search.plan import counted_trials, is_complete, new_trial, trials_left

@@ -18,7 +18,8 @@ from rtmpose.config import AugmentConfig, OptimParams
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.stream import MixEntry, TrainStream
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset
 from rtmpose.models import build_pose_net
 from rtmpose.models.pose_net import normalise

@@ -14,7 +14,7 @@ import torch
 
 from rtmpose import registry
 from rtmpose.config import Params, load_params
-from rtmpose.evaluation.evaluator import Mix
+from rtmpose.data.stream.mix import Mix
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.registry import sha256_of

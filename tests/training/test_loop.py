@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rtmpose.config import OptimParams
-from rtmpose.data.stream.stream import Batch
+from rtmpose.data.stream.loader import Batch
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.guard import Step

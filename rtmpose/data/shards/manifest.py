@@ -69,21 +69,14 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
-def shard_places(folder: Path, manifest: dict[str, Any]) -> list[Path | RemoteShard]:
-    """Where each shard of a manifest lies: its tar in `folder`, or what to fetch from the manifest's URL."""
-    if manifest["url"] is None:
-        return [folder / entry["name"] for entry in manifest["shards"]]
-    places: list[Path | RemoteShard] = []
-    for entry in manifest["shards"]:
-        tar = f"{manifest['url'].rstrip('/')}/{entry['name']}"
-        index = tar.removesuffix(".tar") + ".idx"
-        size = entry["samples"] * INDEX.itemsize
-        places.append(
-            RemoteShard(
-                RemoteFile(tar, entry["bytes"], entry["sha256"]), RemoteFile(index, size, entry["idx_sha256"])
-            )
-        )
-    return places
+def remote_shard(manifest: dict[str, Any], number: int) -> RemoteShard:
+    """What to fetch for shard `number` of a manifest that names a URL."""
+    entry = manifest["shards"][number]
+    url = f"{manifest['url'].rstrip('/')}/{entry['name']}"
+    index, size = url.removesuffix(".tar") + ".idx", entry["samples"] * INDEX.itemsize
+    return RemoteShard(
+        RemoteFile(url, entry["bytes"], entry["sha256"]), RemoteFile(index, size, entry["idx_sha256"])
+    )
 
 
 def refuse_larger(folder: Path, manifest: dict[str, Any], size: tuple[int, int]) -> None:

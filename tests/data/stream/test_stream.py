@@ -25,7 +25,11 @@ from rtmpose.data.shards.crops import CutFor
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST, read_eval
 from rtmpose.data.shards.sample import INDEX, span
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
-from rtmpose.data.stream.stream import Batch, EpochOrder, MixEntry, SetSize, TrainStream
+from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.order import EpochOrder, Rows, SetSize
+from rtmpose.data.stream.prefetch import Prefetch
+from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.files import UserError
 from tests.support import realdata
@@ -161,7 +165,7 @@ def sizes(*counts: int) -> NDArray[np.int64]:
     return np.array(counts, np.int64)
 
 
-def order_of(sets: list[SetSize], seed: int = 3, epoch: int = 0, window: int = 4) -> NDArray[np.int64]:
+def order_of(sets: list[SetSize], seed: int = 3, epoch: int = 0, window: int = 4) -> Rows:
     order = EpochOrder(sets, seed, epoch, window)
     return order.rows(0, sum(order.shown))
 
@@ -181,20 +185,20 @@ def test_any_stretch_holds_the_mix() -> None:
     rng = np.random.default_rng(0)
     coco, aic = SetSize(rng.integers(1500, 2500, 75), 3), SetSize(rng.integers(1500, 2500, 190), 1)
     order = order_of([coco, aic], window=16)
-    of_coco = order[:, 0] == 0
+    of_coco = order["set"] == 0
     assert of_coco.mean() == pytest.approx(0.54, abs=0.01)
     counts = np.concatenate([[0], np.cumsum(of_coco)])
     assert np.abs((counts[1000:] - counts[:-1000]) / 1000 - of_coco.mean()).max() < 0.01
     showings = order[of_coco]
     once = len(showings) // 3
     for turn in range(3):
-        assert len(np.unique(showings[turn * once : (turn + 1) * once], axis=0)) == once
+        assert len(np.unique(showings[turn * once : (turn + 1) * once])) == once
 
 
 def test_reads_stay_within_windows_of_shards() -> None:
     order = order_of([SetSize(sizes(*[50] * 40), 2)], window=4)
     for turn in range(2):
-        shards = order[turn * 2000 : (turn + 1) * 2000, 1].reshape(10, 200)
+        shards = order["shard"][turn * 2000 : (turn + 1) * 2000].reshape(10, 200)
         assert all(len(np.unique(window)) == 4 for window in shards)
         assert len(np.unique(shards)) == 40
         assert all(len(np.unique(window[:40])) == 4 for window in shards)  # and are mixed inside one
@@ -207,7 +211,7 @@ def test_each_rank_reads_its_part_of_a_window(tmp_path: Path) -> None:
     for rank in range(8):
         one = planned(tmp_path, [([200] * 64, 1)], batch_size=1024, seed=1, window=64, rank=rank, world=8)
         with mock.patch.object(
-            one, "_fetch", lambda shards, rank=rank: fetched[rank].extend(s.tar.url for s in shards)
+            Prefetch, "fetch", lambda _, shards, rank=rank: fetched[rank].extend(s.tar.url for s in shards)
         ):
             for request in list(one.requests(0, AUGMENT))[
                 :-1
@@ -223,7 +227,7 @@ def test_the_middle_of_ten_billion_samples_is_near() -> None:
     """A position is found without the positions before it: this would need 80 GB and minutes otherwise."""
     order = EpochOrder([SetSize(np.full(1_000_000, 10_000), 1)], 0, 0, 16)
     rows = order.rows(7_000_000_000, 7_000_000_064)
-    assert len(np.unique(rows, axis=0)) == 64 and len(np.unique(rows[:, 1])) <= 16
+    assert len(np.unique(rows)) == 64 and len(np.unique(rows["shard"])) <= 16
 
 
 def test_batches_hold_what_they_say(folder: Path) -> None:
