@@ -40,9 +40,9 @@ def evaluator(params: Params, weights: Path) -> Evaluator:
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
     """The detector file of a set's raw folder, where it has one."""
+    from rtmpose.checkout import home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
-    from rtmpose.files import home
 
     layout = load_dataset(params.datasets[key].descriptor).splits["val"]
     path = home(params.datasets[key].raw) / layout.detections if layout.detections else None
@@ -111,9 +111,10 @@ def evaluate_sets(params: Params) -> None:
 
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
     """AP on a raw folder's validation images, printed as one JSON object."""
+    from rtmpose.checkout import home
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
-    from rtmpose.files import UserError, home
+    from rtmpose.files import UserError
 
     dataset, root = load_dataset(options.descriptor), home(options.raw)
     boxes: Boxes = "ground truth"

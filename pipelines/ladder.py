@@ -17,18 +17,18 @@ REPORT, PICTURE = Path("reports/ladder.md"), Path("reports/ladder.png")
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose import registry
     from rtmpose.cluster.submit import job_server
     from rtmpose.config import load_params
     from rtmpose.ladder.report import publish
     from rtmpose.ladder.run import run_ladder
+    from rtmpose.tracking import runs
 
     params = load_params()
     write = partial(publish, params, table=TABLE, metrics=METRICS, report=REPORT, picture=PICTURE)
     rungs, rows, run_id = run_ladder(params, mix=MIX, publish=write)
     if job_server(params.hardware) is None:
         for path in (TABLE, REPORT, PICTURE):
-            registry.log_file(run_id, path, "ladder")
+            runs.log_file(run_id, path, "ladder")
     print(f"ladder    {len(rungs)} rungs, {len(rows)} runs → {REPORT}")
 
 

@@ -14,8 +14,7 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.data.shards.manifest import MANIFEST, read_manifest
-    from rtmpose.files import UserError, write_atomic
-    from rtmpose.registry import sha256_of
+    from rtmpose.files import UserError, sha256_of, write_atomic
 
     params = load_params()
     mix: dict[str, list[dict[str, Any]]] = {"train": [], "tune": [], "val": []}

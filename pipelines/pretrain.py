@@ -15,7 +15,7 @@ MIX, WEIGHTS, RECEIPT, CURVE = (
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.cluster.submit import shared
+    from rtmpose.checkout import shared
     from rtmpose.config import load_params
     from rtmpose.training.launch import run_stage, untrained
     from rtmpose.training.progress import write_curves

@@ -32,7 +32,7 @@ def only_key(argv: list[str], stage_name: str, params: Params) -> str:
 
 def prepare(key: str, chosen: DatasetParams) -> Path:
     """The set's raw folder, rendered where the parameters say so; no work when it is complete."""
-    from rtmpose.files import home
+    from rtmpose.checkout import home
 
     root, render = home(chosen.raw), chosen.render
     if render is not None:

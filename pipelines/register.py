@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import stage
-from rtmpose import registry
 from rtmpose.config import Params, load_params
 from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.fingerprint import lineage_tags
+from rtmpose.tracking import models, runs
 
 ONNX = Path("models/rtmpose.onnx")
 TRAINING = Path("models/receipt.json")
@@ -25,14 +26,14 @@ SERVED_BY = ("onnxruntime", "onnx", "numpy")
 def main(argv: list[str]) -> None:
     params = load_params()
     training = read_object(TRAINING) if TRAINING.exists() else {}
-    tags = registry.lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
+    tags = lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
     # The training run itself, when MLflow still points where it was logged: curves and model then stand
     # together.
-    run_id = registry.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
-    with registry.finished(run_id):
+    run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
+    with runs.finished(run_id):
         log_evidence(run_id, params)
         requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
-        receipt = registry.register(
+        receipt = models.register(
             ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
         )
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
@@ -44,13 +45,13 @@ def main(argv: list[str]) -> None:
 
 def log_evidence(run_id: str, params: Params) -> None:
     """Parameters, every stage's metrics and the figures, into the run that the version will link to."""
-    registry.log_params_flat(run_id, params.model_dump(mode="json"))
+    runs.log_params_flat(run_id, params.model_dump(mode="json"))
     for path in metric_files(params.targets):
-        registry.log_metrics(run_id, {path.stem: read_object(path)})
-        registry.log_file(run_id, path, "metrics")
+        runs.log_metrics(run_id, {path.stem: read_object(path)})
+        runs.log_file(run_id, path, "metrics")
     for figure in FIGURES:
         if figure.exists():
-            registry.log_file(run_id, figure, "figures")
+            runs.log_file(run_id, figure, "figures")
 
 
 def metric_files(targets: list[str]) -> list[Path]:

@@ -11,12 +11,13 @@ from pipelines.raw import INDEX, only_key, prepare, used_splits
 
 
 def main(argv: list[str]) -> None:
+    from rtmpose.checkout import home
     from rtmpose.config import load_params
     from rtmpose.data.raw.annotations import RawImage, check_unchanged, read_images
     from rtmpose.data.shards.complete_folders import resumable_folder
     from rtmpose.data.shards.write import in_tune, write_eval_shards, write_train_shards
     from rtmpose.descriptors import load_dataset
-    from rtmpose.files import home, read_json
+    from rtmpose.files import read_json
     from rtmpose.fingerprint import forced_by_dvc
 
     params, start = load_params(), time.perf_counter()

@@ -34,7 +34,7 @@ def register_again() -> None:
 
 def main(argv: list[str]) -> None:
     from rtmpose.files import read_json
-    from rtmpose.registry import still_registered
+    from rtmpose.tracking.models import still_registered
 
     again = "run `make repro` again"
     if not still_registered(read_json(RECEIPT, again)):

@@ -10,7 +10,7 @@ from pipelines import stage
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.registry import tracking_uri
+    from rtmpose.tracking.runs import tracking_uri
 
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), *argv]

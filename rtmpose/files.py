@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -116,6 +117,15 @@ def append(path: Path | str, content: str | bytes) -> None:
     """Add `content` to the end of a file; UserError naming it where the disk does not take it."""
     with writing(path), Path(path).open("ab") as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: Path | str) -> str:
+    """Hex SHA-256 of a file's bytes; UserError when there is no such file."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def data_file(relative: str) -> Path:
@@ -246,18 +256,3 @@ def _whole(digits: str) -> int:
     if len(digits) > DIGITS or abs(int(digits)) >= 1 << 63:
         raise ValueError(f"{digits[:20]}… is a number beyond 64 bits")
     return int(digits)
-
-
-def home(path: Path | str = ".") -> Path:
-    """`path` in the checkout, absolute, also from a DVC experiment that runs in a copy below `.dvc/tmp/exps`.
-
-    Such a copy holds what git tracks and is deleted afterwards: raw data and run stores lie in the checkout
-    itself.
-    """
-    return outside_experiment(Path.cwd()) / path
-
-
-def outside_experiment(folder: Path) -> Path:
-    """The checkout that a folder inside a DVC experiment's copy was made from; any other folder as it is."""
-    checkout, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
-    return Path(checkout or "/") if inside else folder

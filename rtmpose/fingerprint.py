@@ -1,14 +1,19 @@
-"""What a result depends on, as a name: other parameters, data or code are another run."""
+"""What a result depends on and where it comes from: a run's name, the code's version, the tags of its lineage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
+from rtmpose.checkout import code_root
+from rtmpose.files import sha256_of
 
 
 def fingerprint(**parts: object) -> str:
@@ -27,6 +32,39 @@ def code_version(paths: Sequence[str]) -> str:
         for file in sorted(target.rglob("*.py")) if target.is_dir() else [target]:
             digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def git_commit() -> str:
+    """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
+    edited).
+    """
+    if commit := os.environ.get("RTMPOSE_GIT_COMMIT"):
+        return commit
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return "unknown"
+    return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else head
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(code_root() or Path.cwd()), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def lineage_tags(dvc_lock: Path, data_manifest: Path, fingerprint: str) -> dict[str, str]:
+    """The tags by which a run or a model version is traced back to its code, stages, data and
+    training store.
+    """
+    return {
+        "git_commit": git_commit(),
+        "dvc_lock_sha256": sha256_of(dvc_lock) if dvc_lock.exists() else "none",
+        "data_manifest_sha256": sha256_of(data_manifest) if data_manifest.exists() else "none",
+        "fingerprint": fingerprint,
+    }
 
 
 def forced_by_dvc() -> bool:

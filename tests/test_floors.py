@@ -26,14 +26,14 @@ FLOORS = (
     ("data.shards", "data.mannequins"),
     ("data.raw", "data"),
     ("cluster",),
-    ("registry",),
+    ("tracking",),
     ("models",),
     ("losses",),
     ("targets",),
     ("descriptors",),
     ("skeleton", "geometry", "oks", "fingerprint"),
     ("ending",),
-    ("config",),
+    ("config", "checkout"),
     ("files",),
 )
 

@@ -22,13 +22,6 @@ Result = TypeVar("Result")
 RETRIES = 3  # of a task whose worker process died
 
 
-def in_job() -> bool:
-    """Whether this process is the entrypoint of a Ray job (or was started by it): Ray then hands it the job's
-    settings.
-    """
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
 def joins_cluster() -> bool:
     """Whether RAY_ADDRESS names a cluster to join; a job server's URL takes jobs, and other work then stays
     here.

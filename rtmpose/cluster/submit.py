@@ -17,19 +17,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtmpose import registry
-from rtmpose.cluster.session import in_job
+from rtmpose.checkout import JOB_HOME, home, in_job
 from rtmpose.config import HardwareParams
-from rtmpose.files import UserError, home
-from rtmpose.fingerprint import forced_by_dvc
+from rtmpose.files import UserError
+from rtmpose.fingerprint import forced_by_dvc, git_commit
+from rtmpose.tracking import runs
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-HOME, FRESH = "RTMPOSE_HOME", "RTMPOSE_FRESH"
-RUN = "rtmpose_run"  # the metadata key by which the jobs of one run are found
-RETRY, RETRIES = 5.0, 60  # seconds between attempts to reach the job server again, and how many
-STARTS = 6  # attempts to hand in a job; the server itself waits for an agent before each refusal
+FRESH = "RTMPOSE_FRESH"  # set to 1 in a job whose stage is to start anew
+RUN_KEY = "rtmpose_run"  # the metadata key by which the jobs of one run are found
+PAUSE, RETRIES = 5.0, 60  # seconds between attempts to reach the job server again, and how many
+SUBMISSIONS = 6  # attempts to hand in a job; the server itself waits for an agent before each refusal
 
 
 def job_server(hardware: HardwareParams) -> str | None:
@@ -37,33 +37,6 @@ def job_server(hardware: HardwareParams) -> str | None:
     a job.
     """
     return None if in_job() else os.environ.get("RAY_ADDRESS") or hardware.jobs
-
-
-def shared(path: Path | str) -> Path:
-    """`path` in the checkout, absolute; inside a job, in the checkout that the job is a copy of."""
-    if not in_job() or Path(path).is_absolute():
-        return home(path)
-    if HOME not in os.environ:
-        raise UserError(
-            f"{path}: a job runs in a copy of the checkout that is deleted afterwards; set {HOME} to the "
-            "checkout's "
-            "path on storage that all machines see, or make this path absolute"
-        )
-    return Path(os.environ[HOME]) / path
-
-
-def shared_copy(path: Path) -> Path:
-    """A folder below the current one, inside a job where all machines see it, unless the job carries it."""
-    here = Path.cwd()
-    if not in_job() or path.exists() or not path.is_relative_to(here):
-        return path
-    return shared(path.relative_to(here))
-
-
-def adopt_checkout() -> None:
-    """Inside a job, MLflow's default data base is the checkout's, not one in the job's copy."""
-    if in_job() and "MLFLOW_TRACKING_URI" not in os.environ:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{shared('mlflow.db')}"
 
 
 def forced() -> bool:
@@ -76,9 +49,9 @@ def job_environment(fresh: bool) -> dict[str, str]:
     its password.
     """
     environment = {
-        "RTMPOSE_GIT_COMMIT": registry.git_commit(),
-        HOME: str(home()),
-        "MLFLOW_TRACKING_URI": registry.without_password(registry.tracking_uri()),
+        "RTMPOSE_GIT_COMMIT": git_commit(),
+        JOB_HOME: str(home()),
+        "MLFLOW_TRACKING_URI": runs.without_password(runs.tracking_uri()),
     }
     return environment | ({FRESH: "1"} if fresh else {})
 
@@ -92,7 +65,7 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
     """
     with _server_errors(server):
         client = connect(server)
-        jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(RUN) == run]
+        jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(RUN_KEY) == run]
         running = [job.submission_id for job in jobs if not job.status.is_terminal()]
         if fresh:
             for name in running:
@@ -103,7 +76,9 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
             print(f"{stage}: following job {name}, which runs already", flush=True)
         else:
             name = f"{run}-{len(jobs) + 1}"  # taken by another submitter at the same moment, it is refused
-            start(client, stage, name, {RUN: run}, {"working_dir": ".", "env_vars": job_environment(fresh)})
+            start(
+                client, stage, name, {RUN_KEY: run}, {"working_dir": ".", "env_vars": job_environment(fresh)}
+            )
             print(f"{stage}: submitted job {name} to {server}", flush=True)
     try:
         follow(client, name)
@@ -149,16 +124,16 @@ def start(
 ) -> None:
     """Submit a job; a cluster that has just been started takes its time to accept one."""
     entrypoint = f"python -m pipelines.{stage}"
-    for attempt in range(STARTS):
+    for attempt in range(SUBMISSIONS):
         try:
             client.submit_job(
                 entrypoint=entrypoint, submission_id=name, metadata=metadata, runtime_env=environment
             )
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or attempt + 1 == STARTS:
+            if "No available agent" not in str(error) or attempt + 1 == SUBMISSIONS:
                 raise
-        time.sleep(RETRY)
+        time.sleep(PAUSE)
 
 
 def stop(client: JobSubmissionClient, name: str, seconds: float = 60.0) -> None:
@@ -218,7 +193,7 @@ def follow(client: JobSubmissionClient, name: str) -> None:
                     f"job {name} is lost ({_first_line(error)}); run the stage again to resume it"
                 ) from None
             print(f"warning: job {name}: {_first_line(error)}; trying again", file=sys.stderr, flush=True)
-        time.sleep(RETRY)
+        time.sleep(PAUSE)
 
 
 def _conclude(client: JobSubmissionClient, name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rtmpose.files import UserError
-from rtmpose.registry import git_commit
+from rtmpose.fingerprint import git_commit
 
 PREFIX = "rtmpose."
 

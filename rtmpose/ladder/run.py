@@ -20,19 +20,20 @@ from typing import Any
 
 import torch
 
-from rtmpose import registry
-from rtmpose.cluster.session import in_job, joins_cluster, ray_cluster
-from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
+from rtmpose.checkout import in_job, shared
+from rtmpose.cluster.session import joins_cluster, ray_cluster
+from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.config import Params
 from rtmpose.data.stream.mix import read_mix
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import load_evaluator
-from rtmpose.files import UserError, locked, read_json, write_atomic
-from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.files import UserError, locked, read_json, sha256_of, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint, lineage_tags
 from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
 from rtmpose.models import build_model, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
 from rtmpose.training.launch import run_stage
@@ -62,7 +63,6 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     server = job_server(params.hardware)
     expected = len(rungs) * len(ladder.seeds)
     if server is None:
-        adopt_checkout()
         with locked(folder.parent / f"{folder.name}.lock", wait=15):
             Climb(params, mix, folder, name).all(
                 rungs, lambda: publish(rungs, known_rows(params, folder, rungs))
@@ -81,16 +81,14 @@ def ladder_fingerprint(params: Params, mix: Path) -> str:
     same one.
     """
     ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
-    given = [
-        path and registry.sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])
-    ]
+    given = [path and sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])]
     without = {"ladder", "seed", "hardware", "search", "targets", "register_as", "recipe"}
     recipe = params.model_dump(mode="json", exclude=without)
     return fingerprint(
         ladder=ladder,
         recipe=recipe,
         precision=params.hardware.precision,
-        mix=registry.sha256_of(mix),
+        mix=sha256_of(mix),
         init=given,
         code=code_version(LADDER_CODE),
     )
@@ -118,10 +116,10 @@ class Climb:
     def all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
         """Every rung under every seed, on one Ray cluster, below one MLflow run."""
         hardware = self.params.hardware
-        tags = registry.lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
+        tags = lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
         self.run_id = open_run(self.folder, "ladder", tags)
-        with registry.finished(self.run_id), ray_cluster(hardware.workers * hardware.cpus_per_worker + 1):
-            registry.log_params_flat(self.run_id, self.params.model_dump(mode="json"))
+        with runs.finished(self.run_id), ray_cluster(hardware.workers * hardware.cpus_per_worker + 1):
+            runs.log_params_flat(self.run_id, self.params.model_dump(mode="json"))
             for number, rung in enumerate(rungs):
                 for seed in ladder_of(self.params).seeds:
                     print(
@@ -167,7 +165,7 @@ class Climb:
         }
         write_atomic(file, json.dumps(row, indent=1))
         drop_checkpoints(weights.parent)
-        registry.log_metrics(self.run_id, {f"AP {rung.name}": ap}, step=seed)
+        runs.log_metrics(self.run_id, {f"AP {rung.name}": ap}, step=seed)
 
     def start(self, params: Params) -> Row | None:
         """The weights whose backbone a rung starts from, and how many samples they have seen; None: none."""

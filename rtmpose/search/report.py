@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtmpose import registry
 from rtmpose.config import SearchRange
 from rtmpose.files import UserError, write_atomic
 from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import FIGURES, TrialRecord
 from rtmpose.search.plan import Row, best_of, reference_ap
+from rtmpose.tracking import runs
 from rtmpose.training.progress import write_csv
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TrialRuns:
         self.tags = {key: tags[key] for key in ("stage", "git_commit", "data_manifest_sha256")} | {
             "mlflow.parentRunId": parent
         }
-        store = registry.client()
+        store = runs.client()
         experiment = store.get_run(parent).info.experiment_id
         found = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10_000)
         self.ids = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
@@ -81,19 +81,17 @@ class TrialRuns:
         number = trial.number
         if number not in self.sent:
             tags = self.tags | {"trial": str(number)}
-            self.ids[number] = registry.start_or_resume_run(
-                f"trial {number}", self.ids.get(number), tags=tags
-            )
+            self.ids[number] = runs.start_or_resume_run(f"trial {number}", self.ids.get(number), tags=tags)
             about = {"seed": trial.seed, "kind": trial.kind}
-            registry.log_params_flat(self.ids[number], trial.point | about)
-            self.sent[number] = registry.logged_steps(self.ids[number], "AP")
+            runs.log_params_flat(self.ids[number], trial.point | about)
+            self.sent[number] = runs.logged_steps(self.ids[number], "AP")
         for report in trial.reports:
             if report["step"] not in self.sent[number]:
                 figures = {key: report[key] for key in FIGURES if key in report}
-                registry.log_metrics(self.ids[number], figures, step=report["step"])
+                runs.log_metrics(self.ids[number], figures, step=report["step"])
                 self.sent[number].add(report["step"])
         if status != "RUNNING":
-            registry.end_run(self.ids[number], status)
+            runs.end_run(self.ids[number], status)
 
 
 def draw(path: Path, space: Mapping[str, SearchRange], rows: Sequence[Row], choice: Choice) -> None:

@@ -32,14 +32,14 @@ from typing import Any
 
 import torch
 
-from rtmpose import registry
-from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
+from rtmpose.checkout import home, shared
+from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.config import Params
 from rtmpose.data.shards.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream.mix import Mix
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError, home, locked, read_json, write_atomic
-from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.files import UserError, locked, read_json, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint, lineage_tags
 from rtmpose.models import build_model
 from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import Ledger
@@ -47,6 +47,7 @@ from rtmpose.search.plan import as_row, best_of, choose, counted_trials, is_comp
 from rtmpose.search.report import TrialRuns, draw, write_table
 from rtmpose.search.space import check_space, resolved, variants
 from rtmpose.search.trial import say
+from rtmpose.tracking import runs
 from rtmpose.training.job import Job, job_fingerprint, shared_file, shared_mix
 from rtmpose.training.optim import freeze
 from rtmpose.training.reporter import RUN_FILE, open_run
@@ -81,7 +82,7 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
     write_table(table, list(params.search.space), rows)
     draw(picture, params.search.space, rows, choice)
     if content["run_id"] is not None and job_server(params.hardware) is None:
-        registry.log_file(content["run_id"], picture, "figures")
+        runs.log_file(content["run_id"], picture, "figures")
     result = {"chosen": choice.values, "note": choice.note} | content | {"trials": rows}
     write_atomic(out, json.dumps(result, indent=1) + "\n")
     return choice
@@ -130,26 +131,25 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
     """All trials of the search in `folder` that have not ended; in MLflow the search is a run and each trial
     its child.
     """
-    adopt_checkout()
     with locked(folder.parent / f"{folder.name}.lock", wait=15):
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         ledger = Ledger(folder / "ledger.jsonl")
-        tags = {"stage": "search"} | registry.lineage_tags(Path("dvc.lock"), mix, name)
+        tags = {"stage": "search"} | lineage_tags(Path("dvc.lock"), mix, name)
         run_id = open_run(folder, "search", tags)
-        with registry.finished(run_id):
-            registry.log_params_flat(run_id, params.model_dump(mode="json"))
-            runs = TrialRuns(run_id, tags)
+        with runs.finished(run_id):
+            runs.log_params_flat(run_id, params.model_dump(mode="json"))
+            trial_runs = TrialRuns(run_id, tags)
             if is_complete(params, ledger):
                 say(f"run {name} is finished already; its result is handed over again")
             else:
-                _tune(params, mix, init, folder, run_id, ledger, runs)
+                _tune(params, mix, init, folder, run_id, ledger, trial_runs)
             assert is_complete(params, ledger), "Tune has run every trial to its end"
             trials = counted_trials(params, ledger)
             for trial in trials:
-                runs.log(trial)
-            if len(trials) not in registry.logged_steps(run_id, "best_AP"):
-                registry.log_metrics(
+                trial_runs.log(trial)
+            if len(trials) not in runs.logged_steps(run_id, "best_AP"):
+                runs.log_metrics(
                     run_id,
                     {"best_AP": best_of([as_row(trial) for trial in trials])["AP"]},
                     step=len(trials),
@@ -157,7 +157,7 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
 
 
 def _tune(
-    params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, runs: TrialRuns
+    params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, trial_runs: TrialRuns
 ) -> None:
 
     from rtmpose.search.tune import tune_trials  # which imports Ray
@@ -172,7 +172,7 @@ def _tune(
         store=folder,
         token="",  # nobody takes over: the driver holds a lock, and trials write nothing but their own file
         run_id=run_id,
-        tracking_uri=registry.tracking_uri(),
+        tracking_uri=runs.tracking_uri(),
         init=shared_file(init, folder),
         tau=params.finetune.tau,
         sigma=params.finetune.sigma,
@@ -180,8 +180,8 @@ def _tune(
     if ledger.trials:
         say(f"resuming with {len(ledger.trials)} trials known, {len(ledger.running())} of them unfinished")
     try:
-        tune_trials(job, ledger, runs)
+        tune_trials(job, ledger, trial_runs)
     except BaseException:
         for trial in ledger.running():
-            runs.log(trial, "FAILED")
+            trial_runs.log(trial, "FAILED")
         raise

@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 
-from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.files import UserError, read_json, sha256_of, write_atomic
 from rtmpose.models import save_tensors
-from rtmpose.registry import sha256_of
 
 KEEP = 2
 TOKEN, LOG, DAMAGED, WARNINGS, BEST = "token", "train.log", "damaged.txt", "warnings.txt", "best.pt"

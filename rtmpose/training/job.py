@@ -13,16 +13,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rtmpose import registry
-from rtmpose.cluster.session import in_job
-from rtmpose.cluster.submit import shared, shared_copy
+from rtmpose.checkout import home, in_job, shared
 from rtmpose.config import Params, TrainParams
 from rtmpose.data.shards.cache import ShardCache
 from rtmpose.data.stream.mix import Mix, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
-from rtmpose.files import home, write_atomic
+from rtmpose.files import sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
@@ -43,6 +41,7 @@ TRAINING_CODE = (
     "data/shards/manifest.py",
     "data/shards/crops.py",
     "data/raw/photograph.py",
+    "topdown.py",
     "evaluation",
 )
 WITHOUT_EFFECT = (
@@ -169,8 +168,8 @@ def job_fingerprint(
         skeletons=[load_skeleton(name).to_dict() for name in (train.skeleton, params.skeleton)],
         precision=params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
-        mix=registry.sha256_of(mix),
-        init=registry.sha256_of(init) if init else None,
+        mix=sha256_of(mix),
+        init=sha256_of(init) if init else None,
         tau=tau,
         sigma=sigma,
         code=code_version(TRAINING_CODE),
@@ -180,8 +179,18 @@ def job_fingerprint(
 def shared_mix(path: Path) -> Mix:
     """The mix, its folders as every worker sees them."""
     mix = read_mix(path)
-    train = tuple(replace(entry, dir=shared_copy(entry.dir)) for entry in mix.train)
-    return Mix(train, shared_copy(mix.tune), {name: shared_copy(folder) for name, folder in mix.val.items()})
+    train = tuple(replace(entry, dir=_seen_by_all(entry.dir)) for entry in mix.train)
+    return Mix(
+        train, _seen_by_all(mix.tune), {name: _seen_by_all(folder) for name, folder in mix.val.items()}
+    )
+
+
+def _seen_by_all(path: Path) -> Path:
+    """A folder below the current one; inside a job where all machines see it, unless the job carries it."""
+    here = Path.cwd()
+    if not in_job() or path.exists() or not path.is_relative_to(here):
+        return path
+    return shared(path.relative_to(here))
 
 
 def shared_file(path: Path, folder: Path) -> Path:

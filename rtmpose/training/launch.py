@@ -18,15 +18,17 @@ from typing import Any
 
 import torch
 
-from rtmpose import registry
+from rtmpose.checkout import home, shared
 from rtmpose.cluster.session import ray_cluster
-from rtmpose.cluster.submit import adopt_checkout, forced, job_server, not_here, run_job, shared
+from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError, home, write_atomic
+from rtmpose.files import UserError, write_atomic
+from rtmpose.fingerprint import lineage_tags
 from rtmpose.models import save_tensors
 from rtmpose.targets import SimCC
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.job import (
     Job,
@@ -130,7 +132,6 @@ def run_stage(
     server = job_server(params.hardware)
     if server is not None:
         return run_elsewhere(stage, server, root / run, fresh, weights, receipt)
-    adopt_checkout()
     store = Store.open(root, run, fresh=fresh)
     done = store.finished()
     if done is not None:
@@ -141,16 +142,16 @@ def run_stage(
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
     elif init is not None:
         print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
-    lineage = registry.lineage_tags(Path("dvc.lock"), mix, name)
+    lineage = lineage_tags(Path("dvc.lock"), mix, name)
     run_id = open_run(store.folder, stage, lineage | {"stage": stage} | dict(tags or {}), state.get("run_id"))
-    registry.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
+    runs.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
     start = init and shared_file(init, store.folder)
-    uri = registry.tracking_uri()
+    uri = runs.tracking_uri()
     # Ray Train's workers have a current folder of their own.
     hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
     params = params.model_copy(update={"hardware": hardware})
     job = Job(stage, params, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau, sigma)
-    with registry.finished(run_id):
+    with runs.finished(run_id):
         launch(job)
     return hand_over(store, conclusion(job, store, name), weights, receipt)
 

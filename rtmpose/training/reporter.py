@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rtmpose import registry
 from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import Store, read_log
 
 RUN_FILE = "run.json"
@@ -26,7 +26,7 @@ def open_run(folder: Path, name: str, tags: Mapping[str, str], otherwise: str | 
     """
     file = folder / RUN_FILE
     known = read_json(file)["run_id"] if file.exists() else otherwise
-    run_id = registry.start_or_resume_run(name, known, tags=tags)
+    run_id = runs.start_or_resume_run(name, known, tags=tags)
     write_atomic(file, json.dumps({"run_id": run_id}))
     return run_id
 
@@ -59,14 +59,14 @@ class Reporter:
     def _send(self) -> None:
         if self.sent is None:
             updates, evaluations = (
-                registry.logged_steps(self.run_id, f"{self.stage}/{name}") for name in ("lr", "AP")
+                runs.logged_steps(self.run_id, f"{self.stage}/{name}") for name in ("lr", "AP")
             )
             self.sent = {(step, False) for step in updates} | {(step, True) for step in evaluations}
         while self.waiting:
             line = self.waiting[0]
             key = (line["step"], "AP" in line)
             if key not in self.sent:
-                registry.log_metrics(self.run_id, curves(self.stage, line), step=line["step"])
+                runs.log_metrics(self.run_id, curves(self.stage, line), step=line["step"])
                 self.sent.add(key)
             self.waiting.pop(0)
 

@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import psutil
 
-from rtmpose import registry
 from rtmpose.config import TrainParams
 from rtmpose.drawing import draw_predictions
 from rtmpose.evaluation.evaluator import Results, sample_images
 from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import Store
 
 SHOWN, CELL = 12, (320, 240)  # images of the tuning split, and the (w, h) px that each is drawn in
@@ -79,12 +79,12 @@ class Pictures:
 
     def _send(self) -> None:
         if self.sent is None:
-            self.sent = registry.image_steps(self.run_id, self.key)
+            self.sent = runs.image_steps(self.run_id, self.key)
         for path in sorted(self.folder.glob("*.png")):
             step = int(path.stem)
             if step not in self.sent:
                 pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-                registry.log_image(self.run_id, pixels, self.key, step)
+                runs.log_image(self.run_id, pixels, self.key, step)
                 self.sent.add(step)
 
 
@@ -114,7 +114,7 @@ def _monitors() -> list[Any]:
     has them.
     """
     with suppress(UserError):
-        registry.client()  # sets MLflow up, quiet and without telemetry
+        runs.client()  # sets MLflow up, quiet and without telemetry
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -140,7 +140,7 @@ def _sample(run_id: str, monitors: list[Any], every: float, done: threading.Even
                 figures |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
                 monitor.clear_metrics()
         try:
-            began = registry.run_started(run_id) if began is None else began
-            registry.log_metrics(run_id, figures, step=int(time.time() - began))
+            began = runs.run_started(run_id) if began is None else began
+            runs.log_metrics(run_id, figures, step=int(time.time() - began))
         except UserError:
             continue  # the run's reports say so already

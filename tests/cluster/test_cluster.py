@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rtmpose.checkout import JOB_HOME, in_job
 from rtmpose.cluster import submit
-from rtmpose.cluster.session import in_job, joins_cluster
+from rtmpose.cluster.session import joins_cluster
 from rtmpose.config import HardwareParams, parse
 from rtmpose.files import UserError, read_yaml
 from tests.support import ROOT
@@ -43,7 +44,7 @@ class Jobs:
 
     def job(self, name: str, status: str) -> SimpleNamespace:
         return SimpleNamespace(
-            submission_id=name, status=Status(status), metadata={submit.RUN: "finetune-abc"}
+            submission_id=name, status=Status(status), metadata={submit.RUN_KEY: "finetune-abc"}
         )
 
     def list_jobs(self) -> list[SimpleNamespace]:
@@ -81,9 +82,9 @@ class Jobs:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", submit.HOME, submit.FRESH):
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", JOB_HOME, submit.FRESH):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(submit, "RETRY", 0.0)
+    monkeypatch.setattr(submit, "PAUSE", 0.0)
 
 
 def run(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, fresh: bool = False) -> None:
@@ -101,7 +102,7 @@ def test_job_is_submitted_with_its_environment_and_followed(
     (job,) = jobs.submitted
     assert job["entrypoint"] == "python -m pipelines.finetune" and job["submission_id"] == "finetune-abc-1"
     environment = job["runtime_env"]["env_vars"]
-    assert environment["RTMPOSE_GIT_COMMIT"] == "0123abc" and environment[submit.HOME] == str(Path.cwd())
+    assert environment["RTMPOSE_GIT_COMMIT"] == "0123abc" and environment[JOB_HOME] == str(Path.cwd())
     assert environment["MLFLOW_TRACKING_URI"] == "http://mlflow:5000" and submit.FRESH not in environment
     assert capsys.readouterr().out.endswith("one\ntwo\n")
 
@@ -201,24 +202,8 @@ def test_where_a_stage_goes(monkeypatch: pytest.MonkeyPatch) -> None:
         parse(HardwareParams, {"jobs": "10.0.0.10"}, Path("params.yaml"))
 
 
-def test_job_finds_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "copy"
-    (copy / "data/carried").mkdir(parents=True)
-    monkeypatch.chdir(copy)
-    assert (
-        submit.shared("runs") == copy / "runs"
-        and submit.shared_copy(copy / "data/shards") == copy / "data/shards"
-    )
+def test_a_job_starts_anew_where_its_submitter_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert submit.shared("/storage/runs") == Path("/storage/runs")
-    with pytest.raises(UserError, match=r"^runs: a job runs in a copy.*RTMPOSE_HOME"):
-        submit.shared("runs")
-    monkeypatch.setenv(submit.HOME, "/shared/rtmpose")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    assert submit.shared("runs") == Path("/shared/rtmpose/runs")
-    assert submit.shared_copy(copy / "data/shards") == Path("/shared/rtmpose/data/shards")
-    assert submit.shared_copy(copy / "data/carried") == copy / "data/carried"
-    assert submit.shared_copy(Path("/elsewhere")) == Path("/elsewhere")
     assert not submit.forced()
     monkeypatch.setenv(submit.FRESH, "1")
     assert submit.forced()

@@ -12,7 +12,7 @@ import pytest
 from rtmpose.config import Params, load_params, with_values
 from rtmpose.files import UserError
 from rtmpose.ladder.rungs import NAMES, RUNGS, Entry, overrides, pretrain_params, rung_params, wanted, within
-from rtmpose.registry import flatten
+from rtmpose.tracking.runs import flatten
 from tests.test_workflow import compose
 
 BUDGET = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rtmpose import registry
 from rtmpose.config import Params, SearchRange
 from rtmpose.search.ledger import TrialRecord
 from rtmpose.search.report import TrialRuns
+from rtmpose.tracking import runs
 
 Space = dict[str, dict[str, Any]]
 TAU = {"low": 0.05, "high": 0.2, "log": True}
@@ -21,7 +21,7 @@ def searching(params: Params, space: Space | None = None, **changes: Any) -> Par
 
 def children(parent: str) -> list[Any]:
     """The runs in MLflow that are nested in `parent`."""
-    store = registry.client()
+    store = runs.client()
     experiment = store.get_run(parent).info.experiment_id
     return list(store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'"))
 

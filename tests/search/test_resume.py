@@ -25,12 +25,12 @@ import pytest
 import torch
 from ray.tune.schedulers import TrialScheduler
 
-from rtmpose import registry
 from rtmpose.config import load_params
 from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import new_trial
 from rtmpose.search.trial import TrialSpec, Worker, trial_reports
 from rtmpose.search.tune import Halving
+from rtmpose.tracking.runs import client
 from rtmpose.training.job import Job, shared_mix
 from tests.search.searching import TAU, Silent, children
 from tests.training.ranks import on_ranks
@@ -223,15 +223,12 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     for run in runs:
         trial = found["trials"][int(run.data.tags["trial"])]
         for key in ("AP", "error"):
-            curve = [
-                (point.step, point.value)
-                for point in registry.client().get_metric_history(run.info.run_id, key)
-            ]
+            curve = [(point.step, point.value) for point in client().get_metric_history(run.info.run_id, key)]
             assert curve == [(report["step"], report[key]) for report in trial["reports"]]
         assert run.info.status == {"finished": "FINISHED", "stopped": "KILLED"}[trial["status"]]
         assert run.data.params["model.kernel"] == str(trial["point"]["model.kernel"])
-    assert registry.client().get_run(found["run_id"]).info.status == "FINISHED"
-    assert [file.path for file in registry.client().list_artifacts(found["run_id"], "figures")] == [
+    assert client().get_run(found["run_id"]).info.status == "FINISHED"
+    assert [file.path for file in client().list_artifacts(found["run_id"], "figures")] == [
         "figures/search.png"
     ]
     with (prepared.folder / "metrics/search.csv").open() as file:
@@ -329,7 +326,7 @@ def test_a_mistake_in_a_trial_ends_the_search_with_its_one_line(
     ledger = Ledger(run_file.with_name("ledger.jsonl"))
     assert {trial.status for trial in ledger.trials.values()} == {"running"} and not ledger.history
     parent = json.loads(run_file.read_text())["run_id"]
-    assert registry.client().get_run(parent).info.status == "FAILED"
+    assert client().get_run(parent).info.status == "FAILED"
     assert [run.info.status for run in children(parent)] == ["FAILED"] * len(ledger.trials)
 
 

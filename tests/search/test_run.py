@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from ray.exceptions import RayTaskError
 
-from rtmpose import registry
 from rtmpose.config import Params, SearchRange, load_params
 from rtmpose.files import UserError
 from rtmpose.search.choice import Choice, chosen_params, read_choice
@@ -22,6 +21,7 @@ from rtmpose.search.report import TrialRuns, draw, position, ticks
 from rtmpose.search.run import run_search, search_fingerprint
 from rtmpose.search.trial import report_steps, search_device, trial_threads
 from rtmpose.search.tune import unwrapped
+from rtmpose.tracking import runs
 from tests.search.searching import TAU, Space, children, searching
 from tests.support import ROOT
 
@@ -235,7 +235,7 @@ def test_trials_are_children_in_mlflow_and_logged_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     tags = {"stage": "search", "git_commit": "none", "data_manifest_sha256": "none"}
-    parent = registry.start_or_resume_run("search", None, tags=tags)
+    parent = runs.start_or_resume_run("search", None, tags=tags)
     trial = TrialRecord(2, {"finetune.tau": 0.1}, 0, "searched")
     TrialRuns(parent, tags).log(trial)
     assert [child.info.status for child in children(parent)] == ["RUNNING"]
@@ -247,11 +247,9 @@ def test_trials_are_children_in_mlflow_and_logged_once(
         TrialRuns(parent, tags).log(trial)
     (child,) = children(parent)
     assert child.info.status == "KILLED" and child.data.params["finetune.tau"] == "0.1"
-    history = registry.client().get_metric_history(child.info.run_id, "AP")
+    history = runs.client().get_metric_history(child.info.run_id, "AP")
     assert [(point.step, point.value) for point in history] == [(5, 0.2), (10, 0.3)]
-    assert [point.value for point in registry.client().get_metric_history(child.info.run_id, "error")] == [
-        0.9
-    ]
+    assert [point.value for point in runs.client().get_metric_history(child.info.run_id, "error")] == [0.9]
 
 
 def test_more_trials_continue_a_search_and_other_ranges_are_another(tmp_path: Path, params: Params) -> None:

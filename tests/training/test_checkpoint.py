@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rtmpose.files import UserError
+from rtmpose.files import UserError, sha256_of
 from rtmpose.fingerprint import fingerprint
-from rtmpose.registry import sha256_of
 from rtmpose.training.checkpoint import Store, read_log
 from tests.support import ROOT
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from rtmpose import fingerprint
+from rtmpose.checkout import JOB_HOME
 from rtmpose.ladder.run import LADDER_CODE
 from rtmpose.search.run import SEARCH_CODE
-from rtmpose.training.job import TRAINING_CODE
+from rtmpose.training.job import TRAINING_CODE, shared_mix
 from tests.support import ROOT
 from tests.test_floors import imports, modules
 
 PACKAGE = ROOT / "rtmpose"
 # What a worker imports besides, by package or module, and why an edit of it changes no result.
 WITHOUT_EFFECT = {
-    "registry": "logs what was computed",
+    "tracking": "logs what was computed",
+    "drawing": "draws pictures for people",
     "cluster": "says where work runs",
     "config": "reads parameters, whose values a run's fingerprint holds",
     "descriptors": "reads skeletons, whose content a run's fingerprint holds",
+    "checkout": "says where files lie",
+    "ending": "says how a command ends",
     "files": "reads and writes bytes as they are",
     "fingerprint": "names runs",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
@@ -75,13 +79,31 @@ def test_every_excuse_is_needed() -> None:
         assert any(module == name or module.startswith(f"{name}.") for module in found), name
 
 
-def test_bytecode_and_other_files_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "fingerprint.py"))
-    (tmp_path / "models/__pycache__").mkdir(parents=True)
-    (tmp_path / "models/net.py").write_text("x = 1\n")
-    before = fingerprint.code_version(["models"])
-    (tmp_path / "models/__pycache__/net.cpython-311.pyc").write_bytes(b"bytecode")
-    (tmp_path / "models/notes.txt").write_text("no code")
-    assert fingerprint.code_version(["models"]) == before
-    (tmp_path / "models/head.py").write_text("y = 1\n")
-    assert fingerprint.code_version(["models"]) != before
+def test_a_job_reads_shards_where_all_machines_see_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    (copy / "data/carried").mkdir(parents=True)
+    (copy / "mix.json").write_text(
+        json.dumps(
+            {
+                "train": [{"dir": "data/carried", "repeat": 1}, {"dir": "data/shards/b", "repeat": 2}],
+                "tune": [{"dir": "data/shards/tune"}],
+                "val": [{"dataset": "far", "dir": "/elsewhere/val"}],
+            }
+        )
+    )
+    monkeypatch.chdir(copy)
+    here = shared_mix(Path("mix.json"))
+    assert [entry.dir for entry in here.train] == [copy / "data/carried", copy / "data/shards/b"]
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setenv(JOB_HOME, "/shared/rtmpose")
+    there = shared_mix(Path("mix.json"))
+    assert [entry.dir for entry in there.train] == [
+        copy / "data/carried",
+        Path("/shared/rtmpose/data/shards/b"),
+    ]
+    assert there.tune == Path("/shared/rtmpose/data/shards/tune") and there.val == {
+        "far": Path("/elsewhere/val")
+    }
+    assert [entry.repeat for entry in there.train] == [1, 2]

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from rtmpose import registry
 from rtmpose.config import Params, load_params
 from rtmpose.data.stream.mix import Mix
-from rtmpose.files import UserError
+from rtmpose.files import UserError, sha256_of
 from rtmpose.models import build_pose_net
-from rtmpose.registry import sha256_of
+from rtmpose.tracking import runs
 from rtmpose.training import launch
 from rtmpose.training import reporter as reports
 from rtmpose.training.checkpoint import Store, Superseded, read_log
@@ -29,7 +28,7 @@ from tests.support import ROOT
 @pytest.fixture
 def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return registry.start_or_resume_run("finetune")
+    return runs.start_or_resume_run("finetune")
 
 
 def line(step: int, **more: float) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def test_each_report_is_logged_once_whatever_was_killed(tmp_path: Path, run_id: 
     report(line(1))
     report(line(2))
     report({"step": 2, "AP": 0.5})
-    registry.log_metrics(
+    runs.log_metrics(
         run_id, {"finetune/lr": 0.1 / 3, "finetune/loss": 1 / 3}, step=3
     )  # killed before it was in the log
     first.append_log(line(4))  # written while MLflow did not answer, and killed then
@@ -67,7 +66,7 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = Reporter("finetune", run_id, Store.open(tmp_path, "run", fresh=False))
-    uri = registry.tracking_uri()
+    uri = runs.tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(reports, "PAUSE", 60.0)

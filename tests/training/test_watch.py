@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from rtmpose import registry
 from rtmpose.config import Params, load_params
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.descriptors import load_dataset
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.job import job_fingerprint
 from rtmpose.training.reporter import Reporter, curves
@@ -49,7 +49,7 @@ def tune(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
 @pytest.fixture
 def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return registry.start_or_resume_run("finetune")
+    return runs.start_or_resume_run("finetune")
 
 
 def pictures(
@@ -61,7 +61,7 @@ def pictures(
 
 
 def logged(run_id: str) -> list[Path]:
-    folder = Path(urlsplit(registry.client().get_run(run_id).info.artifact_uri).path) / "images"
+    folder = Path(urlsplit(runs.client().get_run(run_id).info.artifact_uri).path) / "images"
     return sorted(folder.glob("*.png"))
 
 
@@ -111,7 +111,7 @@ def test_pictures_are_images_with_steps_once_each(
     assert drawn.shape == (256, 992, 3) and (drawn == plain).all()  # three images in one row
     assert np.abs(drawn.astype(int) - (40, 140, 255)[::-1]).sum(-1).min() < 30  # a right limb's blue
 
-    uri = registry.tracking_uri()
+    uri = runs.tracking_uri()
     away(monkeypatch)
     first(40)
     assert "warning: step 40: the picture of predictions is not logged" in capsys.readouterr().err
@@ -153,7 +153,7 @@ def test_a_server_that_is_away_costs_points_only(
     tmp_path: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(INTERVAL, "0.1")
-    uri = registry.tracking_uri()
+    uri = runs.tracking_uri()
     away(monkeypatch)
     start = time.monotonic()
     with system_metrics(run_id):

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from rtmpose.data.raw.formats import ListedImage, Points, read_aic, read_coco, read_mpii
 from rtmpose.descriptors import Dataset, Split
-from rtmpose.files import UserError, read_json
-from rtmpose.registry import sha256_of
+from rtmpose.files import UserError, read_json, sha256_of
 
 FARTHEST = 1e6  # px from the image's corner; what lies farther is no point
 

@@ -17,8 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rtmpose.data.shards.cache import ATTEMPTS, FIRST_PAUSE
-from rtmpose.files import UserError, write_atomic
-from rtmpose.registry import sha256_of
+from rtmpose.files import UserError, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
