@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import ROOT
 
-# From the roof to the cellar. A package stands for all modules in it, unless one of them has a floor of its own.
+# From the roof to the cellar. A package stands for all modules in it, unless one of them has its own floor.
 # Names on one floor do not import each other.
 FLOORS = (
     ("cli",),
@@ -48,7 +48,7 @@ class Import:
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Every module below `package` by its name, such as `data.raw.formats`; a package by its folder's name."""
+    """Every module below `package` by its name, such as `data.raw.formats`; a package by its folder's."""
     names = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
@@ -59,7 +59,6 @@ def modules(package: Path) -> dict[str, Path]:
 def imports(package: Path) -> Iterator[Import]:
     """Every import between modules of `package`, those for type checking and those inside functions, too."""
     known = modules(package)
-    prefix = f"{package.name}."
     for name, path in known.items():
         tree = ast.parse(path.read_text())
         late = {
@@ -69,12 +68,24 @@ def imports(package: Path) -> Iterator[Import]:
             for inner in ast.walk(function)
         }
         for node in ast.walk(tree):
-            for target in _targets(node):
-                module = target.removeprefix(prefix) if target.startswith(prefix) else ""
-                while module and module not in known:  # `from package.module import name`
-                    module = module.rpartition(".")[0]
-                if module and module != name:
-                    yield Import(name, module, id(node) in late)
+            for module in _modules(node, package.name, known) - {name}:
+                yield Import(name, module, id(node) in late)
+
+
+def imported_by(path: Path, package: str, known: Collection[str]) -> set[str]:
+    """The modules of `package`, among those `known`, that the file at `path` imports itself."""
+    return set().union(*(_modules(node, package, known) for node in ast.walk(ast.parse(path.read_text()))))
+
+
+def _modules(node: ast.AST, package: str, known: Collection[str]) -> set[str]:
+    """The modules of `package` that an import statement names; any other node names none."""
+    found = set()
+    for target in _targets(node):
+        module = target.removeprefix(f"{package}.") if target.startswith(f"{package}.") else ""
+        while module and module not in known:  # `from package.module import name`
+            module = module.rpartition(".")[0]
+        found.add(module)
+    return found - {""}
 
 
 def _targets(node: ast.AST) -> list[str]:

@@ -26,8 +26,8 @@ from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 
-# The code that a trained network depends on, below the package: folders and files. The stages of dvc.yaml name the
-# same ones. Of data/shards and data/raw only what reads: an edit of what writes shards trains nothing anew.
+# The code that a trained network depends on, below the package. The stages of dvc.yaml name the same folders
+# and files. Of data/shards and data/raw only what reads: an edit of what writes shards trains nothing anew.
 TRAINING_CODE = (
     "training",
     "models",
@@ -36,6 +36,7 @@ TRAINING_CODE = (
     "oks.py",
     "geometry.py",
     "skeleton.py",
+    "topdown.py",
     "data/stream",
     "data/shards/sample.py",
     "data/shards/manifest.py",

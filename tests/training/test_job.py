@@ -1,4 +1,4 @@
-"""The code that a trained network depends on is named whole: whatever a worker imports, or why it does not count."""
+"""The code that a trained network depends on is named whole: what a worker imports, or a reason."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ WITHOUT_EFFECT = {
     "drawing": "draws pictures for people",
     "cluster": "says where work runs",
     "config": "reads parameters, whose values a run's fingerprint holds",
+    "drawing": "draws what was computed",
+    "ending": "says how a command ends",
     "descriptors": "reads skeletons, whose content a run's fingerprint holds",
     "checkout": "says where files lie",
     "ending": "says how a command ends",

@@ -1,0 +1,69 @@
+"""Every stage of dvc.yaml and ladder/dvc.yaml depends on the code that its result depends on: what its module
+imports, found by following imports, or a reason why it does not count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rtmpose.ladder.run import LADDER_CODE
+from rtmpose.search.run import SEARCH_CODE
+from rtmpose.training.job import TRAINING_CODE
+from tests.support import ROOT
+from tests.test_floors import imported_by, modules
+from tests.training.test_job import PACKAGE, closure, excused, files
+
+# What a stage imports besides, and why an edit of it need not run the stage again.
+READS_MIX = "reads mix.json, which the stage depends on"
+READS_CHOICE = "reads search.json, which the stage depends on"
+SAMPLES = "reads the eight persons that parity is measured on"
+EXCUSES = {
+    "mix": {"data": "reads manifests", "geometry": "as data", "skeleton": "as data"},
+    "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX, "training": "prints progress"},
+    "export": {"search": READS_CHOICE, "data.stream": READS_MIX, "data.shards": SAMPLES, "data.raw": SAMPLES},
+}
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """The stages of both files by name, those of `foreach` as the one that they repeat."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("dvc.yaml", "ladder/dvc.yaml"):
+        for stage, content in yaml.safe_load((ROOT / name).read_text())["stages"].items():
+            found[stage] = content.get("do", content)
+    return found
+
+
+def code_of(stage: dict[str, Any]) -> set[str]:
+    """The stage's dependencies on the library, below the package."""
+    return {path.removeprefix("rtmpose/") for path in stage["deps"] if path.startswith("rtmpose/")}
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        ("pretrain", ()),
+        ("search", SEARCH_CODE),
+        ("finetune", ("search/choice.py",)),
+        ("ladder", set(LADDER_CODE) - set(TRAINING_CODE)),
+    ],
+)
+def test_stages_that_train_name_the_code_that_names_their_runs(stage: str, more: tuple[str, ...]) -> None:
+    assert code_of(stages()[stage]) == {*TRAINING_CODE, *more}
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_stages_depend_on_the_code_they_import(stage: str) -> None:
+    known = modules(PACKAGE)
+    module = Path("pipelines") / f"{stage}.py"
+    assert str(module) in stages()[stage]["deps"]
+    named = files(tuple(code_of(stages()[stage])))
+    imported = closure(*imported_by(ROOT / module, "rtmpose", known))
+    missing = {name for name in imported if not excused(name) and known[name] not in named}
+    excuses = EXCUSES.get(stage, {})
+    used = {each for each in excuses for name in missing if name == each or name.startswith(f"{each}.")}
+    unexcused = {name for name in missing if not any(f"{name}.".startswith(f"{each}.") for each in excuses)}
+    assert not unexcused and used == set(excuses)
