@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from rtmpose.config import AugmentConfig, setup_environment
 from rtmpose.data.raw.annotations import Person, read_images
 from rtmpose.data.raw.photograph import decode, read_photograph
-from rtmpose.data.shards.crops import FINER, QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop
+from rtmpose.data.shards.crops import FINER, QUALITY, Crop, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import encode_jpeg
 from rtmpose.data.stream.augment import MIRROR, Augmenter, choose_half, crop_to_photograph, draw
 from rtmpose.deploy.benchmark import machine
 from rtmpose.descriptors import load_dataset
-from rtmpose.geometry import Floats, compose, fix_aspect, pad_box, warp
+from rtmpose.geometry import Floats, clip_box, compose, fix_aspect, pad_box, warp
 from rtmpose.skeleton import Skeleton
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -32,14 +32,20 @@ SIGMA_RULE = (
 TEMPLATE = "TEMPLATE"
 
 Reader = Literal["coco", "aic", "mpii"]
+Frame = Literal[
+    "stored", "display"
+]  # which way up a photograph is looked at, see `rtmpose.data.raw.photograph`
 
 
 class Split(Strict):
-    """Where one split's files lie, relative to the raw folder."""
+    """Where one split's files lie, relative to the raw folder, and which category of `detections` is the
+    person.
+    """
 
     annotations: str
     images: str
     detections: str | None = None
+    detections_category: int | None = None
 
 
 class Part(Strict):
@@ -74,8 +80,9 @@ class Dataset:
     """A `datasets/*.yaml` descriptor: a skeleton and, where the set has images of its own, its raw layout and
     terms.
 
-    `instances` are the poses that each annotation holds, `categories` the names of those to read (None: all);
-    both are for the reader "coco".
+    `instances` are the poses that each annotation holds, `categories` the names of those to read ("all":
+    every category; None: persons, or the only one with points); both are for the reader "coco". `exif` is the
+    frame that the annotations refer to.
     """
 
     name: str
@@ -83,10 +90,11 @@ class Dataset:
     reader: Reader | None
     splits: Mapping[str, Split]
     instances: tuple[Instance, ...]
-    categories: tuple[str, ...] | None
+    categories: tuple[str, ...] | Literal["all"] | None
     licence: str
     source: str
     download: str
+    exif: Frame = "stored"
 
     @property
     def sigmas_estimated(self) -> bool:
@@ -103,8 +111,8 @@ class Dataset:
             raise UserError(
                 f"{self.name}: its descriptor has no split {split!r}: give both --annotations and --images"
             )
-        detections = known.detections if known is not None else None
-        layout = Split(annotations=chosen[0], images=chosen[1], detections=detections)
+        given = {"annotations": chosen[0], "images": chosen[1]}
+        layout = Split(**given) if known is None else known.model_copy(update=given)
         return replace(self, splits={**self.splits, split: layout})
 
 
@@ -174,7 +182,8 @@ class _DatasetText(Strict):
     splits: dict[str, Split] = Field(default_factory=dict)
     parts: list[Part] | None = None
     instances: list[Instance] | None = None
-    categories: list[str] | None = None
+    categories: list[str] | Literal["all"] | None = None
+    exif: Frame = "stored"
     licence: str = ""
     source: str = ""
     download: str = ""
@@ -189,10 +198,11 @@ class _DatasetText(Strict):
             reader=self.reader,
             splits=self.splits,
             instances=self._instances(skeleton.num_keypoints),
-            categories=None if self.categories is None else tuple(self.categories),
+            categories=tuple(self.categories) if isinstance(self.categories, list) else self.categories,
             licence=self.licence,
             source=self.source,
             download=self.download,
+            exif=self.exif,
         )
 
     def _instances(self, points: int) -> tuple[Instance, ...]:

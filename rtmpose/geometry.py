@@ -5,7 +5,8 @@ the side lengths in image px that are laid onto the network's input. Two convent
 in use:
 
 - plain: pixel corners, input px = (x - left) * W / scale. SimCC's targets use it.
-- udp: pixel centres, W - 1 steps between the first and the last pixel (UDP, Huang et al., arXiv 1911.07524): flipping
+- udp: pixel centres, W - 1 steps between the first and the last pixel (UDP, Huang et al., arXiv 1911.07524):
+  flipping
   the input then mirrors the points exactly. Heatmaps use it.
 
 For one angle the two rotate in opposite directions; the trained reference weights carry this convention, so
@@ -25,6 +26,15 @@ Floats = NDArray[np.floating]
 
 PADDING = 1.25  # a box grows by this factor before it becomes a crop, in training and in inference alike
 HALF_BODY_PADDING = 1.5  # the same for the box around half of the keypoints
+
+
+def clip_box(box: ArrayLike, width: float, height: float) -> tuple[float, float, float, float]:
+    """An xywh box px cut to [0, width-1] x [0, height-1]; a side of a box outside the image comes out
+    negative or 0.
+    """
+    x, y, w, h = map(float, np.asarray(box))
+    left, top = max(x, 0.0), max(y, 0.0)
+    return left, top, min(x + w, width - 1.0) - left, min(y + h, height - 1.0) - top
 
 
 def pad_box(box: ArrayLike, padding: float = PADDING) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ FLOORS = (
     ("training",),
     ("deploy",),
     ("evaluation",),
-    ("topdown", "drawing", "data.raw.check"),
+    ("topdown", "drawing"),
     ("data.stream",),
     ("data.shards", "data.mannequins"),
     ("data.raw", "data"),

@@ -44,11 +44,13 @@ def check_dataset(
     out: Annotated[
         Path | None, typer.Option(help="The sheet's file, .jpg or .png (default: NAME_SPLIT.jpg).")
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on what is implausible, too.")] = False,
 ) -> None:
-    """Read every annotation and image of a raw folder: counts, sizes, and every problem by file and id (exit
-    code 2).
+    """Read every annotation and image of a raw folder: counts, sizes, every problem by file and id (exit
+    code 2), and what is implausible (with --strict exit code 2, too).
     """
-    from rtmpose.data.raw.check import check_split, contact_sheet, report
+    from rtmpose.data.raw.check import check_split, report
+    from rtmpose.data.raw.sheet import contact_sheet
     from rtmpose.descriptors import load_dataset
 
     chosen, size = load_dataset(name), input_pair(input_size)
@@ -62,4 +64,9 @@ def check_dataset(
     if found.problems:
         raise UserError(
             f"{raw}: {len(found.problems)} problems in split {split} of {chosen.name}; they are listed above"
+        )
+    if strict and found.doubts:
+        raise UserError(
+            f"{raw}: {len(found.doubts)} implausible findings in split {split} of {chosen.name}; they are "
+            "listed above"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,34 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
+from rtmpose.data.raw import fields
+from rtmpose.data.raw.categories import category_of, detected_category
+from rtmpose.data.raw.coco_form import (
+    NO_BOX,
+    WHOLE_BODY_FIELDS,
+    annotation_keypoints,
+    area_of_box,
+    countable,
+    person_annotations,
+)
+from rtmpose.data.raw.fields import ImageIds
 from rtmpose.files import UserError, read_json
+
+__all__ = [
+    "STATISTICS",
+    "WHOLE_BODY_FIELDS",
+    "WHOLE_BODY_PARTS",
+    "annotation_keypoints",
+    "evaluate_keypoints",
+    "evaluate_whole_body",
+    "load_detections",
+    "load_ground_truth",
+    "matched",
+    "person_annotations",
+]
 
 STATISTICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
-#: The fields of a COCO-WholeBody annotation, in the order of its 133 points, and how many points each holds.
-WHOLE_BODY_FIELDS = {
-    "keypoints": 17,
-    "foot_kpts": 6,
-    "face_kpts": 68,
-    "lefthand_kpts": 21,
-    "righthand_kpts": 21,
-}
 WHOLE_BODY_PARTS = {
     "body": slice(0, 17),
     "foot": slice(17, 23),
@@ -48,16 +64,6 @@ def load_ground_truth(ground_truth: GroundTruth) -> tuple[dict[str, Any], str]:
     return dict(data), name
 
 
-def annotation_keypoints(annotation: Mapping[str, Any]) -> np.ndarray:
-    """The points (K, 3) of an annotation as (x, y, v); those of all fields where it is a
-    COCO-WholeBody one.
-    """
-    values = list(annotation.get("keypoints") or ())
-    if len(values) == 3 * WHOLE_BODY_FIELDS["keypoints"] and "foot_kpts" in annotation:
-        values = [value for field in WHOLE_BODY_FIELDS for value in annotation[field]]
-    return np.asarray(values, np.float64).reshape(-1, 3)
-
-
 def evaluate_keypoints(
     ground_truth_json: GroundTruth,
     predictions: Sequence[Mapping[str, Any]],
@@ -65,20 +71,27 @@ def evaluate_keypoints(
 ) -> dict[str, float]:
     """COCO's ten keypoint figures: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL.
 
+    Categories are not told apart: who is annotated with points is a person, whatever the file calls it. An
+    area that is null, 0, negative or not a number counts as a share of the box, as where a raw file has none
+    (`rtmpose.data.raw.coco_form`).
+
     Args:
         ground_truth_json: COCO annotation file, or its content; areas are those of the annotations (px^2).
-        predictions: COCO results: image_id, keypoints [x, y, score] * K flat in image px, score; category_id or 1; bbox
-            (x, y, w, h) or the extent of the points, whose area an unmatched prediction is medium or large by.
-        sigmas: OKS falloff of the K points; None: COCO's 17. Of COCO-WholeBody annotations 17 means the body's points,
-            133 all of them.
+        predictions: COCO results: image_id, keypoints [x, y, score] * K flat in image px, score; bbox (x, y,
+            w, h) or
+            the extent of the points, whose area an unmatched prediction is medium or large by.
+        sigmas: OKS falloff of the K points; None: COCO's 17. Of COCO-WholeBody annotations 17 means the
+            body's
+            points, 133 all of them.
 
     Returns:
         Fractions of 1. As pycocotools has it, -1 where the ground truth has no person of that size; no
         predictions give 0.
 
     Raises:
-        UserError: an unreadable annotation file, a prediction whose keypoints have another length or whose image is not
-            in the ground truth.
+        UserError: an unreadable annotation file, a prediction whose keypoints have another length, are not
+        finite, or
+            whose image is not in the ground truth.
     """
     return _statistics(matched(ground_truth_json, predictions, sigmas))
 
@@ -131,7 +144,9 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
     numbered from 1, since its matches say 0 for none.
     """
     truth: list[dict[str, Any]] = []
+    ids = ImageIds(image["id"] for image in data["images"])
     for annotation in data["annotations"]:
+        where = f"{name}: annotation {annotation.get('id')}"
         points = annotation_keypoints(annotation)
         if len(points) == 133 and count == 17:
             points = points[:17]
@@ -142,11 +157,18 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
                 if missing
                 else f"has {len(points)} keypoints, expected {count}"
             )
-            raise UserError(f"{name}: annotation {annotation.get('id')}: {problem}")
+            raise UserError(f"{where}: {problem}")
+        points, box = countable(points), fields.box(annotation["bbox"]) or NO_BOX
+        area = fields.positive(annotation["area"], f"{where}: area")
+        image_id = ids.find(annotation["image_id"])
         truth.append({
-            "id": len(truth) + 1, "image_id": annotation["image_id"], "area": annotation["area"],
-            "bbox": annotation["bbox"], "iscrowd": annotation.get("iscrowd", 0),
-            "category_id": annotation.get("category_id", 1), "keypoints": points.ravel().tolist(),
+            "id": len(truth) + 1,
+            "image_id": annotation["image_id"] if image_id is None else image_id,
+            "area": area_of_box(box, points) if area is None else area,
+            "bbox": list(box),
+            "iscrowd": int(fields.flag(annotation.get("iscrowd"), f"{where}: iscrowd")),
+            "category_id": 1,
+            "keypoints": points.ravel().tolist(),
             "num_keypoints": int((points[:, 2] > 0).sum()),
         })  # fmt: skip
     return truth
@@ -155,7 +177,7 @@ def _truth(data: Mapping[str, Any], name: str, count: int) -> list[dict[str, Any
 def _detections(
     predictions: Sequence[Mapping[str, Any]], count: int, data: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    known = {image["id"] for image in data["images"]}
+    ids = ImageIds(image["id"] for image in data["images"])
     detections = []
     for index, prediction in enumerate(predictions):
         where = f"prediction {index} (image_id {prediction.get('image_id')})"
@@ -167,14 +189,21 @@ def _detections(
             raise UserError(
                 f"{where}: keypoints has length {length}, expected {3 * count} (x, y, score) * {count}"
             )
-        if prediction["image_id"] not in known:
+        if (image_id := ids.find(prediction["image_id"])) is None:
             raise UserError(
                 f"{where}: no such image in the ground truth; evaluate on the split that was predicted"
             )
+        # COCO's matching takes a similarity that is NaN for a perfect one.
+        if not np.isfinite([*prediction["keypoints"], prediction["score"]]).all():
+            raise UserError(
+                f"{where}: keypoints or score are not finite; the weights are damaged, or training diverged: "
+                "evaluate others"
+            )
+        box = _box(prediction)
         detections.append({
-            "id": index + 1, "image_id": prediction["image_id"], "category_id": prediction.get("category_id",
-            1), "keypoints": list(prediction["keypoints"]), "score": float(prediction["score"]),
-            "bbox": (box := _box(prediction)), "area": box[2] * box[3],
+            "id": index + 1, "image_id": image_id, "category_id": 1,
+            "keypoints": list(prediction["keypoints"]), "score": float(prediction["score"]),
+            "bbox": box, "area": box[2] * box[3],
         })  # fmt: skip
     return detections
 
@@ -192,7 +221,7 @@ def _box(prediction: Mapping[str, Any]) -> list[float]:
 def _matched(
     data: Mapping[str, Any], truth: list[dict[str, Any]], detections: list[dict[str, Any]], sigmas: np.ndarray
 ) -> COCOeval:
-    frame = {"images": data["images"], "categories": data.get("categories") or [{"id": 1, "name": "person"}]}
+    frame = {"images": data["images"], "categories": [{"id": 1, "name": "person"}]}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables; errors still come through
         indexed = (_index({**frame, "annotations": items}) for items in (truth, detections))
         evaluation = COCOeval(*indexed, "keypoints")
@@ -216,41 +245,42 @@ def _index(dataset: dict[str, Any]) -> COCO:
 
 
 def load_detections(
-    path: str | Path, score_threshold: float = 0.0, category_id: int = 1
-) -> dict[int, list[tuple[np.ndarray, float]]]:
+    path: str | Path, score_threshold: float = 0.0, category_id: int | None = None
+) -> dict[int | str, list[tuple[np.ndarray, float]]]:
     """Boxes of a COCO detector file by image, {image_id: [(xywh px (4,), score)]}, scored at least
     `score_threshold`.
 
+    Image ids are as `fields.identity` has them: "7" and 7 are one. The person's category is `category_id`,
+    else the one that `detected_category` finds.
+
     Raises:
-        UserError: the file cannot be read, is cut off, or is not a list of bbox, image_id, score.
+        UserError: the file cannot be read, is cut off, or is not a list of bbox, image_id, score; a box or
+        score in it
+            is not finite; it is unclear which category is the person.
     """
     rows = read_json(path)
-    boxes: dict[int, list[tuple[np.ndarray, float]]] = {}
+    found: list[tuple[Any, Any, np.ndarray, float]] = []  # category, image, box, score
     for index, row in enumerate(rows if isinstance(rows, list) else [None]):
-        if (
-            not isinstance(row, Mapping)
-            or not {"image_id", "bbox", "score"} <= row.keys()
-            or len(row["bbox"]) != 4
-        ):
+        where = f"{path}: entry {index}"
+        if not isinstance(row, Mapping) or not {"image_id", "bbox", "score"} <= row.keys():
+            raise UserError(f"{where}: must be an object with image_id, bbox (x, y, w, h) and score")
+        box, image = fields.four(row["bbox"]), fields.identity(row["image_id"])
+        if box is None or image is None:
+            wrong = "bbox" if box is None else "image_id"
             raise UserError(
-                f"{path}: entry {index}: must be an object with image_id, bbox (x, y, w, h) and score"
+                f"{where}: must be an object with image_id, bbox (x, y, w, h) and score; {wrong} is "
+                f"{fields.shown(row[wrong])}"
             )
-        if row.get("category_id", category_id) == category_id and row["score"] >= score_threshold:
-            boxes.setdefault(row["image_id"], []).append(
-                (np.asarray(row["bbox"], np.float64), float(row["score"]))
+        score = fields.number(row["score"], f"{where}: score")
+        if score is None:
+            raise UserError(
+                f"{where}: score is {fields.shown(row['score'])}, not a finite number; correct it"
             )
+        if score >= score_threshold:
+            found.append((category_of(row, where), image, np.asarray(box, np.float64), score))
+    person = detected_category((category for category, *_ in found), category_id, str(path))
+    boxes: dict[int | str, list[tuple[np.ndarray, float]]] = {}
+    for category, image, box_px, score in found:
+        if category in (person, None) and min(box_px[2:]) > 0:  # a box without a size is nobody
+            boxes.setdefault(image, []).append((box_px, score))
     return boxes
-
-
-def person_annotations(data: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The annotations that a pose is predicted for: no crowds, a box of some size, a labelled point in the
-    image.
-    """
-    annotations = data["annotations"] if isinstance(data, Mapping) else data
-    kept = []
-    for annotation in annotations:
-        points = annotation_keypoints(annotation)
-        labelled = points.size > 0 and bool((points[:, 2] > 0).any()) and points.max() > 0
-        if not annotation.get("iscrowd", 0) and min(annotation["bbox"][2:]) > 0 and labelled:
-            kept.append(annotation)
-    return kept

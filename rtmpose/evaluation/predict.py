@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rtmpose.config import Precision
-from rtmpose.data.shards.crops import clip_box
 from rtmpose.evaluation.coco import person_annotations
 from rtmpose.evaluation.scoring import Pose, to_results
+from rtmpose.geometry import clip_box
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 from rtmpose.topdown import Crop, TopDown, in_precision

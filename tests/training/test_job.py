@@ -30,7 +30,9 @@ WITHOUT_EFFECT = {
     "fingerprint": "names runs",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
     "data.raw.annotations": "reads raw folders, which training does not",
+    "data.raw.doubts": "says what is implausible in raw folders",
     "data.raw.formats": "reads raw folders, which training does not",
+    "data.raw.records": "holds what was read",
 }
 
 

@@ -1,6 +1,6 @@
 """Raw data sets as iterators of images and persons: what comes after knows no raw format.
 
-The formats themselves are in `raw_formats`. Raw folders are only read. What cannot be trained on is named
+The formats themselves are in `formats`. Raw folders are only read. What cannot be trained on is named
 with a reason and its id; an annotation file that cannot be read is a UserError.
 """
 
@@ -11,71 +11,52 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rtmpose.data.raw.formats import ListedImage, Points, read_aic, read_coco, read_mpii
+from rtmpose.data.raw import fields
+from rtmpose.data.raw.doubts import Doubts
+from rtmpose.data.raw.fields import Points
+from rtmpose.data.raw.formats import ListedImage, read_aic, read_coco, read_mpii
+from rtmpose.data.raw.photograph import locate
+from rtmpose.data.raw.records import UNLISTED, Fault, Person, RawImage
 from rtmpose.descriptors import Dataset, Split
 from rtmpose.files import UserError, read_json, sha256_of
+from rtmpose.geometry import clip_box
+
+__all__ = [
+    "Person", "RawImage", "check_unchanged", "index_raw", "judge_within", "read_images", "split_layout",
+]  # fmt: skip
 
 FARTHEST = 1e6  # px from the image's corner; what lies farther is no point
 
 
-@dataclass(frozen=True, eq=False)
-class Person:
-    """One annotated person. `box` xywh px and `keypoints` (K, 2) px lie in the full image; `visible` (K,) is
-    0 not labelled, 1 labelled but hidden, 2 seen; `area` px^2 is what OKS normalises by.
-    """
-
-    image_id: int | str
-    annotation_id: int
-    box: tuple[float, float, float, float]
-    keypoints: NDArray[np.float32]
-    visible: NDArray[np.uint8]
-    area: float
-    iscrowd: bool
-    dataset: str
-
-
-@dataclass(frozen=True, eq=False)
-class RawImage:
-    """One image: the persons to train on, the COCO-form annotations to evaluate against, and (reason,
-    annotation id) of what is not among `persons`: `left_out` by the format's own rules, `skipped` for a
-    defect. `width` and `height` are None where the raw format does not say.
-    """
-
-    image_id: int | str
-    path: Path
-    width: int | None
-    height: int | None
-    persons: list[Person]
-    annotations: list[dict[str, Any]]
-    left_out: list[tuple[str, int]] = field(default_factory=list)
-    skipped: list[tuple[str, int]] = field(default_factory=list)
-
-
-def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
-    """Every image of `split` in the file's order, those without persons too.
+def read_images(dataset: Dataset, root: Path, split: str, doubts: Doubts | None = None) -> Iterator[RawImage]:
+    """Every image of `split` in the file's order, those without persons too; `doubts` collects what is
+    implausible.
 
     Left out by the format's own rules: "crowd", "no keypoints". Skipped for a defect: "duplicate id", "empty
     box" (nothing of it inside the image), "points outside the image" (all that are labelled), "points that
-    are not finite", "missing image", "duplicate image id" (one id for two files), "image not listed" (by the
-    annotation file). Images are not opened.
+    are not finite", "missing image", "path outside the raw folder", "duplicate image id" (one id for two
+    files), "image not listed" (by the annotation file). Images are not opened: where their size is not
+    listed, `judge_within` finds the rest.
 
-    Raises UserError for a missing folder or annotation file, malformed JSON, and keypoints of the wrong
-    length.
+    Raises UserError for a missing folder or annotation file, malformed JSON, keypoints of the wrong length,
+    and fields that mean nothing, by file, id and field.
     """
     layout = split_layout(dataset, root, split)
     path = root / layout.annotations
     content = read_json(path, "the file is cut or damaged: download it again")
     seen: set[int] = set()
     try:
-        for listed in _read_format(dataset, content, path):
-            yield _sort_out(dataset, root / layout.images, listed, seen)
+        for listed in _read_format(dataset, content, path, doubts):
+            if doubts is not None:
+                for annotation, points in listed.poses:
+                    doubts.person(annotation, points)
+            place, fault = _place(root, root / layout.images, listed, path)
+            yield _sort_out(dataset, place, fault, listed, seen)
     except KeyError as error:
         raise UserError(f"{path}: an entry lacks {error}; download the file again, or add it") from error
     except (TypeError, AttributeError, OverflowError) as error:
@@ -84,14 +65,14 @@ def read_images(dataset: Dataset, root: Path, split: str) -> Iterator[RawImage]:
         ) from error
 
 
-def _read_format(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+def _read_format(dataset: Dataset, content: Any, path: Path, doubts: Doubts | None) -> Iterator[ListedImage]:
     match dataset.reader:
         case "coco":
-            return read_coco(dataset, content, path)
+            return read_coco(dataset, content, path, doubts)
         case "aic":
-            return read_aic(dataset, content, path)
+            return read_aic(dataset, content, path, doubts)
         case "mpii":
-            return read_mpii(dataset, content, path)
+            return read_mpii(dataset, content, path, doubts)
         case None:
             raise UserError(
                 f"{dataset.name}: its descriptor has no reader: it is a skeleton without data of its own"
@@ -133,7 +114,8 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
     counts: dict[str, int] = {"images": 0, "annotations": 0, "persons": 0}
     left_out: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
-    for raw in read_images(dataset, root, split):
+    doubts = Doubts(dataset, root / layout.annotations)
+    for raw in read_images(dataset, root, split, doubts):
         counts["images"] += 1
         counts["annotations"] += len(raw.annotations)
         counts["persons"] += len(raw.persons)
@@ -145,6 +127,7 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
         **counts,
         "left_out": dict(left_out),
         "skipped": dict(skipped),
+        "implausible": doubts.lines(),
         "annotation_file": _hashed(root, layout.annotations),
         **({"detection_file": _hashed(root, str(layout.detections))} if found else {}),
         "image_files": {
@@ -181,10 +164,21 @@ def check_unchanged(
             raise UserError(f"{path}: changed since it was indexed; {fix}")
 
 
-def _sort_out(dataset: Dataset, images: Path, listed: ListedImage, seen: set[int]) -> RawImage:
+def _place(root: Path, images: Path, listed: ListedImage, path: Path) -> tuple[Path, Fault | None]:
+    """Where an image's file is, and why it is not to be opened, if so."""
+    where = f"{path}: image {listed.image_id}"
+    if listed.defect == UNLISTED:
+        problem = "annotations name it, but the list of images does not; list it, or correct their image_id"
+        return images / listed.file_name, (UNLISTED, f"{where}: {problem}")
+    return locate(root, images, listed.file_name, where)
+
+
+def _sort_out(
+    dataset: Dataset, path: Path, fault: Fault | None, listed: ListedImage, seen: set[int]
+) -> RawImage:
     """The image with its persons, and what is none of them with the reason why."""
-    raw = RawImage(listed.image_id, images / listed.file_name, listed.width, listed.height, [], [])
-    defect = listed.defect or (None if raw.path.is_file() else "missing image")
+    raw = RawImage(listed.image_id, path, listed.width, listed.height, [], [], exif=dataset.exif, fault=fault)
+    defect = listed.defect or (fault[0] if fault else None if path.is_file() else "missing image")
     size = raw.width or np.inf, raw.height or np.inf
     for annotation, points in listed.poses:
         number = annotation["id"]
@@ -211,24 +205,27 @@ def _left_out_by(annotation: dict[str, Any], points: Points) -> str | None:
     """The rule of the format by which this is nobody to train on."""
     if annotation["iscrowd"]:
         return "crowd"
-    return "no keypoints" if annotation["num_keypoints"] == 0 or not (points[:, 2] > 0).any() else None
+    return None if (points[:, 2] > 0).any() else "no keypoints"
 
 
-def defect_within(person: Person, width: int, height: int) -> str | None:
-    """What is wrong with a person in an image of this size px, where the raw format did not know the size."""
+def judge_within(raw: RawImage, width: int, height: int) -> list[tuple[Person, str | None]]:
+    """The image's persons, and what is wrong with each in the image as it was decoded, of this size px.
+
+    `dataset check` and the shards ask here, so that they come to the same answer. Where the annotation file
+    lists the size, persons were judged by it while the file was read.
+    """
+    if raw.width and raw.height:
+        return [(person, None) for person in raw.persons]
+    return [(person, _defect_within(person, width, height)) for person in raw.persons]
+
+
+def _defect_within(person: Person, width: int, height: int) -> str | None:
     points = np.concatenate([person.keypoints, person.visible[:, None]], axis=1).astype(np.float64)
-    return _defect(list(person.box), points, width, height)
+    return _defect(person.box, points, width, height)
 
 
-def _defect(box: list[float], points: Points, width: float, height: float) -> str | None:
-    x, y, w, h = box
-    if (
-        not np.isfinite(box).all()
-        or w <= 0
-        or h <= 0
-        or min(x + w, width - 1) <= max(x, 0)
-        or min(y + h, height - 1) <= max(y, 0)
-    ):
+def _defect(box: Sequence[float], points: Points, width: float, height: float) -> str | None:
+    if fields.box(list(box)) is None or min(clip_box(box, width, height)[2:]) <= 0:
         return "empty box"
     labelled = points[points[:, 2] > 0, :2]
     if not (np.abs(labelled) < FARTHEST).all():  # NaN is not either

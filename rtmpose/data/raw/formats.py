@@ -2,7 +2,7 @@
 them.
 
 A reader is a generator of `ListedImage`s. Nothing is left out here: `annotations` decides what can be trained
-on.
+on. Every field is read by `fields`, so that a message names file, id and field.
 """
 
 from __future__ import annotations
@@ -13,23 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rtmpose.data.raw import fields
+from rtmpose.data.raw.categories import category_of, chosen_categories
+from rtmpose.data.raw.coco_form import coco_form, plain_form
+from rtmpose.data.raw.doubts import Doubts
+from rtmpose.data.raw.fields import ImageIds, Points
+from rtmpose.data.raw.records import UNLISTED
 from rtmpose.descriptors import Dataset, Instance, Part
 from rtmpose.files import UserError
 
-Points = NDArray[
-    np.float64
-]  # (K, 3): x, y in px of the image, v 0 not labelled, 1 labelled but hidden, 2 seen
-
-# Neither CrowdPose's boxes, nor AI Challenger's, nor those of hands and faces come with an area; this share
-# of the box is what COCO's `area` is to its box on average over persons.
-AREA_PER_BOX = 0.53
 MPII_UNIT = 200.0  # px: MPII gives a person's size in multiples of it
-IMAGE_FIELDS = (
-    "spacing",
-    "crowdIndex",
-)  # of an image's entry, that measures need: mm per px; how crowded CrowdPose's image is
+# Of an image's entry, that measures need: mm per px; how crowded CrowdPose's image is.
+IMAGE_FIELDS = ("spacing", "crowdIndex")
 
 
 @dataclass(eq=False)
@@ -48,134 +44,144 @@ class ListedImage:
     defect: str | None = None
 
 
-def read_coco(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+def read_coco(
+    dataset: Dataset, content: Any, path: Path, doubts: Doubts | None = None
+) -> Iterator[ListedImage]:
     """COCO's own JSON and its relatives, as the descriptor's `instances` and `categories` say.
 
     An image listed twice under one id counts once; where the two name different files, its annotations are
     not to be told apart and it has a defect. Annotations of an image that is not listed come last, with a
     defect.
     """
-    if not isinstance(content, dict) or "images" not in content or "annotations" not in content:
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations")
+    ):
         raise UserError(f"{path}: not a COCO annotation file (no lists 'images' and 'annotations')")
-    wanted = _category_ids(dataset, content, path)
-    of_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        if not isinstance(annotation["id"], int):
-            raise UserError(
-                f"{path}: annotation id {annotation['id']!r} is not a whole number; number the annotations"
-            )
-        if wanted is None or annotation.get("category_id") in wanted:
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
+    for key in ("images", "annotations"):
+        for place, entry in enumerate(content[key]):
+            if not isinstance(entry, dict):
+                raise UserError(
+                    f"{path}: {key}: entry {place} is {fields.shown(entry)}, not an object; correct it"
+                )
+    wanted = chosen_categories(dataset, content, path)
+    if doubts is not None:
+        _doubt_names(content, wanted, doubts)
+    images = [_listed(image, path) for image in content["images"]]
+    of_image = _by_image(content["annotations"], images, wanted, path, doubts)
     files: dict[Any, set[str]] = {}
-    for image in content["images"]:
-        files.setdefault(image["id"], set()).add(image["file_name"])
-    for image in content["images"]:
-        names = files.pop(image["id"], None)
+    for listed in images:
+        files.setdefault(listed.image_id, set()).add(listed.file_name)
+    for listed, image in zip(images, content["images"], strict=True):
+        names = files.pop(listed.image_id, None)
         if names is None:
             continue
-        listed = ListedImage(image["id"], image["file_name"], image.get("width"), image.get("height"))
         listed.defect = "duplicate image id" if len(names) > 1 else None
-        yield _with_poses(dataset, listed, of_image.pop(image["id"], []), image, path)
+        shared = {name: image[name] for name in IMAGE_FIELDS if name in image}
+        yield _with_poses(dataset, listed, of_image.pop(listed.image_id, []), shared, path, doubts)
     for image_id, orphans in of_image.items():
-        unlisted = ListedImage(image_id, f"(image {image_id} is not listed)", defect="image not listed")
-        yield _with_poses(dataset, unlisted, orphans, {}, path)
+        unlisted = ListedImage(image_id, f"(image {image_id} is not listed)", defect=UNLISTED)
+        yield _with_poses(dataset, unlisted, orphans, {}, path, doubts)
+
+
+def _doubt_names(content: dict[str, Any], wanted: set[Any] | None, doubts: Doubts) -> None:
+    """What the chosen categories call their points, to be compared with the descriptor's names."""
+    for category in content.get("categories") or []:
+        names = category.get("keypoints")
+        chosen = wanted is None or fields.identity(category["id"]) in wanted
+        if chosen and isinstance(names, list) and names:
+            doubts.file_names([str(name) for name in names], str(category.get("name", "")))
+
+
+def _listed(image: dict[str, Any], path: Path) -> ListedImage:
+    number = image.get("id")
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int | str):
+        raise UserError(
+            f"{path}: image id {fields.shown(number)} is neither a number nor text; number the images"
+        )
+    where = f"{path}: image {number}"
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise UserError(
+            f"{where}: lacks 'file_name', or it is no text ({fields.shown(name)}); add the file's name"
+        )
+    width, height = (fields.positive(image.get(key), f"{where}: {key}") for key in ("width", "height"))
+    known = width is not None and height is not None
+    return ListedImage(number, name, round(width) if known else None, round(height) if known else None)  # type: ignore[arg-type]
+
+
+def _by_image(
+    annotations: list[dict[str, Any]],
+    images: list[ListedImage],
+    wanted: set[Any] | None,
+    path: Path,
+    doubts: Doubts | None,
+) -> dict[Any, list[dict[str, Any]]]:
+    """The annotations of the wanted categories by the id of their image, numbered by whole numbers."""
+    ids = ImageIds(listed.image_id for listed in images)
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        number = fields.whole(annotation.get("id"), f"{path}: annotation id")
+        if wanted is not None and category_of(annotation, path) not in wanted:
+            continue
+        said = annotation.get("image_id")
+        if said is None or isinstance(said, list | dict):
+            where = f"{path}: annotation {number}: image_id"
+            raise UserError(f"{where}: {fields.shown(said)} is not the id of an image; correct it")
+        listed = ids.find(said)
+        if doubts is not None and listed is not None and type(listed) is not type(said):
+            doubts.image_id(number, said, listed)
+        if listed is not None:
+            said = listed
+        found.setdefault(said, []).append({**annotation, "id": number, "image_id": said})
+    return found
 
 
 def _with_poses(
     dataset: Dataset,
     listed: ListedImage,
     annotations: list[dict[str, Any]],
-    image: dict[str, Any],
+    shared: dict[str, Any],
     path: Path,
+    doubts: Doubts | None,
 ) -> ListedImage:
-    shared = {name: image[name] for name in IMAGE_FIELDS if name in image}
     for annotation in annotations:
+        where = f"{path}: annotation {annotation['id']}"
         for i, instance in enumerate(dataset.instances):
             number = annotation["id"] * len(dataset.instances) + i
-            points = _gather_points(instance, annotation, path)
-            listed.poses.append((_coco_form(instance, annotation, number, points) | shared, points))
+            points = _gather_points(instance, annotation, where)
+            form = coco_form(instance, annotation, number, points, where)
+            if doubts is not None and instance.box == "bbox" and "area" in annotation:
+                doubts.area(number, fields.positive(annotation["area"], f"{where}: area"))
+            listed.poses.append((form | shared, points))
     return listed
 
 
-def _category_ids(dataset: Dataset, content: dict[str, Any], path: Path) -> set[int] | None:
-    if dataset.categories is None:
-        return None
-    ids = {category["name"]: category["id"] for category in content.get("categories", [])}
-    unknown = [name for name in dataset.categories if name not in ids]
-    if unknown:
-        raise UserError(
-            f"{path}: has no category {unknown[0]!r}, only {', '.join(ids)}; correct the descriptor's "
-            "categories"
-        )
-    return {ids[name] for name in dataset.categories}
-
-
-def _gather_points(instance: Instance, annotation: dict[str, Any], path: Path) -> Points:
+def _gather_points(instance: Instance, annotation: dict[str, Any], where: str) -> Points:
     """The points of the instance's fields in a row; a part flagged as not valid, or an annotation without any
     of the fields, counts as not labelled.
     """
     if not any(annotation.get(part.field) for part in instance.parts):
         return np.zeros((sum(part.points for part in instance.parts), 3))
-    return np.concatenate([_part_points(part, annotation, path) for part in instance.parts])
+    return np.concatenate([_part_points(part, annotation, where) for part in instance.parts])
 
 
-def _part_points(part: Part, annotation: dict[str, Any], path: Path) -> Points:
+def _part_points(part: Part, annotation: dict[str, Any], where: str) -> Points:
     total = part.total or part.points
-    where = f"{path}: annotation {annotation['id']}: {part.field}"
-    points = _numbers(annotation.get(part.field) or [], total, where)
-    if part.valid is not None and not annotation.get(part.valid, False):
-        points[:] = 0
-    return points[: part.points]
+    points = fields.points(annotation.get(part.field) or [], total, f"{where}: {part.field}")
+    if part.valid is not None and not fields.flag(annotation.get(part.valid), f"{where}: {part.valid}"):
+        points = np.zeros_like(points)
+    points = points[: part.points]
+    unlabelled = ~(points[:, 2] > 0)  # null is not labelled either
+    if unlabelled.any() and not np.isfinite(points[unlabelled]).all():
+        points = np.where(unlabelled[:, None], np.nan_to_num(points, posinf=0.0, neginf=0.0), points)
+    return points
 
 
-def _numbers(values: Any, points: int, where: str) -> Points:
-    """A flat list of x, y, v -> (K, 3); UserError when it is not as long, or holds something else than
-    numbers.
-    """
-    try:
-        numbers = np.array(values, np.float64).ravel()
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: something in it is not a number") from None
-    if len(numbers) != 3 * points:
-        raise UserError(f"{where}: has {len(numbers)} numbers, expected {3 * points} ({points} points)")
-    return numbers.reshape(-1, 3)
-
-
-def _coco_form(instance: Instance, annotation: dict[str, Any], number: int, points: Points) -> dict[str, Any]:
-    """The annotation of one instance in COCO's fields, as evaluation wants it.
-
-    All fields are kept where the instance is the annotated object itself. `keypoints` are the skeleton's,
-    unless the descriptor reads that field whole among others (COCO-WholeBody, whose other points stay in
-    their own fields).
-    """
-    own = instance.box == "bbox"
-    form = {
-        key: value
-        for key, value in annotation.items()
-        if own or key in ("image_id", "category_id", "iscrowd")
-    }
-    form |= {"id": number, "bbox": _box(annotation.get(instance.box))}
-    if not any(part.field == "keypoints" and part.total is None for part in instance.parts):
-        form |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
-    form.setdefault("keypoints", points.ravel().tolist())
-    form.setdefault("num_keypoints", int((points[:, 2] > 0).sum()))
-    form.setdefault("area", form["bbox"][2] * form["bbox"][3] * AREA_PER_BOX)
-    form.setdefault("iscrowd", 0)
-    form.setdefault("category_id", 1)
-    return form
-
-
-def _box(values: Any) -> list[float]:
-    """A box xywh px; anything that is none becomes an empty one."""
-    try:
-        x, y, w, h = values
-        box = [x, y, w, h]
-        return box if np.isfinite(np.array(box, np.float64)).all() else [0, 0, 0, 0]
-    except (TypeError, ValueError):
-        return [0, 0, 0, 0]
-
-
-def read_aic(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+def read_aic(
+    dataset: Dataset, content: Any, path: Path, doubts: Doubts | None = None
+) -> Iterator[ListedImage]:
     """AI Challenger's list of images; annotation ids are running numbers, since its COCO form has none of its
     own.
     """
@@ -188,17 +194,21 @@ def read_aic(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage
             running += 1
             where = f"{path}: image {listed.image_id} {human}"
             values = image["keypoint_annotations"].get(human, [])
-            points = _numbers(values, dataset.skeleton.num_keypoints, where)
+            points = fields.points(values, dataset.skeleton.num_keypoints, where)
+            if doubts is not None:
+                doubts.flags(running, points[:, 2], (1, 2, 3))
             # 1 seen, 2 hidden, 3 not labelled -> 2, 1, 0
             points[:, 2] = np.clip(3 - points[:, 2], 0, 2)
-            points[points[:, 2] == 0] = 0
-            left, top, right, bottom = image["human_annotations"][human]
+            points[~(points[:, 2] > 0)] = 0
+            left, top, right, bottom = fields.four(image["human_annotations"][human]) or (0, 0, 0, 0)
             box = [left, top, right - left, bottom - top]
-            listed.poses.append((_plain_annotation(running, listed.image_id, box, points), points))
+            listed.poses.append((plain_form(running, listed.image_id, box, points), points))
         yield listed
 
 
-def read_mpii(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImage]:
+def read_mpii(
+    dataset: Dataset, content: Any, path: Path, doubts: Doubts | None = None
+) -> Iterator[ListedImage]:
     """MPII's persons as JSON (image, center, scale, joints, joints_vis), gathered by image in the file's
     order. The annotation id is a person's place in the list, from 1: pycocotools takes an id of 0 for "no
     match".
@@ -216,13 +226,16 @@ def read_mpii(dataset: Dataset, content: Any, path: Path) -> Iterator[ListedImag
         listed = images.setdefault(name, ListedImage(int(stem) if stem.isdigit() else stem, name))
         where = f"{path}: person {number} ({name})"
         points = _mpii_points(person, dataset.skeleton.num_keypoints, where)
-        listed.poses.append((_plain_annotation(number, listed.image_id, _mpii_box(person), points), points))
+        listed.poses.append((plain_form(number, listed.image_id, _mpii_box(person, where), points), points))
     yield from images.values()
 
 
-def _mpii_box(person: dict[str, Any]) -> list[float]:
-    """The square box, empty where there is no centre (-1)."""
-    scale, (x, y) = float(person["scale"]), person["center"]
+def _mpii_box(person: dict[str, Any], where: str) -> list[float]:
+    """The square box, empty where there is no centre (-1) or no scale."""
+    scale = fields.number(person["scale"], f"{where}: scale") or 0.0
+    x, y = (fields.number(value, f"{where}: center") for value in person["center"])
+    if x is None or y is None:
+        return [0.0, 0.0, 0.0, 0.0]
     side = scale * MPII_UNIT if x >= 0 else 0.0
     return [x - 1 - side / 2, y - 1 + 15 * scale - side / 2, side, side]
 
@@ -232,20 +245,7 @@ def _mpii_points(person: dict[str, Any], count: int, where: str) -> Points:
     if len(joints) != count or len(labelled) != count:
         raise UserError(f"{where}: {len(joints)} joints and {len(labelled)} joints_vis, expected {count}")
     points = np.zeros((count, 3))
-    shown = np.asarray(labelled) > 0
+    shown = np.asarray(labelled, np.float64) > 0
     points[shown, :2] = np.asarray(joints, np.float64)[shown] - 1
     points[shown, 2] = 2
     return points
-
-
-def _plain_annotation(number: int, image_id: int | str, box: list[float], points: Points) -> dict[str, Any]:
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "bbox": box,
-        "area": box[2] * box[3] * AREA_PER_BOX,
-        "iscrowd": 0,
-        "keypoints": points.ravel().tolist(),
-        "num_keypoints": int((points[:, 2] > 0).sum()),
-    }

@@ -1,53 +1,180 @@
-"""Photographs as they were downloaded: read, checked and decoded."""
+"""A photograph as it is read: its bytes, whether they are whole, and which way up its pixels are.
+
+**One rule for which way up.** A camera that was held sideways stores its pixels as they came from the sensor
+and notes a turn in EXIF. Two frames of coordinates follow from that, and every reader of this package says
+which it wants:
+
+- `stored`: the pixels as they lie in the file. COCO's annotations refer to it, and so does a data set unless
+  its
+  descriptor says otherwise. The turn is ignored.
+- `display`: the picture as browsers and viewers show it. Annotation tools that run in a browser refer to it;
+  their
+  descriptors say `exif: display`. `rtmpose predict` uses it, since nobody has annotated its photograph:
+  people look at it, give their boxes in it, and expect persons upright.
+
+Training shards, evaluation and checks read a data set in the frame of its descriptor; where the sizes in an
+annotation file fit the other frame alone, the message names the turn and the key.
+"""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path, PureWindowsPath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.raw.annotations import RawImage
+from rtmpose.data.raw.exif import TURNS, Pixels, orientation, upright
+from rtmpose.data.raw.records import Fault, RawImage
+from rtmpose.descriptors import Frame
 from rtmpose.files import UserError
 
+OUTSIDE = "path outside the raw folder"
 
-def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, NDArray[np.uint8]]:
-    """The file's bytes and its pixels (H, W, 3), RGB or BGR; UserError naming the file where it is missing,
-    cut, damaged or of another size.
+
+class PhotographError(UserError):
+    """A photograph that cannot be used; `reason` is the short one that persons are skipped for."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PhotographError], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
+
+
+def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, Pixels]:
+    """The file's bytes, and its pixels (H, W, 3) RGB or BGR in the frame `raw.exif`.
+
+    Raises PhotographError naming the file where it is missing, cut, damaged, or of another size than its
+    annotations say.
     """
+    if raw.fault is not None:
+        raise PhotographError(*raw.fault)
     try:
         content = raw.path.read_bytes()
     except OSError as error:
-        raise UserError(f"{raw.path}: cannot be read ({error.strerror}): unpack the images again") from error
-    if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
-        raise UserError(
-            f"{raw.path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again"
-        )
-    pixels = decode(content, bgr)
-    if pixels is None:
-        raise UserError(f"{raw.path}: not an image that can be decoded: download it again")
-    height, width = pixels.shape[:2]
-    if raw.width is not None and (raw.width, raw.height) != (width, height):
-        raise UserError(
-            f"{raw.path}: is {width}x{height} px, its annotations say {raw.width}x{raw.height}: wrong image"
-        )
+        raise PhotographError(
+            "missing image", f"{raw.path}: cannot be read ({error.strerror}): unpack the images again"
+        ) from error
+    pixels = decode_photograph(content, raw.path, raw.exif, bgr)
+    if raw.width is not None and raw.height is not None:
+        _compare_size(raw, (raw.width, raw.height), pixels, content)
     return content, pixels
 
 
-def is_whole_jpeg(content: bytes) -> bool:
-    """Whether the last scan of a JPEG ends. The decoder fills what a cut file lacks with grey and says
-    nothing.
-
-    Scan data stuff every 0xFF, so neither marker can occur inside it; a thumbnail in the header ends before
-    the last scan starts, and padding after the end does no harm.
+def decode_photograph(content: bytes, path: Path, frame: Frame, bgr: bool = False) -> Pixels:
+    """A file's bytes -> pixels (H, W, 3) in `frame`; PhotographError naming `path` where it is cut or no
+    image.
     """
-    # The last end is sought first: in a whole file it is a few bytes away.
+    if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
+        raise PhotographError(
+            "corrupt image",
+            f"{path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again",
+        )
+    pixels = decode(content, bgr)
+    if pixels is None:
+        raise PhotographError("corrupt image", f"{path}: not an image that can be decoded: download it again")
+    return pixels if frame == "stored" else upright(pixels, orientation(content))
+
+
+def locate(root: Path, images: Path, name: str, where: str) -> tuple[Path, Fault | None]:
+    """The file that an annotation file calls `name`, in the folder `images` of a raw folder `root`, and why
+    it is not to be opened, if so. `where` names the annotation file and the image.
+
+    Backslashes of Windows part folders where no file has them in its name. A name must not lead out of the
+    raw folder.
+    """
+    path = images / name
+    drive = PureWindowsPath(name).drive
+    if ("\\" in name or drive) and not _is_file(path):
+        windows = PureWindowsPath(name)
+        says = f"{where}: file_name {name!r} is a Windows path"
+        if drive or windows.root:
+            return path, (
+                "missing image",
+                f"{says} of another machine; write file names relative to {images}",
+            )
+        path = images / windows.as_posix()
+        if not _leads_out(path, root, images) and not _is_file(path):
+            return path, ("missing image", f"{says}, and there is no {path}; unpack the images again")
+    if _leads_out(path, root, images):
+        problem = f"{where}: file_name {name!r} leads out of {root}"
+        return path, (OUTSIDE, f"{problem}; write file names relative to {images}")
+    return path, None
+
+
+def _leads_out(path: Path, root: Path, images: Path) -> bool:
+    """Whether a path lies neither below `root` nor below `images`; links are not followed, they are the
+    user's.
+    """
+    found = os.path.abspath(path)
+    return not any(os.path.commonpath([found, top]) == top for top in map(os.path.abspath, (root, images)))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _compare_size(raw: RawImage, said: tuple[int, int], pixels: Pixels, content: bytes) -> None:
+    """PhotographError where the pixels have not the size (w, h) that the annotations say."""
+    found = pixels.shape[1], pixels.shape[0]
+    if found == said:
+        return
+    turn, other = orientation(content), "display" if raw.exif == "stored" else "stored"
+    size, says = f"{found[0]}x{found[1]} px", f"its annotations say {said[0]}x{said[1]}"
+    if turn >= 5 and said == found[::-1]:
+        done = "as stored" if raw.exif == "stored" else "as displayed"
+        turned = f"its EXIF says that it is to be {TURNS[turn]} (orientation {turn})"
+        raise PhotographError(
+            "EXIF turn",
+            f"{raw.path}: {turned}: it is {size} {done}, {says}, which is the other frame; set "
+            f"`exif: {other}` in the descriptor, or save the photographs without a turn",
+        )
+    raise PhotographError("wrong size", f"{raw.path}: is {size}, {says}: wrong image")
+
+
+def is_whole_jpeg(content: bytes) -> bool:
+    """Whether a JPEG's picture ends; what follows its end, such as the film of a motion photo, does not
+    matter.
+
+    The decoder fills what a cut file lacks with grey and says nothing.
+    """
+    # Where the file's last end marker comes after its last scan, no bytes need to be walked. Scan data stuff
+    # every 0xFF, so neither marker can occur inside; a thumbnail in the header ends before the last scan
+    # starts.
     end = content.rfind(b"\xff\xd9")
-    return 0 <= content.find(b"\xff\xda") < end and content.find(b"\xff\xda", end) < 0
+    if 0 <= content.find(b"\xff\xda") < end and content.find(b"\xff\xda", end) < 0:
+        return True
+    return end >= 0 and _reaches_end(content)
+
+
+def _reaches_end(content: bytes) -> bool:
+    """Whether a walk from segment to segment meets the end of the image (EOI) within the bytes."""
+    at, scanned = 2, False
+    while True:
+        at = content.find(b"\xff", at)
+        if at < 0 or at + 1 >= len(content):
+            return False
+        marker = content[at + 1]
+        if marker == 0xD9:
+            return scanned
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker == 0 or 0xD0 <= marker <= 0xD7:  # stuffing, or a restart inside a scan
+            at += 2
+        else:
+            scanned |= marker == 0xDA
+            at += 2 + max(int.from_bytes(content[at + 2 : at + 4], "big"), 2)
 
 
 def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -> NDArray[np.uint8] | None:
     """Image bytes -> uint8 (H, W, 3) RGB (or BGR, which OpenCV encodes from), None where they are no image. A
-    turn noted in EXIF is ignored: annotations are.
+    turn noted in EXIF is ignored here: see `upright`.
     """
     flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
     try:

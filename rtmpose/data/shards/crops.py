@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rtmpose.data.raw.annotations import Person
 from rtmpose.data.shards.sample import MCU, tileable
-from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, fix_aspect, half_body, pad_box
+from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, clip_box, fix_aspect, half_body, pad_box
 from rtmpose.skeleton import Skeleton
 
 QUALITY = 88  # chosen with FINER by `benchmarks/crop_quality.py`
@@ -56,15 +56,6 @@ class Crop:
     def to_crop(self, points: ArrayLike) -> Floats:
         """Image px (..., 2) -> crop px; pixel centres map to pixel centres, as area resampling has them."""
         return (np.asarray(points, np.float64) - self.origin + 0.5) * self.scale - 0.5
-
-
-def clip_box(box: ArrayLike, width: int, height: int) -> tuple[float, float, float, float]:
-    """An xywh box px cut to [0, width-1] x [0, height-1]; a side of a box outside the image comes out
-    negative or 0.
-    """
-    x, y, w, h = map(float, np.asarray(box))
-    left, top = max(x, 0.0), max(y, 0.0)
-    return left, top, min(x + w, width - 1.0) - left, min(y + h, height - 1.0) - top
 
 
 def crop_region(

@@ -22,11 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.raw.annotations import Person, RawImage, defect_within
-from rtmpose.data.raw.photograph import read_photograph
-from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, clip_box, crop_region, cut_crop
+from rtmpose.data.raw.annotations import Person, RawImage, judge_within
+from rtmpose.data.raw.photograph import PhotographError, read_photograph
+from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import INDEX, encode_jpeg
 from rtmpose.files import UserError
+from rtmpose.geometry import clip_box
 from rtmpose.skeleton import Skeleton
 
 # What is the same in every member's header: no owner, no time, so that equal content is equal bytes.
@@ -154,14 +155,12 @@ def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> 
     for raw in plan.images:
         try:
             _, pixels = read_photograph(raw, bgr=True)
-        except UserError as error:
-            reason = "corrupt image" if raw.path.is_file() else "missing image"
+        except PhotographError as error:
             detail = str(error).removeprefix(f"{raw.path}: ")
-            skipped += [skip(raw, reason, person.annotation_id, detail) for person in raw.persons]
+            skipped += [skip(raw, error.reason, person.annotation_id, detail) for person in raw.persons]
             continue
         height, width = pixels.shape[:2]
-        for person in raw.persons:
-            defect = None if raw.width and raw.height else defect_within(person, width, height)
+        for person, defect in judge_within(raw, width, height):
             if defect is not None:
                 skipped.append(skip(raw, defect, person.annotation_id))
                 continue
@@ -187,6 +186,8 @@ def _photographs(plan: Plan) -> Iterator[Sample]:
             "height": pixels.shape[0],
             "annotations": raw.annotations,
         }
+        if raw.exif != "stored":
+            fields["exif"] = raw.exif  # the file's own bytes are kept, and turned when they are read
         yield Sample(key, "jpg" if suffix in ("jpeg", "") else suffix, content, _json(fields))
 
 

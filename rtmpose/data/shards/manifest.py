@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig
+from rtmpose.data.raw.exif import orientation, upright
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.cache import RemoteFile, RemoteShard, ShardCache
 from rtmpose.data.shards.sample import INDEX, read_sample, span
@@ -135,6 +136,8 @@ def read_eval(folder: Path, ids: Collection[int | str] | None = None) -> Iterato
                 raise UserError(
                     f"{shard}: image {image_id} cannot be decoded; cut the shards again (stage shard)"
                 )
+            if fields.get("exif") == "display":
+                image = upright(image, orientation(bytes(content)))
             yield EvalImage(
                 image_id, image, fields["width"], fields["height"], fields["annotations"], fields["file_name"]
             )

@@ -26,6 +26,7 @@ import cv2
 
 from rtmpose.cluster.session import spread
 from rtmpose.data.raw.annotations import RawImage
+from rtmpose.data.raw.photograph import PhotographError
 from rtmpose.data.shards.complete_folders import complete_folder
 from rtmpose.data.shards.crops import FINER, QUALITY, CutFor
 from rtmpose.data.shards.cutting import Plan, Recipe, Skip, photographs_digest, sample_key, skip, write_shard
@@ -117,7 +118,9 @@ class _Set:
             digest.update(f"{plan.name}\n".encode())
             for raw in plan.images:
                 digest.update(
-                    repr((raw.image_id, raw.path.name, raw.width, raw.height, raw.annotations)).encode()
+                    repr(
+                        (raw.image_id, raw.path.name, raw.width, raw.height, raw.annotations, raw.exif)
+                    ).encode()
                 )
                 for person in raw.persons:
                     digest.update(
@@ -199,12 +202,14 @@ def write_eval_shards(
     """Every image as its file's own bytes, with all annotations (COCO fields kept) -> the manifest, as
     `write_train_shards`. An AP over fewer images is none: a damaged or missing image is a UserError.
     """
-    listed = [raw for raw in images if all(reason != "image not listed" for reason, _ in raw.skipped)]
+    listed = [raw for raw in images if not raw.unlisted]
     for raw in listed:
         if any(reason == "duplicate image id" for reason, _ in raw.skipped):
             raise UserError(
                 f"{raw.path}: its image id {raw.image_id} is another file's too; correct the annotation file"
             )
+        if raw.fault is not None:
+            raise PhotographError(*raw.fault)
         if not raw.path.is_file():
             raise UserError(f"{raw.path}: named in the annotations but missing; unpack the images again")
     cut = [replace(raw, persons=[], left_out=[], skipped=[]) for raw in listed]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rtmpose.data.raw.annotations import RawImage, index_raw, read_images
-from rtmpose.data.raw.formats import AREA_PER_BOX
+from rtmpose.data.raw.coco_form import AREA_PER_BOX
 from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.files import UserError
@@ -154,8 +154,8 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
         {"keypoints": outside}, {"id": 100}, {"keypoints": [5, 5, 0] * 17},
     ]  # fmt: skip
     (raw,) = read_images(COCO, small_coco(tmp_path / "coco", changes), "train")
-    assert [person.annotation_id for person in raw.persons] == [100]
-    assert raw.left_out == [("crowd", 101), ("no keypoints", 102), ("no keypoints", 107)]
+    assert [person.annotation_id for person in raw.persons] == [100, 102]  # num_keypoints is counted anew
+    assert raw.left_out == [("crowd", 101), ("no keypoints", 107)]
     assert raw.skipped == [
         ("empty box", 103),
         ("empty box", 104),

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import yaml
 
-from rtmpose.data.raw.check import BOX, CAPTION, CELL, GAP, Check, check_split, contact_sheet, report
+from rtmpose.data.raw.check import Check, check_split, report
 from rtmpose.data.raw.photograph import decode
+from rtmpose.data.raw.sheet import BOX, CAPTION, CELL, GAP, contact_sheet
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
 from tests.data.raw.test_annotations import COCO, SAMPLES, small_coco

@@ -12,11 +12,11 @@ import pytest
 
 from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import Person
-from rtmpose.data.shards.crops import FINER, CutFor, clip_box, crop_region, cut_crop
+from rtmpose.data.shards.crops import FINER, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import tileable
 from rtmpose.data.stream.augment import MIRROR, Augmenter, crop_to_photograph, draw
 from rtmpose.descriptors import load_skeleton
-from rtmpose.geometry import compose, transform_points, warp
+from rtmpose.geometry import clip_box, compose, transform_points, warp
 
 COCO = load_skeleton("coco17")
 CUT = CutFor((96, 128))
