@@ -18,14 +18,12 @@ PACKAGE = ROOT / "rtmpose"
 # What a worker imports besides, by package or module, and why an edit of it changes no result.
 WITHOUT_EFFECT = {
     "tracking": "logs what was computed",
-    "drawing": "draws pictures for people",
     "cluster": "says where work runs",
     "config": "reads parameters, whose values a run's fingerprint holds",
     "drawing": "draws what was computed",
     "ending": "says how a command ends",
     "descriptors": "reads skeletons, whose content a run's fingerprint holds",
     "checkout": "says where files lie",
-    "ending": "says how a command ends",
     "files": "reads and writes bytes as they are",
     "fingerprint": "names runs",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
