@@ -35,9 +35,16 @@ from typing import Any, NamedTuple
 import cv2
 import torch
 from peers.bare_calls import WHOLE, calls, milliseconds, samples_of
-from peers.environment import MMPOSE_STEPS, ROOT, SIMPLEJPEG_STEPS, Peer, peer_python
+from peers.environment import (
+    MMPOSE_STEPS,
+    ROOT,
+    SIMPLEJPEG_STEPS,
+    Peer,
+    peer_python,
+    published_augmentation,
+)
 
-from rtmpose.config import AugmentConfig, setup_environment
+from rtmpose.config import setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.write import write_train_shards
@@ -75,7 +82,8 @@ class Ours:
         entries = [MixEntry(shards, 1)]
         stream = TrainStream(entries, DATASET.skeleton, SIZE, batch_size=BATCH, seed=0, workers=workers)
         return cls(
-            (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig())), SimCC(SIZE)
+            (batch for epoch in count() for batch in stream.epoch(epoch, published_augmentation())),
+            SimCC(SIZE),
         )
 
     def slice(self, samples: int, encode: bool = False) -> Slice:

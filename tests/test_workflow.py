@@ -59,6 +59,9 @@ def test_coco17_is_the_published_recipe(tmp_path: Path) -> None:
         strong, weak = train.strong, train.weak
         assert (strong.shift, strong.scale, strong.rotate, strong.hole) == (0.16, 0.4, 80, 1.0)
         assert (weak.shift, weak.scale, weak.rotate, weak.hole) == (0, 0.25, 60, 0.5)
+        blurs = [(entry.name, entry.p, entry.model_extra) for entry in strong.pixels]
+        assert blurs == [(name, 0.1, {"blur_limit": [3, 7]}) for name in ("Blur", "MedianBlur")]
+        assert weak.pixels == strong.pixels
     assert not params.search.enabled and params.finetune.tau == 0.1 and params.finetune.sigma is None
 
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.config import AugmentConfig
+from peers.environment import published_augmentation
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.sample import decode_part
 from rtmpose.data.stream.augment import (
@@ -28,10 +28,11 @@ from rtmpose.data.stream.augment import (
     MIRROR,
     Augmenter,
     Draws,
-    blur_and_hide,
     crop_to_photograph,
+    cut_hole,
     draw,
     jitter_hsv,
+    transform_pixels,
 )
 from rtmpose.geometry import Floats, compose, transform_points, warp
 from rtmpose.skeleton import Skeleton
@@ -61,7 +62,7 @@ class Sample:
 
 def samples_of(shards: Path, skeleton: Skeleton, size: tuple[int, int], count: int) -> list[Sample]:
     """`count` samples of a folder of shards, chosen and augmented by seeded chance."""
-    augmenter = Augmenter(AugmentConfig(), skeleton, size, udp=False)
+    augmenter = Augmenter(published_augmentation(), skeleton, size, udp=False)
     places = []
     for path in sorted(shards.glob("*.tar")):
         spans: dict[str, dict[bool, tuple[int, int]]] = {}
@@ -106,7 +107,7 @@ def matrices(augmenter: Augmenter, fields: dict[str, Any], drawn: Draws) -> Floa
 
 def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Sample], object]]:
     """Each step of a sample's way as a bare call."""
-    augmenter = Augmenter(AugmentConfig(), skeleton, size, udp=False)
+    augmenter = Augmenter(published_augmentation(), skeleton, size, udp=False)
     images, points = (
         np.empty((64, size[1], size[0], 3), np.uint8),
         np.empty((64, len(skeleton.names), 2), np.float32),
@@ -122,6 +123,10 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
         images[sample.offset % 64] = sample.coloured
         points[sample.offset % 64] = sample.fields["keypoints"]
 
+    def blurs_and_hole(sample: Sample) -> None:
+        image = transform_pixels(sample.coloured, augmenter.transforms, sample.drawn.seeds)
+        cut_hole(image, sample.drawn.hole)
+
     return {
         "read from the page cache": lambda sample: os.pread(sample.file, len(sample.content), sample.offset),
         "checksum (CRC-32)": lambda sample: zlib.crc32(sample.content),
@@ -136,7 +141,7 @@ def calls(skeleton: Skeleton, size: tuple[int, int]) -> dict[str, Callable[[Samp
             cv2.cvtColor(sample.part, cv2.COLOR_RGB2RGBA), sample.matrix, size
         ),
         "HSV": colours,
-        "blur, median blur, hole": lambda sample: blur_and_hide(sample.coloured, sample.drawn),
+        "blur, median blur, hole": blurs_and_hole,
         "copy into the batch": assemble,
         WHOLE: lambda sample: decode(sample.image),
     }

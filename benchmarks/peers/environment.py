@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rtmpose.files import UserError
+from rtmpose.config import AugmentConfig
+from rtmpose.files import UserError, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # numpy 1 and albumentations 1 are what MMPose 1.3 was written for: albumentations 2 would ignore its hole
@@ -62,6 +63,12 @@ def peer_python(name: str, steps: Sequence[Sequence[str]]) -> Path:
                 raise UserError(f"{folder}: pip could not install {' '.join(step)}: {done.stderr.strip()}")
         finished.touch()
     return python
+
+
+def published_augmentation() -> AugmentConfig:
+    """The strong stage of the published recipes, with their pixel transforms."""
+    recipe = read_yaml(ROOT / "conf/recipe/published.yaml")
+    return AugmentConfig.model_validate(recipe["finetune"]["strong"])
 
 
 class Peer:

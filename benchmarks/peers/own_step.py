@@ -30,6 +30,7 @@ from rtmpose.data.stream.loader import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
+from rtmpose.files import read_yaml
 from rtmpose.models import build_pose_net, normalise
 from rtmpose.targets import SimCC, at_least_float32
 from rtmpose.training.loop import prefetched, timed
@@ -175,7 +176,9 @@ class Side:
         stream = TrainStream(
             [MixEntry(shards, 1)], skeleton, SIZE, batch_size=self.rows, seed=0, workers=workers
         )
-        return (batch for epoch in count() for batch in stream.epoch(epoch, AugmentConfig()))
+        recipe = read_yaml(Path(__file__).resolve().parent.parent.parent / "conf/recipe/published.yaml")
+        augment = AugmentConfig.model_validate(recipe["finetune"]["strong"])
+        return (batch for epoch in count() for batch in stream.epoch(epoch, augment))
 
     def peak(self, threads: int, rounds: int) -> dict[str, float]:
         """Multiply-adds per second of the product of two large square matrices or of a convolution, whichever

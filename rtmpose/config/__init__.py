@@ -7,7 +7,14 @@
 from __future__ import annotations
 
 from rtmpose.config.base import Strict, parse
-from rtmpose.config.data import AugmentConfig, DatasetParams, RenderParams, ShardParams, StreamParams
+from rtmpose.config.data import (
+    AugmentConfig,
+    DatasetParams,
+    PixelTransform,
+    RenderParams,
+    ShardParams,
+    StreamParams,
+)
 from rtmpose.config.environment import setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision
 from rtmpose.config.params import (
@@ -42,6 +49,7 @@ __all__ = [
     "ModelParams",
     "OptimParams",
     "Params",
+    "PixelTransform",
     "Precision",
     "PretrainParams",
     "RegisterParams",

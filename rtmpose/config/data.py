@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rtmpose.config.base import Strict
 
 
+class PixelTransform(BaseModel):
+    """A transform of the pixels alone, with probability `p`: the `name` of a pixel transform of the package
+    Albumentations, and as further keys any of its arguments. `rtmpose.data.stream.pixels` checks them.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    p: float = Field(..., ge=0, le=1)
+
+
 class AugmentConfig(Strict):
     """Augmentation of one training stage (RTMPose section 3.3; the factors are the reference implementation's
-    defaults).
+    defaults, which has two pixel transforms besides: see `conf/recipe/published.yaml`).
 
     `shift`, `scale`, `rotate` are the half-widths of normals truncated at one sigma: share of the padded box,
-    share of 1, degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `hole` is
-    the coarse-dropout probability. A value of 0 turns that part off.
+    share of 1, degrees. `hue`, `saturation`, `value` are the largest gains on OpenCV's uint8 HSV. `pixels`
+    happen in their order, each by a coin of its own. `hole` is the coarse-dropout probability. A value of 0,
+    or an empty list, turns that part off.
     """
 
     flip: float = Field(0.5, ge=0, le=1)
@@ -28,8 +40,7 @@ class AugmentConfig(Strict):
     hue: int = Field(5, ge=0, le=90)
     saturation: int = Field(30, ge=0, le=255)
     value: int = Field(30, ge=0, le=255)
-    blur: float = Field(0.1, ge=0, le=1)
-    median_blur: float = Field(0.1, ge=0, le=1)
+    pixels: tuple[PixelTransform, ...] = ()
     hole: float = Field(1.0, ge=0, le=1)
 
 

@@ -16,6 +16,7 @@ def setup_environment() -> None:
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "10000",  # some ten microseconds

@@ -25,6 +25,7 @@ from rtmpose.cluster.session import joins_cluster, ray_cluster
 from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.config import Params
 from rtmpose.data.stream.mix import read_mix
+from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import load_evaluator
 from rtmpose.files import UserError, locked, read_json, sha256_of, write_atomic
@@ -58,6 +59,7 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     )
     if not read_mix(mix).val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
+    check_pixels(params)
     name = ladder_fingerprint(params, mix)
     folder, fresh = shared(params.hardware.storage) / f"ladder-{name}", forced()
     server = job_server(params.hardware)

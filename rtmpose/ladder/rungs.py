@@ -18,7 +18,8 @@ from rtmpose.files import UserError
 RECIPE = object()  # in `Rung.changes`: from here on the recipe's own value
 EPOCHS = 210  # of the paper's shorter runs: what `ladder.samples` stands for
 PUBLISHED_EMA = 0.0002  # where the recipe has none, as RTMPose-t
-COLOURS = ("hue", "saturation", "value", "blur", "median_blur", "hole")  # what plain augmentation is without
+# What plain augmentation is without: nothing is done to colours and sharpness, and nothing is hidden.
+PLAIN: Mapping[str, Any] = {"hue": 0, "saturation": 0, "value": 0, "pixels": [], "hole": 0}
 
 Entry = dict[str, Any]  # of the mix receipt
 
@@ -79,10 +80,10 @@ FIRST: Mapping[str, Any] = {
     "finetune.optim.schedule": "step",
     "finetune.optim.decay_norms": True,
     "finetune.weak_epochs": 0,
-    **{f"finetune.strong.{name}": 0 for name in COLOURS},
+    **{f"finetune.strong.{name}": value for name, value in PLAIN.items()},
     "datasets": base_sets,
 }
-TWO_STAGES = {f"finetune.strong.{name}": RECIPE for name in COLOURS} | {"finetune.weak_epochs": RECIPE}
+TWO_STAGES = {f"finetune.strong.{name}": RECIPE for name in PLAIN} | {"finetune.weak_epochs": RECIPE}
 
 RUNGS = (
     Rung("resnet50-heatmap", "ResNet-50, heatmaps", None, FIRST),

@@ -37,6 +37,7 @@ from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.config import Params
 from rtmpose.data.shards.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream.mix import Mix
+from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError, locked, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, lineage_tags
@@ -64,6 +65,7 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
     rows: list[dict[str, Any]] = []
     choice = Choice({}, "search off, the recipe's values are kept")
     if params.search.enabled:
+        check_pixels(params)
         check_variants(params, shared_mix(mix))
         name = search_fingerprint(params, mix, init)
         folder, fresh = shared(params.hardware.storage) / f"search-{name}", forced()
@@ -105,6 +107,7 @@ def check_variants(params: Params, mix: Mix) -> None:
     """
     for path, value, variant in variants(params):
         if path.startswith("finetune.strong."):
+            check_pixels(variant)
             for entry in mix.train:
                 refuse_stronger(entry.dir, read_manifest(entry.dir, "train"), variant.finetune.strong)
         if path.startswith("model.") or path == "finetune.freeze":

@@ -23,6 +23,7 @@ from rtmpose.cluster.session import ray_cluster
 from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params
+from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import lineage_tags
@@ -127,6 +128,7 @@ def run_stage(
     A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is
     handed over again; other parameters, other data, other code or `dvc … -f` start anew.
     """
+    check_pixels(params)
     name = job_fingerprint(stage, params, mix, init, tau, sigma)
     root, run, fresh = shared(params.hardware.storage), f"{stage}-{name}", forced()
     server = job_server(params.hardware)

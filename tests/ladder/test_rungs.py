@@ -84,6 +84,7 @@ def test_values_of_the_published_ladder(tmp_path: Path) -> None:
         80.0,
         0,
     )
+    assert before.finetune.strong.pixels == () and last.finetune.strong == params.finetune.strong
     assert (last.finetune.tau, last.finetune.sigma, last.model.kernel, last.model.gau) == (0.1, None, 7, True)
     assert all(rung.seed == 5 and rung.finetune.evaluate_every == 1 for rung in rungs.values())
     assert not before.datasets["aic"].train and last.datasets["aic"].train

@@ -68,7 +68,7 @@ def losses(kind: str, folder: Path) -> list[float]:
     )
     found: list[float] = []
     for epoch in range(6):
-        for batch in stream.epoch(epoch, AugmentConfig(half_body=0.5, blur=0.0, median_blur=0.0)):
+        for batch in stream.epoch(epoch, AugmentConfig(half_body=0.5)):
             pixels, keypoints = normalise(batch.images).double(), batch.keypoints.double()
             found.append(
                 float(

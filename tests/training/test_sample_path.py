@@ -52,7 +52,9 @@ def test_at_most_twelve_files_of_250_lines(tmp_path: Path) -> None:
         optim=OptimParams(),
         ema_momentum=0,
     )
-    batches = stream.epoch(0, AugmentConfig(half_body=1.0))
+    blur = {"name": "Blur", "p": 1.0}
+    batches = stream.epoch(0, AugmentConfig.model_validate({"half_body": 1.0, "pixels": [blur]}))
+    next(batches)  # builds the pixel transforms, once for all batches
     touched: set[Path] = set()
 
     def note(frame: FrameType, event: str, argument: object) -> None:

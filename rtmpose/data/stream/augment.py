@@ -1,13 +1,14 @@
 """The paper's augmentation (RTMPose section 3.3 and its published configurations), drawn per sample from one
 generator.
 
-Order: mirror, half body, box jitter, one affine warp from the stored crop, HSV jitter, blur, median blur, one
-hole. Of the crop only the part is decoded that the warp shows.
+Order: mirror, half body, box jitter, one affine warp from the stored crop, HSV jitter, the recipe's pixel
+transforms (blur and median blur in the published ones), one hole. Of the crop only the part is decoded that
+the warp shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import AugmentConfig
+from rtmpose.data.stream.pixels import Transform, built
 from rtmpose.geometry import (
     Floats,
     compose,
@@ -35,7 +37,7 @@ from rtmpose.skeleton import Skeleton
 MIN_TOTAL, MIN_UPPER, MIN_LOWER, UPPER_SHARE = 9, 2, 3, 0.7
 HOLE = (0.2, 0.4)  # sides of the hole as shares of the input's height and width
 MARGIN = 2  # px of a crop beyond the corners that bilinear sampling may touch
-KERNELS = (3, 5, 7)  # of blur and median blur
+FIXED = 24  # uniform draws of every sample, four of them free; two more follow for each pixel transform
 
 MIRROR = np.array(
     [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -47,8 +49,9 @@ _BELOW, _WITHIN = _NORMAL.cdf(-1), 1 - 2 * _NORMAL.cdf(-1)
 @dataclass(frozen=True)
 class Draws:
     """One sample's random draws: `shift` in shares of the padded box, `scale` a factor, `rotation` degrees,
-    `gains` on OpenCV's uint8 hue, saturation and value, `blur` and `median` kernels px (0: none), `hole` its
-    height and width as shares of the input and its place (y, x) as shares of what is left.
+    `gains` on OpenCV's uint8 hue, saturation and value, `seeds` of the recipe's pixel transforms (None: it
+    does not happen), `hole` its height and width as shares of the input and its place (y, x) as shares of
+    what is left.
     """
 
     flip: bool
@@ -58,8 +61,7 @@ class Draws:
     scale: float
     rotation: float
     gains: tuple[int, int, int]
-    blur: int
-    median: int
+    seeds: tuple[int | None, ...]
     hole: tuple[float, float, float, float] | None
 
 
@@ -72,9 +74,11 @@ def truncated_normal(u: float) -> float:
 
 def draw(config: AugmentConfig, rng: np.random.Generator) -> Draws:
     """Every draw of one sample; always the same number of them, so no setting changes the meaning of
-    another's draw.
+    another's draw. Those of pixel transforms come last, so that one more at the end of the list changes no
+    other draw either.
     """
-    u = rng.random(24).tolist()
+    u = rng.random(FIXED + 2 * len(config.pixels)).tolist()
+    coins, seeds = u[FIXED::2], u[FIXED + 1 :: 2]
     shifted, turned = u[3] < config.shift_prob, u[7] < config.rotate_prob
     dx, dy, growth, turn = (truncated_normal(value) for value in (u[4], u[5], u[6], u[8]))
     ranges = (config.hue, config.saturation, config.value)
@@ -87,8 +91,10 @@ def draw(config: AugmentConfig, rng: np.random.Generator) -> Draws:
         scale=1 + growth * config.scale,
         rotation=turn * config.rotate if turned else 0.0,
         gains=(gains[0], gains[1], gains[2]),
-        blur=KERNELS[int(u[16] * len(KERNELS))] if u[15] < config.blur else 0,
-        median=KERNELS[int(u[18] * len(KERNELS))] if u[17] < config.median_blur else 0,
+        seeds=tuple(
+            int(seed * 2**32) if coin < entry.p else None
+            for entry, coin, seed in zip(config.pixels, coins, seeds, strict=True)
+        ),
         hole=(*(HOLE[0] + side * (HOLE[1] - HOLE[0]) for side in u[20:22]), *u[22:24])
         if u[19] < config.hole
         else None,
@@ -110,8 +116,8 @@ def choose_half(visible: NDArray[Any], skeleton: Skeleton, prefer_upper: bool) -
 
 
 def jitter_hsv(image: NDArray[np.uint8], gains: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Add gains to the hue (modulo 180), saturation and value (clipped) of an RGB or RGBA image, through OpenCV's uint8 HSV
-    -> RGB.
+    """Add gains to the hue (modulo 180), saturation and value (clipped) of an RGB or RGBA image, through
+    OpenCV's uint8 HSV -> RGB.
     """
     hue, saturation, value = gains
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
@@ -127,24 +133,24 @@ def _turned(hue: int) -> NDArray[np.uint8]:
     return ((np.arange(256) + hue) % 180).astype(np.uint8)
 
 
-def blur_and_hide(image: NDArray[np.uint8], drawn: Draws) -> NDArray[np.uint8]:
-    """The image (H, W, 3) blurred, median-blurred and with a black hole, as drawn; the hole is cut into
-    `image` itself where nothing was blurred.
-    """
-    if drawn.blur:
-        image = cv2.blur(image, (drawn.blur, drawn.blur))
-    if drawn.median:
-        image = cv2.medianBlur(image, drawn.median)
-    if drawn.hole is not None:
-        height, width = (
-            int(share * side) for share, side in zip(drawn.hole[:2], image.shape[:2], strict=True)
-        )
-        top, left = (
-            int(drawn.hole[2] * (image.shape[0] - height + 1)),
-            int(drawn.hole[3] * (image.shape[1] - width + 1)),
-        )
-        image[top : top + height, left : left + width] = 0
+def transform_pixels(
+    image: NDArray[np.uint8], transforms: Sequence[Transform], seeds: Sequence[int | None]
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) after those pixel transforms, in their order, that have a seed."""
+    for transform, seed in zip(transforms, seeds, strict=True):
+        if seed is not None:
+            transform.set_random_seed(seed)
+            image = transform(image=image)["image"]
     return image
+
+
+def cut_hole(image: NDArray[np.uint8], hole: tuple[float, float, float, float] | None) -> None:
+    """Black out a hole of `image` (H, W, 3) as drawn."""
+    if hole is None:
+        return
+    height, width = (int(share * side) for share, side in zip(hole[:2], image.shape[:2], strict=True))
+    top, left = int(hole[2] * (image.shape[0] - height + 1)), int(hole[3] * (image.shape[1] - width + 1))
+    image[top : top + height, left : left + width] = 0
 
 
 # The pixels (H, W, 3) RGB of a crop at least between two corners (x, y) px, as far as it goes, and where they
@@ -153,11 +159,14 @@ Part = Callable[[Floats, Floats], tuple[NDArray[np.uint8], tuple[int, int]]]
 
 
 class Augmenter:
-    """Crops of one stage's augmentation for one input size (w, h); holds no state between samples."""
+    """Crops of one stage's augmentation for one input size (w, h); holds no state between samples, since
+    pixel transforms are seeded before each use.
+    """
 
     def __init__(self, config: AugmentConfig, skeleton: Skeleton, size: tuple[int, int], udp: bool) -> None:
         self.config, self.skeleton, self.size, self.udp = config, skeleton, size, udp
         width, height = size
+        self.transforms = built(config.pixels)
         self.corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
 
     def __call__(
@@ -168,8 +177,9 @@ class Augmenter:
         visible: NDArray[Any],
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], Floats, NDArray[Any]]:
-        """A stored crop and its JSON `fields`, its keypoints (K, 2) crop px and visible (K,) in the target skeleton
-        -> the network's uint8 RGB input (H, W, 3), the keypoints in input px, and their visible: mirrored with the points.
+        """A stored crop and its JSON `fields`, its keypoints (K, 2) crop px and visible (K,) in the target
+        skeleton -> the network's uint8 RGB input (H, W, 3), the keypoints in input px, and their visible:
+        mirrored with the points.
         """
         drawn = draw(self.config, rng)
         to_image = crop_to_photograph(fields["origin"], fields["scale"])
@@ -181,7 +191,9 @@ class Augmenter:
         image = (
             jitter_hsv(image, drawn.gains) if any(drawn.gains) else cv2.cvtColor(image, cv2.COLOR_RGBA2RGB)
         )
-        return blur_and_hide(image, drawn), transform_points(points, to_input), shown
+        image = transform_pixels(image, self.transforms, drawn.seeds)
+        cut_hole(image, drawn.hole)
+        return image, transform_points(points, to_input), shown
 
     def _warp(self, part: Part, matrix: Floats) -> NDArray[np.uint8]:
         """The input's pixels (H, W, 4) RGBA by the matrix from crop px; OpenCV warps four channels in half

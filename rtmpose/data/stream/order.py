@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Rows = NDArray[np.void]  # of the columns ROW
 
-# One sample of an epoch: its set, shard and row in the shard; its place in the window, from 0 for the window's
-# first stored sample to PLACES for what would follow its last; and which window of which showing of the set.
+# One sample of an epoch: its set, shard and row in the shard; its place in the window, from 0 for the first
+# stored sample of the window to PLACES for what would follow its last; and which window of which showing.
 ROW = np.dtype([(name, np.int64) for name in ("set", "shard", "row", "place", "window", "showing")])
 PLACES = 1 << 20
 CHUNK = 4096  # samples of all sets that are interleaved at a time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -16,8 +15,8 @@ from rtmpose.data.stream.augment import (
     Augmenter,
     Draws,
     Part,
-    blur_and_hide,
     choose_half,
+    cut_hole,
     draw,
     jitter_hsv,
     truncated_normal,
@@ -32,7 +31,7 @@ STRONG = AugmentConfig()
 WEAK = AugmentConfig(shift=0.0, scale=0.25, rotate=60.0, hole=0.5)
 OFF = AugmentConfig(
     flip=0, half_body=0, shift=0, shift_prob=0, scale=0, rotate=0, rotate_prob=0, hue=0, saturation=0,
-    value=0, blur=0, median_blur=0, hole=0,
+    value=0, hole=0,
 )  # fmt: skip
 
 
@@ -121,7 +120,8 @@ def holes(config: AugmentConfig, count: int) -> tuple[np.ndarray, float]:
     found, none = [], 0
     for seed in range(count):
         white = np.full((256, 192), 255, np.uint8)
-        black = 255 - blur_and_hide(white, draw(config, np.random.default_rng(seed)))
+        cut_hole(white, draw(config, np.random.default_rng(seed)).hole)
+        black = 255 - white
         x, y, w, h = cv2.boundingRect(black)
         if w == 0:
             none += 1
@@ -149,28 +149,6 @@ def test_one_hole_of_the_published_size(stage: str, stats: dict[str, Any]) -> No
         assert low <= found[:, column].min() <= low + 2 and high - 6 <= found[:, column].max() <= high + 3
 
 
-def test_blurs_are_rare_independent_and_of_the_published_kernels() -> None:
-    """Each photometric transform by its own coin: which kernels an image went through is told by
-    its pixels.
-    """
-    image = np.random.default_rng(0).integers(0, 255, (16, 12, 3), dtype=np.uint8)
-    known = {image.tobytes(): (1, 1)}
-    for blur in (1, 3, 5, 7):
-        blurred = cv2.blur(image, (blur, blur)) if blur > 1 else image
-        for median in (1, 3, 5, 7):
-            shown = cv2.medianBlur(blurred, median) if median > 1 else blurred
-            known.setdefault(shown.tobytes(), (blur, median))
-    assert len(known) == 16
-    config = OFF.model_copy(update={"blur": 0.1, "median_blur": 0.1})
-    counts: Counter[tuple[int, int]] = Counter()
-    for seed in range(N):
-        counts[known[blur_and_hide(image, draw(config, np.random.default_rng(seed))).tobytes()]] += 1
-    for (blur, median), count in counts.items():
-        expected = (0.9 if blur == 1 else 0.1 / 3) * (0.9 if median == 1 else 0.1 / 3)
-        assert count / N == pytest.approx(expected, abs=5 * np.sqrt(expected / N)), (blur, median)
-    assert len(counts) == 16
-
-
 def whole(image: np.ndarray) -> Part:
     return lambda low, high: (image, (0, 0))
 
@@ -189,7 +167,7 @@ def scene() -> tuple[np.ndarray, dict[str, Any], np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("udp", [False, True])
 def test_pixels_and_keypoints_move_together(udp: bool) -> None:
     image, fields, points, visible = scene()
-    config = STRONG.model_copy(update={"half_body": 0.5, "hole": 0.0, "blur": 0.0, "median_blur": 0.0})
+    config = STRONG.model_copy(update={"half_body": 0.5, "hole": 0.0})
     augmenter, seen = Augmenter(config, COCO, (96, 128), udp), 0
     for seed in range(80):
         shown, moved, _ = augmenter(whole(image), fields, points, visible, np.random.default_rng(seed))

@@ -34,7 +34,10 @@ from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.files import UserError
 from tests.support import realdata
 
-COCO, AUGMENT = load_skeleton("coco17"), AugmentConfig()
+COCO = load_skeleton("coco17")
+AUGMENT = AugmentConfig.model_validate(
+    {"pixels": [{"name": "MotionBlur", "p": 0.3}, {"name": "AdditiveNoise", "p": 0.3}]}
+)
 SIZE = (96, 128)
 
 
