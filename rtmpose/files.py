@@ -54,7 +54,8 @@ def writing(path: Path | str) -> Iterator[None]:
 def disk_trouble(error: OSError) -> str:
     """What the system says of a file, and what helps."""
     fix = FIXES.get(error.errno or 0, "see whether the path is right and the disk is well")
-    return f"{(error.strerror or str(error) or type(error).__name__).lower()}; {fix}"
+    reason = " ".join((error.strerror or str(error) or type(error).__name__).lower().split())
+    return f"{reason[:200]}; {fix}"
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> Path:

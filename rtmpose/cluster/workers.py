@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rtmpose.config import HardwareParams, setup_environment
+from rtmpose.ending import line_of
 from rtmpose.files import UserError, write_atomic
 
 MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
@@ -49,11 +51,18 @@ def run_workers(
     mistake.unlink(missing_ok=True)
     try:
         trainer.fit()
-    except WorkerGroupError:
+    except WorkerGroupError as error:
         if not mistake.exists():
-            raise
+            raise _refusal(error) or error from None
     if mistake.exists():
         raise UserError(mistake.read_text())
+
+
+def _refusal(error: Any) -> UserError | None:
+    """What a worker met that could not even leave its mistake, such as a full disk."""
+    failures = [getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values()]
+    lines = [line for failure in failures if (line := line_of(failure)) is not None]
+    return UserError(lines[0]) if lines else None
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -71,6 +80,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         config["work"]()
     except UserError as error:
-        write_atomic(mistake, str(error))
-        if ray.train.get_context().get_world_size() > 1:
+        with suppress(UserError):
+            write_atomic(mistake, str(error))
+        if ray.train.get_context().get_world_size() > 1 or not mistake.exists():
             raise

@@ -17,6 +17,7 @@ from torch import nn
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.onnxruntime import open_file
+from rtmpose.files import writing
 from rtmpose.targets import SimCC
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
@@ -41,29 +42,36 @@ def export_onnx(
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
     example = torch.zeros(2, 3, height, width)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with _silent(), torch.inference_mode(), _mode(model, training=False):
-            program = torch.onnx.export(
-                model,
-                (example,),
-                input_names=["input"],
-                output_names=OUTPUTS,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=opset,
-                dynamo=True,
-            )
-        assert program is not None
-        exported = program.model_proto
-        _strip(exported)
-        onnx.helper.set_model_props(exported, card.properties() if card else {})
-        onnx.save(exported, str(temporary))
-        onnx.checker.check_model(str(temporary), full_check=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    exported = _exported(model, example, opset)
+    onnx.helper.set_model_props(exported, card.properties() if card else {})
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            onnx.save(exported, str(temporary))
+            onnx.checker.check_model(str(temporary), full_check=True)
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):  # the first error is the one to be told
+                temporary.unlink(missing_ok=True)
     return path
+
+
+def _exported(model: nn.Module, example: torch.Tensor, opset: int) -> onnx.ModelProto:
+    with _silent(), torch.inference_mode(), _mode(model, training=False):
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=["input"],
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=opset,
+            dynamo=True,
+        )
+    assert program is not None
+    exported = program.model_proto
+    _strip(exported)
+    return exported
 
 
 def parity(

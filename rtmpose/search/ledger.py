@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rtmpose.files import writing
+
 Status = Literal["running", "stopped", "finished"]
 Kind = Literal["reference", "searched", "repeat"]
 Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}
@@ -70,15 +72,16 @@ class Ledger:
         return [trial for trial in self.trials.values() if trial.status == "running"]
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a cut line must not swallow this one
-                    file.write(b"\n")
-            file.write(json.dumps(entry).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # a cut line must not swallow this one
+                        file.write(b"\n")
+                file.write(json.dumps(entry).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         self._apply(entry)
 
     def _apply(self, entry: dict[str, Any]) -> None:

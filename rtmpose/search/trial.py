@@ -20,7 +20,7 @@ import torch
 from rtmpose.config import AugmentConfig, Params, with_values
 from rtmpose.data.stream.loader import Batch
 from rtmpose.data.stream.stream import TrainStream
-from rtmpose.files import UserError, locked
+from rtmpose.files import UserError, append, locked
 from rtmpose.fingerprint import fingerprint
 from rtmpose.models import load_weights, save_tensors
 from rtmpose.search.ledger import FIGURES, Report
@@ -193,8 +193,7 @@ def warm_file(job: Job) -> Path:
 
 def note(folder: Path, text: str) -> None:
     """Leave a line for the driver to say: the worker may be on another machine."""
-    with (folder / "notes.txt").open("a") as file:
-        file.write(f"{text}\n")
+    append(folder / "notes.txt", f"{text}\n")
 
 
 def trial_reports(spec: TrialSpec, job: Job, worker: Worker) -> Generator[Report]:

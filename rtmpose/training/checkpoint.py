@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from rtmpose.files import UserError, read_json, sha256_of, write_atomic
+from rtmpose.files import UserError, append, read_json, sha256_of, write_atomic, writing
 from rtmpose.models import save_tensors
 
 KEEP = 2
@@ -116,12 +116,11 @@ class Store:
     def warn(self, text: str) -> None:
         """A warning on stderr and for whoever follows the run: workers' own output stays in Ray's logs."""
         print(f"warning: {text}", file=sys.stderr, flush=True)
-        with (self.folder / WARNINGS).open("a") as file:
-            file.write(" ".join(text.split()) + "\n")
+        append(self.folder / WARNINGS, " ".join(text.split()) + "\n")
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         self.check()
-        with (self.folder / LOG).open("ab+") as file:
+        with writing(self.folder / LOG), (self.folder / LOG).open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a kill cut the last line short; it must not swallow this one
@@ -133,8 +132,7 @@ class Store:
         list.
         """
         if samples:
-            with (self.folder / DAMAGED).open("a") as file:
-                file.write("".join(f"{step}\t{text}\n" for text in samples))
+            append(self.folder / DAMAGED, "".join(f"{step}\t{text}\n" for text in samples))
 
     def damaged(self) -> int:
         """How often a damaged sample was skipped in this run, by all ranks; steps that a resumed run repeats

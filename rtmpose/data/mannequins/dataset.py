@@ -30,7 +30,7 @@ from rtmpose.data.mannequins.body import Array
 from rtmpose.data.mannequins.points import AIC14, COCO17
 from rtmpose.data.mannequins.scene import Person, render_scene
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, read_json, write_atomic, writing
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92
@@ -120,12 +120,13 @@ def render_dataset(
     if marker is not None and marker.get("finished") and marker.get("parameters") == parameters.as_json():
         return dict(marker["summary"])
     temporary = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.tmp"
-    temporary.mkdir(parents=True)
-    try:
-        summary = _render_into(temporary, parameters, workers, progress)
-        _publish(temporary, root, marker, {"parameters": parameters.as_json(), "summary": summary})
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(root):
+        temporary.mkdir(parents=True)
+        try:
+            summary = _render_into(temporary, parameters, workers, progress)
+            _publish(temporary, root, marker, {"parameters": parameters.as_json(), "summary": summary})
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return summary
 
 
@@ -155,19 +156,27 @@ def _checked(
 def _read_marker(root: Path) -> dict[str, Any] | None:
     """The content of our marker file; None for a missing or empty folder; any other folder is not ours."""
     if (root / MARKER).is_file():
-        try:
-            content = json.loads((root / MARKER).read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{root / MARKER}: not readable as JSON; delete the folder {root} to render it anew"
-            ) from error
-        return dict(content)
+        fix = f"delete the folder {root} to render it anew"
+        content = read_json(root / MARKER, fix)
+        if not isinstance(content, dict) or not _are_names(content.get("files", [])):
+            raise UserError(f"{root / MARKER}: not what we wrote; {fix}")
+        return content
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(
             f"{root}: exists and was not rendered by us (no {MARKER}); give the mannequins a folder of their "
             "own"
         )
     return None
+
+
+def _are_names(files: object) -> bool:
+    """Whether they are the relative paths of a marker: what they name is removed when the folder is rendered
+    anew.
+    """
+    return isinstance(files, list) and all(
+        isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for name in files
+    )
 
 
 def _publish(temporary: Path, root: Path, marker: Mapping[str, Any] | None, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rtmpose.files import UserError
+from rtmpose.files import UserError, writing
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def complete_folder(path: Path) -> Iterator[Path]:
     """
     _remove_left_behind(path)
     temporary = _temporary(path)
-    temporary.mkdir(parents=True)
+    with writing(path):
+        temporary.mkdir(parents=True)
     try:
         yield temporary
         _take_place(temporary, path)
@@ -39,11 +40,12 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
     with _alone(work):
         _remove_left_behind(path)
         folder, notes = work / "shards", work / "receipts"
-        for place in (folder, notes):
-            place.mkdir(exist_ok=True)
-            for old in place.iterdir():
-                if old.name not in parts:
-                    shutil.rmtree(old)
+        with writing(work):
+            for place in (folder, notes):
+                place.mkdir(exist_ok=True)
+                for old in place.iterdir():
+                    if old.name not in parts:
+                        shutil.rmtree(old)
         yield folder, notes
         _take_place(folder, path)
         shutil.rmtree(work)
@@ -52,8 +54,10 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
     """Hold the lock of a folder; it ends with its holder, however that ends."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as file:
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / "lock").open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,13 +71,20 @@ def _take_place(new: Path, path: Path) -> None:
     """Rename the folder `new` to `path`; what was there goes. On another file system than `path` it is copied
     first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     old, copy = _temporary(path), _temporary(path)
-    if os.stat(new).st_dev != os.stat(path.parent).st_dev:
-        new = Path(shutil.copytree(new, copy))
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if os.stat(new).st_dev != os.stat(path.parent).st_dev:
+                new = Path(shutil.copytree(new, copy))
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+        except OSError:
+            shutil.rmtree(copy, ignore_errors=True)
+            if old.exists():
+                old.rename(path)
+            raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from rtmpose.data.shards.cutting import Plan, Recipe, Skip, photographs_digest, 
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, disk_trouble, write_atomic, writing
 from rtmpose.fingerprint import code_version
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
@@ -297,7 +297,8 @@ def _fill(whole: _Set, folder: Path, options: _Options, report: Path) -> dict[st
 def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Receipt]:
     """The receipts of all shards, in order: kept ones where `options` say so, the others cut now."""
     wanted = {plan.name: plan for plan in whole.plans}
-    found = place.open(list(wanted), fresh=options.fresh or options.resume is None)
+    with writing(scratch):
+        found = place.open(list(wanted), fresh=options.fresh or options.resume is None)
     receipts = {
         r["name"]: r for r in found if r["photographs"] == photographs_digest(wanted[r["name"]].images)
     }
@@ -335,11 +336,10 @@ def _cut_one(recipe: Recipe, place: Place, scratch: Path, plan: Plan) -> Receipt
         }
         place.put(temporary, index, receipt)
     except OSError as error:
-        raise UserError(
-            f"{scratch / plan.name}: cannot be written ({error.strerror}); see whether the disk is full"
-        ) from error
+        raise UserError(f"{scratch / plan.name}: cannot be written: {disk_trouble(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to be told
+            temporary.unlink(missing_ok=True)
     return receipt
 
 
