@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from rtmpose.checkout import code_root, home, in_job, shared
 from rtmpose.config import setup_environment
-from rtmpose.files import UserError
+from rtmpose.files import UserError, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +59,7 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri()
-    with reachable(uri):
-        if uri.startswith("sqlite:"):
-            Path(_sqlite_path(uri)).parent.mkdir(parents=True, exist_ok=True)
+    with reachable(uri), _writable(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -231,15 +229,43 @@ def _experiment(store: MlflowClient) -> str:
 
 
 @contextmanager
+def _writable(uri: str) -> Iterator[None]:
+    """A local data base that can be written to, asked before MLflow tries it for minutes; one that the block
+    could not make whole is removed again.
+    """
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    import sqlite3
+
+    path = Path(_sqlite_path(uri))
+    new = not path.exists()
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab"):
+                pass
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if new:
+                path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def reachable(uri: str) -> Iterator[None]:
     """A store that does not answer is the user's to mend: one line instead of MLflow's traceback."""
     import sqlite3
 
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, sqlite3.Error, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise no_answer(uri, error) from None
 
 
