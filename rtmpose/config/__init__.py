@@ -15,7 +15,7 @@ from rtmpose.config.data import (
     ShardParams,
     StreamParams,
 )
-from rtmpose.config.environment import setup_environment
+from rtmpose.config.environment import MOST_PIXELS, setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision
 from rtmpose.config.params import (
     EvaluateParams,
@@ -38,6 +38,7 @@ from rtmpose.config.training import (
 )
 
 __all__ = [
+    "MOST_PIXELS",
     "AugmentConfig",
     "Backbone",
     "DatasetParams",

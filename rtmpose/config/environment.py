@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+MOST_PIXELS = 1 << 27  # of one image; a camera of 100 megapixels stays below
+
 
 def setup_environment() -> None:
     """Turn off every dependency's telemetry, and let OpenMP's threads sleep when they have waited a moment;
@@ -19,6 +21,7 @@ def setup_environment() -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_WAIT_POLICY": "PASSIVE",
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),  # read when OpenCV is imported
         "GOMP_SPINCOUNT": "10000",  # some ten microseconds
     }.items():
         os.environ.setdefault(key, value)

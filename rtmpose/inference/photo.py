@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, open_session
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.descriptors import load_skeleton
 from rtmpose.drawing import SURE, draw_skeleton
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, read_bytes, write_atomic
 from rtmpose.targets import SimCC
 from rtmpose.topdown import TopDown, through_arrays
 
@@ -51,11 +52,8 @@ def predict_image(
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H, W, 3)."""
-    content = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if content is None:
-        raise UserError(f"{path}: not a readable image")
-    return np.ascontiguousarray(content[..., ::-1])
+    """An image file as uint8 RGB (H, W, 3), as displayed; UserError where it is none or claims too much."""
+    return decode_photograph(read_bytes(path, "give the path of a photograph"), path, "display")
 
 
 def open_model(path: Path) -> tuple[ModelCard, TopDown]:

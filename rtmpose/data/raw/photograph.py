@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data.raw.exif import TURNS, Pixels, orientation, upright
+from rtmpose.data.raw.limits import too_many_pixels
 from rtmpose.data.raw.records import Fault, RawImage
 from rtmpose.descriptors import Frame
 from rtmpose.files import UserError
@@ -73,6 +74,8 @@ def decode_photograph(content: bytes, path: Path, frame: Frame, bgr: bool = Fals
             "corrupt image",
             f"{path}: the JPEG is cut off ({len(content)} bytes, no end marker): download it again",
         )
+    if (claim := too_many_pixels(content)) is not None:
+        raise PhotographError("too many pixels", f"{path}: {claim}")
     pixels = decode(content, bgr)
     if pixels is None:
         raise PhotographError("corrupt image", f"{path}: not an image that can be decoded: download it again")
@@ -178,6 +181,8 @@ def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -
     """
     flags = (cv2.IMREAD_COLOR_BGR if bgr else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if len(content) else None
+        if not len(content) or too_many_pixels(bytes(content)) is not None:
+            return None
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # more pixels than it takes for an image
         return None
