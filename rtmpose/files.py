@@ -11,12 +11,14 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import yaml
+
+Value = TypeVar("Value")
 
 FIXES = {
     errno.ENOSPC: "free space there",
@@ -63,7 +65,7 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
     file. UserError naming `path` where the disk does not take it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -76,6 +78,41 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
             with suppress(OSError):  # the first error is the one to be told
                 temporary.unlink(missing_ok=True)
     return path
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name beside `path`, for what is to take its place by one rename when it is whole: `.NAME.….tmp`."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+ATTEMPTS = 5
+FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long
+
+
+def retried(
+    action: Callable[[], Value],
+    first_pause: float = FIRST_PAUSE,
+    *,
+    is_final: Callable[[Exception], bool] = lambda error: False,
+) -> Value:
+    """What `action()` returns, tried again after pauses of which each is twice as long as the one before.
+
+    The error of the last of five attempts is raised as it is, and so is one that `is_final`, which no further
+    attempt would mend.
+    """
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return action()
+        except Exception as error:  # each store has failures of its own, and all of them may pass
+            if is_final(error):
+                raise
+            time.sleep(first_pause * 2**attempt)
+    return action()
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text in one line; its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 BUSY = "another process works on this; wait for it or end it first"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
+from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.config import setup_environment
 from rtmpose.ending import Signalled
 from rtmpose.files import UserError
@@ -73,7 +74,7 @@ def _start(options: dict[str, Any]) -> None:
             signal.signal(signal.SIGTERM, answer)
 
 
-def spread(
+def map_on_cluster(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None
 ) -> Generator[Result]:
     """`work(task)` for every task on one core each, in the order in which they end; at most `workers` at a
@@ -91,7 +92,7 @@ def spread(
     with ray_cluster(min(workers or 1, len(tasks))):
         import ray
 
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_mistake_as_value)
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(as_value)
         cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
         # As many as are allowed, but where that is all cores twice as many, so that none waits for its next
         # task.
@@ -102,16 +103,6 @@ def spread(
             (ended,), running = ray.wait(running)
             running += [remote.remote(work, task) for task in islice(waiting, 1)]
             yield _result(ended)
-
-
-def _mistake_as_value(work: Callable[[Task], Result], task: Task) -> Result | UserError:
-    """What runs in a worker: raised there, a user's mistake would arrive wrapped in the
-    worker's traceback.
-    """
-    try:
-        return work(task)
-    except UserError as error:
-        return error
 
 
 def _result(ended: Any) -> Any:
@@ -126,6 +117,4 @@ def _result(ended: Any) -> Any:
         raise UserError(
             f"a worker process died {RETRIES + 1} times over the same task; use fewer workers ({reason})"
         ) from error
-    if isinstance(result, UserError):
-        raise result
-    return result
+    return raised(result)

@@ -7,11 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rtmpose.cluster.mistakes import MistakeFile
 from rtmpose.config import HardwareParams, setup_environment
 from rtmpose.ending import line_of
-from rtmpose.files import UserError, write_atomic
-
-MISTAKE = "mistake.txt"  # a UserError of a worker, on its way to the driver
+from rtmpose.files import UserError
 
 
 def run_workers(
@@ -33,7 +32,7 @@ def run_workers(
     resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
     if hardware.gpus_per_worker:
         resources["GPU"] = hardware.gpus_per_worker
-    mistake = folder / MISTAKE
+    mistake = MistakeFile(folder)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"work": work, "mistake": mistake},
@@ -48,14 +47,13 @@ def run_workers(
             callbacks=list(callbacks),
         ),
     )
-    mistake.unlink(missing_ok=True)
+    mistake.clear()
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        if not mistake.exists():
+        if not mistake.is_left():
             raise _refusal(error) or error from None
-    if mistake.exists():
-        raise UserError(mistake.read_text())
+    mistake.raise_left()
 
 
 def _refusal(error: Any) -> UserError | None:
@@ -74,13 +72,13 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train
 
     setup_environment()
-    mistake: Path = config["mistake"]
-    if mistake.exists():
+    mistake: MistakeFile = config["mistake"]
+    if mistake.is_left():
         return
     try:
         config["work"]()
     except UserError as error:
         with suppress(UserError):
-            write_atomic(mistake, str(error))
-        if ray.train.get_context().get_world_size() > 1 or not mistake.exists():
+            mistake.leave(error)
+        if ray.train.get_context().get_world_size() > 1 or not mistake.is_left():
             raise

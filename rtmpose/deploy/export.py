@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.onnxruntime import open_file
-from rtmpose.files import writing
+from rtmpose.files import temporary_beside, writing
 from rtmpose.targets import SimCC
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
@@ -42,7 +41,7 @@ def export_onnx(
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
     example = torch.zeros(2, 3, height, width)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     exported = _exported(model, example, opset)
     onnx.helper.set_model_props(exported, card.properties() if card else {})
     with writing(path):

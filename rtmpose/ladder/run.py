@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from rtmpose.checkout import in_job, shared
+from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.cluster.session import joins_cluster, ray_cluster
 from rtmpose.cluster.submit import forced, job_server, not_here, run_job
 from rtmpose.config import Params
@@ -237,10 +238,9 @@ class Climb:
             return evaluation_ap(params, weights, folder)
         import ray
 
-        remote = ray.remote(num_cpus=hardware.cpus_per_worker, num_gpus=hardware.gpus_per_worker)(
-            evaluation_ap
-        )
-        return float(ray.get(remote.remote(params, weights, folder)))
+        resources = {"num_cpus": hardware.cpus_per_worker, "num_gpus": hardware.gpus_per_worker}
+        remote = ray.remote(**resources)(as_value)
+        return float(raised(ray.get(remote.remote(evaluation_ap, params, weights, folder))))
 
     def mix_of(self, params: Params) -> Path:
         """The mix of the sets that the parameters train on: the stage's own where they are all."""

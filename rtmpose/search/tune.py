@@ -23,6 +23,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.cluster.session import joins_cluster, ray_cluster
 from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params, setup_environment
@@ -230,7 +231,8 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     if stopper.mistake is not None:
         raise UserError(stopper.mistake)
     for error in results.errors:
-        raise unwrapped(error) from None
+        # A text is what Ray has kept of an error that it could not pickle.
+        raise error if isinstance(error, Exception) else RuntimeError(error)
     if len(results) < suggestions.count or any(
         trial.status == "running" for trial in counted_trials(job.params, scheduler.ledger)
     ):
@@ -254,9 +256,8 @@ def prepare(job: Job) -> None:
     several = job.params.search.workers > 1
     needed = {"CPU": 1.0} if several else resources(job.params, job.params.hardware.cpus_per_worker)
     retries = job.params.hardware.max_failures  # of a worker that died; it goes on from its last quarter
-    task = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=retries)(
-        _warm_up
-    ).remote(job)
+    remote = ray.remote(num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=retries)(as_value)
+    task = remote.remote(_warm_up, job)
     notes = job.store / "notes.txt"
     notes.unlink(missing_ok=True)
     said, waiting = 0, [task]
@@ -266,10 +267,7 @@ def prepare(job: Job) -> None:
         for line in lines[said:]:
             say(line)
         said = len(lines)
-    try:
-        ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        raise unwrapped(error) from None
+    raised(ray.get(task))
 
 
 def _warm_up(job: Job) -> None:
@@ -283,21 +281,22 @@ def _warm_up(job: Job) -> None:
 
 
 def trial(config: dict[str, Any], job: Job) -> None:
-    """One trial in its process."""
+    """One trial in its process. A mistake of the user becomes a report, which `OnMistake` raises again."""
     setup_environment()
-    spec: TrialSpec = config["spec"]
+    ended = as_value(_trial, config["spec"], job)
+    if isinstance(ended, UserError):
+        tune.report({"mistake": str(ended), "AP": 0.0})  # Tune refuses a report without the metric
+
+
+def _trial(spec: TrialSpec, job: Job) -> None:
     threads = trial_threads(job.params)
-    try:
-        if job.params.search.workers > 1:
-            on_workers(
-                partial(_trial_rank, spec, job), job, f"trial-{spec.number}", threads, TuneReportCallback()
-            )
-        else:
-            torch.set_num_threads(threads)
-            for report in trial_reports(spec, job, Worker(search_device(job.params))):
-                tune.report(report)
-    except UserError as error:
-        tune.report({"mistake": str(error), "AP": 0.0})  # Tune refuses a report without the metric
+    if job.params.search.workers > 1:
+        work = partial(_trial_rank, spec, job)
+        on_workers(work, job, f"trial-{spec.number}", threads, TuneReportCallback())
+        return
+    torch.set_num_threads(threads)
+    for report in trial_reports(spec, job, Worker(search_device(job.params))):
+        tune.report(report)
 
 
 def on_workers(work: Callable[[], None], job: Job, name: str, cpus: float, *callbacks: Any) -> None:
@@ -322,13 +321,3 @@ def _warm_up_rank(job: Job) -> None:
 def _trial_rank(spec: TrialSpec, job: Job) -> None:
     for report in trial_reports(spec, job, _worker(trial_threads(job.params))):
         ray.train.report(report)
-
-
-def unwrapped(error: Exception | str) -> Exception:
-    """What a trial raised: the user's mistake itself, without the traceback Ray wraps it in; other errors as
-    Ray has them.
-    """
-    if isinstance(error, str):  # what Ray kept of an error that it could not pickle
-        return RuntimeError(error)
-    cause = getattr(error, "cause", None)
-    return UserError(str(cause)) if isinstance(cause, UserError) else error

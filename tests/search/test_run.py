@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray.exceptions import RayTaskError
 
 from rtmpose.config import Params, SearchRange, load_params
 from rtmpose.files import UserError
@@ -20,7 +19,6 @@ from rtmpose.search.plan import NOISE_FLOOR, Row, as_row, choose
 from rtmpose.search.report import TrialRuns, draw, position, ticks
 from rtmpose.search.run import run_search, search_fingerprint
 from rtmpose.search.trial import report_steps, search_device, trial_threads
-from rtmpose.search.tune import unwrapped
 from rtmpose.tracking import runs
 from tests.search.searching import TAU, Space, children, searching
 from tests.support import ROOT
@@ -142,15 +140,6 @@ def test_the_device_is_the_hardware_parameters(params: Params, monkeypatch: pyte
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match=r"hardware\.gpus_per_worker.*set it to 0"):
         device(0.5)
-
-
-def test_a_trials_mistake_is_its_one_line_again() -> None:
-    mistake = RayTaskError("trial", "Traceback\n  …\nUserError: a.tar: damaged", UserError("a.tar: damaged"))
-    error = unwrapped(mistake.as_instanceof_cause())
-    assert type(error) is UserError and str(error) == "a.tar: damaged"
-    defect = RayTaskError("trial", "Traceback\n  …\nKeyError: 1", KeyError(1)).as_instanceof_cause()
-    assert unwrapped(defect) is defect
-    assert str(unwrapped("the worker died")) == "the worker died"
 
 
 def test_switched_off_it_changes_nothing(tmp_path: Path, params: Params) -> None:

@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +29,7 @@ from rtmpose.data.mannequins.body import Array
 from rtmpose.data.mannequins.points import AIC14, COCO17
 from rtmpose.data.mannequins.scene import Person, render_scene
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError, read_json, write_atomic, writing
+from rtmpose.files import UserError, read_json, temporary_beside, write_atomic, writing
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92
@@ -119,7 +118,7 @@ def render_dataset(
     marker = _read_marker(root)
     if marker is not None and marker.get("finished") and marker.get("parameters") == parameters.as_json():
         return dict(marker["summary"])
-    temporary = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = temporary_beside(root)
     with writing(root):
         temporary.mkdir(parents=True)
         try:

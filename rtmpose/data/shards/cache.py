@@ -7,21 +7,16 @@ one longest unused and the folder is full. Whoever holds an evicted file open re
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rtmpose.files import UserError
+from rtmpose.files import ATTEMPTS, FIRST_PAUSE, UserError, locked, one_line, retried, temporary_beside
 
-ATTEMPTS = 5
-FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long
 BLOCK = 1 << 20
 STALE = 3600.0  # seconds after which an unfinished download is nobody's
 
@@ -63,9 +58,7 @@ class ShardCache:
             return path
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(
-                self.folder / f".{path.stem[:2]}.lock"
-            ):  # one process downloads a shard; 256 locks for all
+            with locked(self.folder / f".{path.stem[:2]}.lock"):  # one process downloads; 256 locks for all
                 if not self.touch(shard):
                     temporary = self._reserve(shard)
                     try:
@@ -78,7 +71,7 @@ class ShardCache:
                             file.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
-                f"{self.folder}: {_plain(error)}; free space there, or name another hardware.cache"
+                f"{self.folder}: {one_line(error)}; free space there, or name another hardware.cache"
             ) from error
         return path
 
@@ -104,7 +97,7 @@ class ShardCache:
     def _reserve(self, shard: RemoteShard) -> list[Path]:
         """Make room for a shard, and take it by two temporary files of full length: index and tar."""
         wanted = shard.tar.bytes + shard.index.bytes
-        with _locked(self.folder / ".room.lock"):
+        with locked(self.folder / ".room.lock"):
             now = time.time()
             for file, status in self._files(".*.tmp"):  # of a process that was killed
                 if now - status.st_mtime > STALE:
@@ -123,7 +116,7 @@ class ShardCache:
                 index.unlink(missing_ok=True)
             taken = []
             for suffix, remote in ((".idx", shard.index), (".tar", shard.tar)):
-                taken.append(self.folder / f".{uuid.uuid4().hex[:12]}{suffix}.tmp")
+                taken.append(temporary_beside(self._path(shard).with_suffix(suffix)))
                 with taken[-1].open("wb") as new:
                     new.truncate(remote.bytes)
         return taken
@@ -138,31 +131,33 @@ class ShardCache:
 
     def _download(self, remote: RemoteFile, path: Path) -> None:
         """Copy a remote file into a temporary one, checked by its hash; tries again after growing pauses."""
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(self.first_pause * 2 ** (attempt - 1))
-            with path.open("r+b") as file:
-                try:
-                    found = _copy(remote, file)
-                except (FileNotFoundError, PermissionError) as error:
-                    raise UserError(
-                        f"{remote.url}: {_plain(error)}; check the URL and the store's credentials"
-                    ) from error
-                except (
-                    Exception
-                ) as error:  # each store has failures of its own: all may pass, and the last one is reported
-                    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                        raise
-                    reason = _plain(error)
-                    continue
-            if found == remote.sha256:
-                return
-            reason = f"its content is not what was cut (sha256 {found[:12]}, expected {remote.sha256[:12]})"
-        raise UserError(
-            f"{remote.url}: {ATTEMPTS} attempts failed, the last one: {reason}; check the store, then start "
-            "again"
-        )
+        with path.open("r+b") as file:
+            try:
+                retried(lambda: _copy_checked(remote, file), self.first_pause, is_final=_is_final)
+            except (FileNotFoundError, PermissionError) as error:
+                fix = "check the URL and the store's credentials"
+                raise UserError(f"{remote.url}: {one_line(error)}; {fix}") from error
+            except Exception as error:
+                if _is_full(error):
+                    raise
+                failed = f"{ATTEMPTS} attempts failed, the last one: {one_line(error)}"
+                raise UserError(f"{remote.url}: {failed}; check the store, then start again") from error
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError | PermissionError) or _is_full(error)
+
+
+def _copy_checked(remote: RemoteFile, file: BinaryIO) -> None:
+    file.seek(0)
+    found = _copy(remote, file)
+    if found != remote.sha256:
+        expected = remote.sha256[:12]
+        raise ValueError(f"its content is not what was cut (sha256 {found[:12]}, expected {expected})")
 
 
 def _copy(remote: RemoteFile, file: BinaryIO) -> str:
@@ -176,15 +171,3 @@ def _copy(remote: RemoteFile, file: BinaryIO) -> str:
             file.write(block)
     file.truncate()
     return digest.hexdigest()
-
-
-def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with its holder, however that ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rtmpose.files import UserError, writing
+from rtmpose.files import locked, temporary_beside, writing
+
+BUSY = "another process is writing the same shards; wait until it has ended"
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
     succeeds.
     """
     _remove_left_behind(path)
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     with writing(path):
         temporary.mkdir(parents=True)
     try:
@@ -37,7 +37,7 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
 
     `work` is gone in the end. Raises UserError while another process is at work there.
     """
-    with _alone(work):
+    with locked(work / "lock", wait=0, busy=BUSY):
         _remove_left_behind(path)
         folder, notes = work / "shards", work / "receipts"
         with writing(work):
@@ -51,27 +51,11 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
         shutil.rmtree(work)
 
 
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold the lock of a folder; it ends with its holder, however that ends."""
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-        file = (work / "lock").open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{work}: another process is writing the same shards; wait until it has ended"
-            ) from None
-        yield
-
-
 def _take_place(new: Path, path: Path) -> None:
     """Rename the folder `new` to `path`; what was there goes. On another file system than `path` it is copied
     first.
     """
-    old, copy = _temporary(path), _temporary(path)
+    old, copy = temporary_beside(path), temporary_beside(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,10 +70,6 @@ def _take_place(new: Path, path: Path) -> None:
                 old.rename(path)
             raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _remove_left_behind(path: Path) -> None:

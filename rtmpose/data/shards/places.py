@@ -10,14 +10,12 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from rtmpose.data.shards.cache import ATTEMPTS, FIRST_PAUSE
-from rtmpose.files import UserError, sha256_of, write_atomic
+from rtmpose.files import ATTEMPTS, FIRST_PAUSE, UserError, one_line, retried, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -144,23 +142,21 @@ class RemotePlace:
         try:
             file_system, path = _file_system(url)
         except (ImportError, ValueError) as error:
-            raise UserError(f"{url}: {_plain(error)}; correct shard.url or install what it needs") from error
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(self.first_pause * 2 ** (attempt - 1))
-            try:
-                return action(file_system, path)
-            except (FileNotFoundError, PermissionError) as error:
-                raise UserError(
-                    f"{url}: {_plain(error)}; check shard.url and the store's credentials"
-                ) from error
-            except (
-                Exception
-            ) as error:  # each store has failures of its own: all may pass, and the last one is reported
-                reason = _plain(error)
-        raise UserError(
-            f"{url}: {ATTEMPTS} attempts failed, the last one: {reason}; check the store, then start again"
-        )
+            raise UserError(
+                f"{url}: {one_line(error)}; correct shard.url or install what it needs"
+            ) from error
+        try:
+            return retried(
+                lambda: action(file_system, path),
+                self.first_pause,
+                is_final=lambda error: isinstance(error, FileNotFoundError | PermissionError),
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            fix = "check shard.url and the store's credentials"
+            raise UserError(f"{url}: {one_line(error)}; {fix}") from error
+        except Exception as error:
+            failed = f"{ATTEMPTS} attempts failed, the last one: {one_line(error)}"
+            raise UserError(f"{url}: {failed}; check the store, then start again") from error
 
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
@@ -203,7 +199,3 @@ def _unsealed(content: bytes) -> Receipt | None:
     """The receipt; None for one that a kill cut short or that was damaged."""
     text, _, seal = content.partition(b"\n")
     return json.loads(text) if seal == hashlib.sha256(text).hexdigest().encode() else None
-
-
-def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -24,7 +23,7 @@ from typing import Any
 
 import cv2
 
-from rtmpose.cluster.session import spread
+from rtmpose.cluster.session import map_on_cluster
 from rtmpose.data.raw.annotations import RawImage
 from rtmpose.data.raw.photograph import PhotographError
 from rtmpose.data.shards.complete_folders import complete_folder
@@ -33,7 +32,7 @@ from rtmpose.data.shards.cutting import Plan, Recipe, Skip, photographs_digest, 
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
-from rtmpose.files import UserError, disk_trouble, write_atomic, writing
+from rtmpose.files import UserError, disk_trouble, temporary_beside, write_atomic, writing
 from rtmpose.fingerprint import code_version
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
@@ -308,7 +307,7 @@ def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Re
     done = sum(wanted[name].samples for name in receipts)
     tasks = [plan for name, plan in wanted.items() if name not in receipts]
     work = partial(_cut_one, whole.recipe, place, scratch.absolute())
-    with closing(spread(work, tasks, options.workers)) as results:
+    with closing(map_on_cluster(work, tasks, options.workers)) as results:
         for receipt in results:
             receipts[receipt["name"]] = receipt
             done += wanted[receipt["name"]].samples
@@ -320,7 +319,7 @@ def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Re
 def _cut_one(recipe: Recipe, place: Place, scratch: Path, plan: Plan) -> Receipt:
     """Cut one shard and put it in its place -> its receipt. This is what a worker does."""
     photographs = photographs_digest(plan.images)
-    temporary = scratch / f".{plan.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = temporary_beside(scratch / plan.name)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         written = write_shard(plan, recipe, temporary)

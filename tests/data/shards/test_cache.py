@@ -22,13 +22,13 @@ import torch
 
 from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import read_images
-from rtmpose.data.shards.cache import ATTEMPTS, RemoteFile, RemoteShard, ShardCache
+from rtmpose.data.shards.cache import RemoteFile, RemoteShard, ShardCache
 from rtmpose.data.shards.manifest import MANIFEST
 from rtmpose.data.shards.write import write_train_shards
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset
-from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.files import ATTEMPTS, UserError, read_json, write_atomic
 from tests.s3 import BUCKET, faulty_proxy, s3_server, use_endpoint
 
 COCO, SIZE = load_dataset("coco17"), (96, 128)

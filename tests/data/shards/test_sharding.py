@@ -21,7 +21,7 @@ import fsspec
 import pytest
 
 from rtmpose.cluster import session as cluster
-from rtmpose.cluster.session import RETRIES, spread
+from rtmpose.cluster.session import RETRIES, map_on_cluster
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.shards import places
 from rtmpose.data.shards.complete_folders import resumable_folder
@@ -268,10 +268,10 @@ def die(folder: Path, times: int, task: int) -> int:
 
 @pytest.mark.slow
 def test_a_worker_that_dies(running_cluster: None, tmp_path: Path) -> None:
-    assert sorted(spread(partial(die, tmp_path, 1), range(4), 2)) == [0, 1, 2, 3]
+    assert sorted(map_on_cluster(partial(die, tmp_path, 1), range(4), 2)) == [0, 1, 2, 3]
     assert len(list(tmp_path.iterdir())) == 8
     with pytest.raises(UserError, match=rf"^a worker process died {RETRIES + 1} times [^\n]*$"):
-        list(spread(partial(die, tmp_path, 99), range(8, 10), 2))
+        list(map_on_cluster(partial(die, tmp_path, 99), range(8, 10), 2))
 
 
 def at_url(url: str) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from rtmpose.cluster.session import spread
+from rtmpose.cluster.session import map_on_cluster
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.complete_folders import complete_folder
@@ -303,8 +303,8 @@ def test_a_dead_worker_leaves_nothing_in_the_folder(images: list[RawImage], tmp_
 
     def dying(work: Any, tasks: Any, workers: Any) -> Any:
         (out / ".train-000000.tar.1234abcd.tmp").write_bytes(b"half")
-        yield from spread(work, tasks, workers)
+        yield from map_on_cluster(work, tasks, workers)
 
-    with mock.patch("rtmpose.data.shards.write.spread", dying):
+    with mock.patch("rtmpose.data.shards.write.map_on_cluster", dying):
         cut(images, out, resume=receipts)
     assert not list(out.glob(".*"))
