@@ -46,7 +46,6 @@ TRAINING_CODE = (
     "data/raw/exif.py",
     "data/raw/fields.py",
     "data/raw/photograph.py",
-    "topdown.py",
     "evaluation",
 )
 WITHOUT_EFFECT = (
