@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ METRICS, TABLE, PICTURE = (
     Path("reports/predictions.png"),
 )
 SHOWN = 12
+NOBODY = "no annotation is a person with a labelled point (`rtmpose dataset check` says why)"
 
 
 def evaluator(params: Params, weights: Path) -> Evaluator:
@@ -46,7 +49,9 @@ def detector_boxes(params: Params, key: str) -> Boxes | None:
 
     layout = load_dataset(params.datasets[key].descriptor).splits["val"]
     path = home(params.datasets[key].raw) / layout.detections if layout.detections else None
-    return load_detections(path) if path is not None and path.exists() else None
+    if path is None or not path.exists():
+        return None
+    return load_detections(path, category_id=layout.detections_category)
 
 
 def set_figures(
@@ -64,14 +69,53 @@ def set_figures(
     if "ground_truth" in params.evaluate.boxes:
         figures, results, truth = judge.shards(folder, progress=show())
         if boxes is not None:
-            figures["detector_AP"] = judge.shards(folder, boxes, show())[0]["AP"]
+            detected, _, compared = judge.shards(folder, boxes, show())
+            refuse_other_boxes(f"{params.datasets[key].raw}: its detector file", compared)
+            figures["detector_AP"] = detected["AP"]
     elif boxes is not None:
         figures, results, truth = judge.shards(folder, boxes, show())
+        refuse_other_boxes(f"{params.datasets[key].raw}: its detector file", truth)
     else:
         fix = "put its detector file there or add ground_truth to evaluate.boxes"
         raise UserError(f"{params.datasets[key].raw}: has no detector file for data set '{key}'; {fix}")
+    refuse_nan(figures)
+    tell(key, figures, truth)
+    if figures["AP"] < 0:
+        raise UserError(f"{params.datasets[key].raw}: {NOBODY} in data set '{key}'; evaluate another")
     figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
     return figures, results, truth
+
+
+def refuse_nan(figures: Figures) -> None:
+    """UserError where the figures are not numbers: the network's points are not."""
+    from rtmpose.files import UserError
+
+    if math.isnan(figures["AP"]):
+        raise UserError(
+            "AP is not a number: the network's keypoints are not finite; its weights are damaged, or its "
+            "training diverged: evaluate others"
+        )
+
+
+def refuse_other_boxes(name: Path | str, truth: dict[str, Any]) -> None:
+    """UserError where none of a detector's boxes is of these images."""
+    from rtmpose.files import UserError
+
+    if truth.get("images") and not truth.get("found_boxes", 0):
+        raise UserError(
+            f"{name}: has no box of these images, whose ids are such as {truth['images'][0]['id']!r}; give "
+            "the detections of this split, with the image_id of its annotations"
+        )
+
+
+def tell(key: str, figures: Figures, truth: dict[str, Any]) -> None:
+    """What keeps figures from saying what the network is worth, on stderr."""
+    from rtmpose.evaluation.counted import Counted
+
+    for note in Counted.of(truth).notes():
+        print(f"evaluate  {key}: {note}", file=sys.stderr, flush=True)
+    if figures["AP"] < 0:
+        print(f"evaluate  {key}: AP is -1: {NOBODY}", file=sys.stderr, flush=True)
 
 
 def evaluate_sets(params: Params) -> None:
@@ -110,8 +154,10 @@ def evaluate_sets(params: Params) -> None:
 
 
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
-    """AP on a raw folder's validation images, printed as one JSON object."""
+    """AP on a raw folder's validation images, printed as one JSON object; what is doubtful goes to stderr."""
     from rtmpose.checkout import home
+    from rtmpose.data.raw.annotations import split_layout
+    from rtmpose.data.raw.doubts import Doubts
     from rtmpose.descriptors import load_dataset
     from rtmpose.evaluation.coco import load_detections
     from rtmpose.files import UserError
@@ -124,8 +170,15 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
             raise UserError(
                 f"datasets/{dataset.name}.yaml: splits.val.detections: not given; use --boxes ground_truth"
             )
-        boxes = load_detections(root / detections)
-    figures, _, _ = evaluator(params, options.weights).raw(dataset, root, boxes)
+        boxes = load_detections(root / detections, category_id=dataset.splits["val"].detections_category)
+    doubts = Doubts(dataset, root / split_layout(dataset, root, "val").annotations)
+    figures, _, truth = evaluator(params, options.weights).raw(dataset, root, boxes, doubts)
+    if boxes != "ground truth":
+        refuse_other_boxes(root / str(dataset.splits["val"].detections), truth)
+    refuse_nan(figures)
+    for line in doubts.lines():
+        print(f"evaluate  implausible: {line}", file=sys.stderr, flush=True)
+    tell(dataset.name, figures, truth)
     print(json.dumps(figures))
 
 

@@ -79,6 +79,8 @@ def main(argv: list[str]) -> None:
                 f"raw       {key}: {split}: skipped for a defect: {counts} (`rtmpose dataset check` names "
                 "them)"
             )
+        for line in held["implausible"]:
+            print(f"raw       {key}: {split}: implausible: {line}")
     if dataset.sigmas_estimated:
         print(f"raw       {key}: its OKS sigmas are estimated, none are published: {SIGMA_RULE}")
 

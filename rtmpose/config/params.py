@@ -27,6 +27,9 @@ class EvaluateParams(Strict):
     boxes: list[Literal["ground_truth", "detections"]] = Field(["ground_truth"], min_length=1)
     keypoint_threshold: float = Field(0.2, ge=0)
     nms_threshold: float = Field(0.9, gt=0, le=1)
+    max_unpredicted: float = Field(
+        0.01, ge=0, le=1, description="share of persons for whom no pose can be predicted, for want of a box"
+    )
 
 
 class RegisterParams(Strict):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from rtmpose.config import EvaluateParams, Params, Precision
 from rtmpose.data.raw.annotations import RawImage, read_images
+from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.photograph import read_photograph
 from rtmpose.data.shards.manifest import EvalImage, read_eval, read_manifest
 from rtmpose.descriptors import Dataset, load_skeleton
-from rtmpose.evaluation.coco import evaluate_keypoints, person_annotations
+from rtmpose.evaluation.coco import STATISTICS, evaluate_keypoints, person_annotations
+from rtmpose.evaluation.counted import Counted, listed, with_box
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
-from rtmpose.evaluation.predict import Boxes, predict_poses
+from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.models import build_model, load_exactly
 from rtmpose.skeleton import Skeleton
@@ -46,16 +50,29 @@ class Evaluator:
         images: Iterable[EvalImage],
         boxes: Boxes = "ground truth",
         progress: Callable[[int], None] | None = None,
+        lost: list[Mapping[str, Any]] | None = None,
     ) -> tuple[Figures, Results, dict[str, Any]]:
         """COCO's ten figures on images that are read once, the results, and the ground truth they were
         compared with.
 
-        On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`. `progress` is called
-        with the number of images read so far.
+        On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`, and with what
+        `evaluation.counted` finds; `lost` are persons of no image, who count there too. `progress` is called
+        with the number of images read so far. A network whose points are not finite gives NaN for every
+        figure,
+        and no results: COCO's matching would take them for perfect.
+
+        Raises UserError where no pose can be predicted for more persons than `params.max_unpredicted` allows.
         """
         poses, truth = self.poses(images, boxes, progress)
+        truth["lost"] = [] if lost is None else lost
+        if not all(np.isfinite(pose.keypoints).all() and np.isfinite(pose.scores).all() for pose in poses):
+            return dict.fromkeys(STATISTICS, math.nan), [], truth
         results = self.results(poses)
         figures: Figures = dict(evaluate_keypoints(truth, results, self.skeleton.sigmas))
+        if boxes == "ground truth":
+            counted = Counted.of(truth)
+            counted.refuse_many(self.params.max_unpredicted)
+            figures |= counted.figures()
         if boxes == "ground truth" and person_annotations(truth):
             mean = set_mean_pose(truth, self.skeleton.num_keypoints)
             figures["error"] = point_errors(truth, poses, mean).mean
@@ -69,12 +86,18 @@ class Evaluator:
         progress: Callable[[int], None] | None = None,
     ) -> tuple[list[Pose], dict[str, Any]]:
         """A pose in every box, duplicates included, and the images' ground truth, gathered while they are
-        read.
+        read: each person with the box that it was predicted in; `found_boxes` of a detector's.
         """
         truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+        truth["found_boxes"] = 0
 
         def remembered() -> Iterator[EvalImage]:
             for image in images:
+                if boxes == "ground truth":
+                    annotations = [with_box(each, image.width, image.height) for each in image.annotations]
+                    image = replace(image, annotations=annotations)
+                else:
+                    truth["found_boxes"] += len(boxes_of(image.image_id, boxes))
                 size = {"width": image.width, "height": image.height}
                 truth["images"].append({"id": image.image_id, "file_name": image.file_name, **size})
                 truth["annotations"] += image.annotations
@@ -114,14 +137,17 @@ class Evaluator:
         return self.images(read_eval(folder), boxes, lambda done: report(done, total))
 
     def raw(
-        self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth"
+        self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth", doubts: Doubts | None = None
     ) -> tuple[Figures, Results, dict[str, Any]]:
-        """`images` of a raw folder's validation split."""
-        return self.images(raw_images(dataset, root, "val"), boxes)
+        """`images` of a raw folder's validation split; `doubts` collects what is implausible in it."""
+        lost: list[Mapping[str, Any]] = []
+        images = listed(read_images(dataset, root, "val", doubts), lost)
+        return self.images(opened(images), boxes, None, lost)
 
     def without_flip(self) -> Evaluator:
-        """Half the work, for the choice of checkpoints."""
-        return replace(self, params=self.params.model_copy(update={"flip_test": False}))
+        """Half the work, for the choice of checkpoints; they are compared on whatever persons have a box."""
+        tuning = {"flip_test": False, "max_unpredicted": 1.0}
+        return replace(self, params=self.params.model_copy(update=tuning))
 
     def mean_pose_ap(self, truth: dict[str, Any]) -> float:
         """AP of the set's own mean pose put into every box: the floor that any model must beat, and flattered

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rtmpose.config import Precision
+from rtmpose.data.raw.fields import identity
 from rtmpose.evaluation.coco import person_annotations
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.geometry import clip_box
@@ -21,7 +22,8 @@ from rtmpose.topdown import Crop, TopDown, in_precision
 
 __all__ = ["Boxes", "Image", "Pose", "predict_poses", "to_results"]
 
-Boxes = Literal["ground truth"] | Mapping[Any, Sequence[tuple[Sequence[float] | NDArray[np.floating], float]]]
+DetectorBoxes = Mapping[Any, Sequence[tuple[Sequence[float] | NDArray[np.floating], float]]]
+Boxes = Literal["ground truth"] | DetectorBoxes
 
 
 class Image(Protocol):
@@ -91,7 +93,7 @@ def _asked(images: Iterable[Image], boxes: Boxes, way: TopDown) -> Iterator[_Ask
 
 def _boxes_of(image: Image, boxes: Boxes) -> Iterator[tuple[NDArray[np.floating], float, int | None]]:
     if boxes != "ground truth":
-        for box, score in boxes.get(image.image_id, ()):
+        for box, score in boxes_of(image.image_id, boxes):
             yield np.asarray(box, np.float64), float(score), None
         return
     height, width = image.image.shape[:2]
@@ -99,6 +101,11 @@ def _boxes_of(image: Image, boxes: Boxes) -> Iterator[tuple[NDArray[np.floating]
         box = np.array(clip_box(annotation["bbox"], width, height))
         if box[2] > 0 and box[3] > 0:
             yield box, 1.0, annotation["id"]
+
+
+def boxes_of(image_id: Any, boxes: DetectorBoxes) -> Sequence[tuple[Any, float]]:
+    """A detector's boxes of an image, whether ids are numbers here and text there or alike."""
+    return boxes.get(image_id) or boxes.get(identity(image_id)) or ()
 
 
 def _pose(asked: _Asked, points: NDArray[np.floating], scores: NDArray[np.floating]) -> Pose:
