@@ -11,7 +11,6 @@ import json
 import os
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from rtmpose.data.raw.annotations import Person, RawImage, judge_within
 from rtmpose.data.raw.photograph import PhotographError, read_photograph
 from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, crop_region, cut_crop
-from rtmpose.data.shards.sample import INDEX, encode_jpeg
+from rtmpose.data.shards.sample import INDEX, checksum, encode_jpeg
 from rtmpose.files import UserError
 from rtmpose.geometry import clip_box
 from rtmpose.skeleton import Skeleton
@@ -115,8 +114,9 @@ def write_tar(file: BinaryIO, samples: Iterable[Sample]) -> tuple[NDArray[Any], 
             )
         )
         name = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-        crc = zlib.crc32(memoryview(block)[512:end])
-        rows.append((at + 512, len(image), at + second + 512, len(text), name, crc))
+        row = np.array((at + 512, len(image), at + second + 512, len(text), name, 0), INDEX)
+        row["crc"] = checksum(row, memoryview(block)[512:end])
+        rows.append(row)
         digest.update(block)
         file.write(block)
         at += len(block)

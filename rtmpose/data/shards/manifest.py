@@ -8,24 +8,62 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from rtmpose.config import AugmentConfig
+from rtmpose.config import AugmentConfig, parse
 from rtmpose.data.raw.exif import orientation, upright
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.cache import RemoteFile, RemoteShard, ShardCache
-from rtmpose.data.shards.sample import INDEX, read_sample, span
-from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.data.shards.sample import INDEX, checksum, read_sample, span
+from rtmpose.files import UserError, read_json, sha256_of, write_atomic
+from rtmpose.skeleton import Skeleton
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
+AGAIN = "cut the shards again (stage shard)"
+
+
+class _Told(BaseModel):
+    """What a reader relies on is told in the right types; a manifest may say more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Shard(_Told):
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+\.tar$")  # beside the manifest, or below its URL
+    samples: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: str
+    idx_sha256: str
+
+
+class _CutFor(_Told):
+    input_size: list[PositiveInt] = Field(min_length=2, max_length=2)
+    shift: float
+    scale: float
+    rotate: float
+
+
+class _Train(_Told):
+    kind: Literal["train"]
+    url: str | None
+    shards: list[_Shard]
+    skeleton: dict[str, Any]
+    cut_for: _CutFor
+
+
+class _Eval(_Told):
+    kind: Literal["eval"]
+    samples: NonNegativeInt
+    url: None
+    shards: list[_Shard]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,27 +85,41 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{path} is missing: cut the shards first (stage shard)")
-    manifest = read_json(path, "cut the shards again (stage shard)")
-    if manifest.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; cut the shards again "
-            "(stage shard)"
-        )
-    if manifest["kind"] != kind:
-        raise UserError(f"{path}: these are {manifest['kind']} shards, {kind} shards are needed")
+    manifest = read_json(path, AGAIN)
+    found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    if found != FORMAT:
+        raise UserError(f"{path}: format {str(found)[:80]}, this version reads {FORMAT}; {AGAIN}")
+    if manifest.get("kind") != kind:
+        raise UserError(f"{path}: these are {manifest.get('kind')} shards, {kind} shards are needed")
+    parse(_Train if kind == "train" else _Eval, manifest, path)
+    _refuse_skeleton(manifest, path)
     for shard in manifest["shards"] if manifest["url"] is None else ():
-        file = folder / shard["name"]
-        if not file.is_file() or file.stat().st_size != shard["bytes"]:
-            raise UserError(
-                f"{file}: missing or not {shard['bytes']} bytes long; cut the shards again (stage shard)"
-            )
-        index = file.with_suffix(".idx")
-        if not index.is_file() or index.stat().st_size != shard["samples"] * INDEX.itemsize:
-            rows = index_tar(file).tobytes()
-            if hashlib.sha256(rows).hexdigest() != shard["idx_sha256"]:
-                raise UserError(f"{file}: not the shard that was cut; cut or fetch it again (stage shard)")
-            write_atomic(index, rows)
-    return manifest
+        _mend_index(folder / shard["name"], shard)
+    return cast("dict[str, Any]", manifest)
+
+
+def _refuse_skeleton(manifest: dict[str, Any], path: Path) -> None:
+    """UserError where the skeleton that a manifest carries is none."""
+    if manifest["kind"] == "train":
+        try:
+            Skeleton.from_dict(manifest["skeleton"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: skeleton: not what was written ({error!r}); {AGAIN}") from None
+
+
+def _mend_index(tar: Path, shard: dict[str, Any]) -> None:
+    """UserError where a shard is missing or has another length. An index that is missing, damaged or another
+    tar's is made again.
+    """
+    if not tar.is_file() or tar.stat().st_size != shard["bytes"]:
+        raise UserError(f"{tar}: missing or not {shard['bytes']} bytes long; {AGAIN}")
+    index = tar.with_suffix(".idx")
+    if index.is_file() and sha256_of(index) == shard["idx_sha256"]:
+        return
+    rows = index_tar(tar).tobytes()
+    if hashlib.sha256(rows).hexdigest() != shard["idx_sha256"]:
+        raise UserError(f"{tar}: not the shard that was cut; cut or fetch it again (stage shard)")
+    write_atomic(index, rows)
 
 
 def remote_shard(manifest: dict[str, Any], number: int) -> RemoteShard:
@@ -133,9 +185,7 @@ def read_eval(folder: Path, ids: Collection[int | str] | None = None) -> Iterato
                 continue
             image = decode(content)
             if image is None:
-                raise UserError(
-                    f"{shard}: image {image_id} cannot be decoded; cut the shards again (stage shard)"
-                )
+                raise UserError(f"{shard}: image {image_id} cannot be decoded; {AGAIN}")
             if fields.get("exif") == "display":
                 image = upright(image, orientation(bytes(content)))
             yield EvalImage(
@@ -156,8 +206,12 @@ def index_tar(path: Path) -> NDArray[Any]:
                 key, kind = _sample_key(path, member)
                 if kind in spans.setdefault(key, {}):
                     raise UserError(f"{path}: two samples with the key {key}: image ids are not unique")
+                if not 0 <= member.size < 1 << 32:
+                    raise UserError(f"{path}: {member.name!r} has {member.size} bytes, which no sample has")
                 spans[key][kind] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
+    except UserError:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
         raise UserError(f"{path}: not a whole tar ({error}); cut or fetch the shard again") from error
     rows = np.zeros(len(spans), INDEX)
     with path.open("rb") as file:
@@ -176,7 +230,7 @@ def index_tar(path: Path) -> NDArray[Any]:
             content = file.read(end - first)
             if len(content) < end - first:
                 raise UserError(f"{path} at byte {first}: the tar is cut off; cut or fetch the shard again")
-            row["crc"] = zlib.crc32(content)
+            row["crc"] = checksum(row, content)
     return rows
 
 

@@ -24,7 +24,7 @@ from rtmpose.files import UserError
 from rtmpose.geometry import Floats
 
 # One row of an `.idx` file: where the image and the JSON of a sample lie in the tar, its key's hash, and the
-# CRC-32 of the bytes from the first of the two to the end of the other.
+# row's checksum.
 INDEX = np.dtype(
     [
         ("image", "<u8"),
@@ -71,13 +71,20 @@ def read_sample(shard: Path, row: Any, name: str | None = None) -> tuple[dict[st
     those written.
     """
     first, end = span(row)
-    image, size, text, length, _, crc = row.item()
+    image, size, text, length, *_ = row.item()
     content = _read(shard, first, end - first) if end - first <= MOST else b""
-    if zlib.crc32(content) != crc:
+    if checksum(row, content) != row["crc"]:
         what = "cut off" if len(content) < end - first else "damaged"
         raise DamagedSample(f"{name or shard} at byte {first}: sample {what}; {AGAIN}")
     fields = json.loads(content[text - first : text - first + length])
     return fields, memoryview(content)[image - first : image - first + size]
+
+
+def checksum(row: Any, content: bytes | memoryview) -> int:
+    """CRC-32 of a row's fields but the last, and then of the sample's bytes, from the first of its two members
+    to the end of the other. A row of zeros, or one with a flipped bit, fits no bytes.
+    """
+    return zlib.crc32(content, zlib.crc32(row.tobytes()[: -INDEX["crc"].itemsize]))
 
 
 def tileable(width: int) -> int:
