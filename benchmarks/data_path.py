@@ -51,7 +51,7 @@ from rtmpose.data.shards.write import write_train_shards
 from rtmpose.data.stream.loader import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
-from rtmpose.deploy.benchmark import machine
+from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
 from rtmpose.models import normalise

@@ -23,18 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtmpose.config import setup_environment
+from rtmpose.config import Architecture, setup_environment
 from rtmpose.data.mannequins.dataset import render_dataset
-from rtmpose.deploy.benchmark import machine
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.export import export_onnx
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, open_session
+from rtmpose.deploy.machine import machine
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
-from rtmpose.models import MEAN, STD, build_pose_net
-from rtmpose.targets import SimCC
 from rtmpose.topdown import TopDown, through_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,7 +71,7 @@ def main() -> None:
         onnx = exported(folder)
         card = read_card(onnx)
         samples = photographs(folder, 4 if options.quick else 40)
-        infer = open_session("onnxruntime", ModelFiles(onnx), "fp32", threads=1, batch=1)
+        infer = open_session("onnxruntime", ModelFiles(onnx))
         ours = [keypoints(infer, image, boxes, card) for image, boxes in samples]
         theirs = run_peer(folder, onnx, card.input_size, samples) if options.with_peer else None
     report(ours, theirs)
@@ -89,15 +88,12 @@ def exported(folder: Path) -> Path:
         "parity only"
     )
     torch.manual_seed(0)
-    model, skeleton = build_pose_net("t", input_size=(192, 256)), load_dataset("coco17").skeleton
+    card = ModelCard.of(Architecture(size="t"), (192, 256), "coco17")
+    model = card.network()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter[0].numel()))
-    card = ModelCard.of(
-        size="t", kernel=7, hidden=256, gau=True, input_size=(192, 256), skeleton=skeleton.name,
-        keypoint_names=skeleton.names, mean=MEAN, std=STD, split_ratio=2.0,
-    )  # fmt: skip
-    return export_onnx(model, (192, 256), folder / "random.onnx", card=card)
+    return export_onnx(model, card.input_size, folder / "random.onnx", card=card)
 
 
 def photographs(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -122,7 +118,7 @@ class Ours:
     """What our way gives for one image: keypoints (n, K, 2) image px, and what they were decoded from."""
 
     points: np.ndarray
-    simcc: tuple[np.ndarray, np.ndarray]
+    simcc: tuple[np.ndarray, ...]
     center: np.ndarray
     scale: np.ndarray
     size: tuple[int, int]
@@ -144,16 +140,14 @@ class Ours:
 
 def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, card: ModelCard) -> Ours:
     """Our way: crop, normalise, ONNX Runtime, decode."""
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[tuple[np.ndarray, ...]] = []
 
-    def remembered(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def remembered(images: np.ndarray) -> tuple[np.ndarray, ...]:
         seen.append(infer(images))
         return seen[-1]
 
-    way = TopDown(
-        through_arrays(remembered), SimCC(card.input_size, split_ratio=card.split_ratio),
-        load_skeleton(card.skeleton), mean=card.mean, std=card.std,
-    )  # fmt: skip
+    skeleton = load_skeleton(card.skeleton)
+    way = TopDown(through_arrays(remembered), card.codec(), skeleton, mean=card.mean, std=card.std)
     crops = [way.crop(image, box) for box in boxes]
     points, scores = way.points(crops)
     assert (scores > 0).any(), "no keypoint has a positive score: equal keypoints would show nothing"

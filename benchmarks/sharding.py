@@ -39,7 +39,7 @@ from rtmpose.data.raw.photograph import decode, read_photograph
 from rtmpose.data.shards.crops import CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import encode_jpeg
 from rtmpose.data.shards.write import SHARD_BYTES, write_train_shards
-from rtmpose.deploy.benchmark import machine
+from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
 
 ROOT = Path(__file__).resolve().parent.parent

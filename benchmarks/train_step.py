@@ -38,7 +38,7 @@ from peers.environment import MMPOSE_STEPS, ROOT, Peer, peer_python
 from rtmpose.config import setup_environment
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.deploy.benchmark import machine
+from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.models import build_pose_net
 

@@ -18,9 +18,10 @@ IMAGES = 8  # on which the runtimes' outputs are compared
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.deploy.benchmark import load_target, run, table
+    from rtmpose.deploy.benchmark import run, table
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
+    from rtmpose.deploy.targets import load_target
 
     if len(argv) != 1:
         raise UserError(

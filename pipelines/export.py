@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import stage
-from rtmpose.config import Params, load_params
+from rtmpose.config import load_params
 from rtmpose.files import write_atomic
 
 if TYPE_CHECKING:
@@ -24,42 +24,23 @@ CROPS = 8
 
 
 def main(argv: list[str]) -> None:
+    from rtmpose.deploy.card import ModelCard
     from rtmpose.deploy.export import export_onnx, parity
-    from rtmpose.deploy.runtimes.pytorch import build
+    from rtmpose.models import load_exactly
     from rtmpose.search.choice import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
-    card = model_card(params)
-    model = build(card, WEIGHTS)
+    card = ModelCard.of(params.model, params.input_size, params.skeleton)
+    model = card.network()
+    load_exactly(model, WEIGHTS)
     export_onnx(model, card.input_size, ONNX, card=card)
-    metrics = parity(model, ONNX, card.input_size, inputs(card, CROPS)[0])
+    metrics = parity(model, ONNX, card.codec(), inputs(card, CROPS)[0])
     metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)
     write_atomic(METRICS, json.dumps(metrics, indent=2) + "\n")
     print(
         f"export    {ONNX}, {metrics['megabytes']:.1f} MB; ONNX Runtime is within {metrics['max_diff']:.1e} "
         "of PyTorch, "
         f"decoded keypoints within {metrics['keypoints_px_max']:.2f} px"
-    )
-
-
-def model_card(params: Params) -> ModelCard:
-    """What `params.yaml` says about the trained model, as the exported file will say it."""
-    from rtmpose.deploy.card import ModelCard
-    from rtmpose.descriptors import load_skeleton
-    from rtmpose.models import MEAN, STD
-    from rtmpose.targets import SimCC
-
-    return ModelCard.of(
-        size=params.model.size,
-        kernel=params.model.kernel,
-        hidden=params.model.hidden,
-        gau=params.model.gau,
-        input_size=params.input_size,
-        skeleton=params.skeleton,
-        keypoint_names=load_skeleton(params.skeleton).names,
-        mean=MEAN,
-        std=STD,
-        split_ratio=SimCC(params.input_size).split_ratio,
     )
 
 

@@ -127,11 +127,12 @@ def in_precision(model: nn.Module, device: torch.device | str, precision: str) -
     return network
 
 
-def through_arrays(infer: Callable[[NDArray[np.float32]], tuple[np.ndarray, np.ndarray]]) -> Network:
-    """A runtime that takes contiguous arrays and gives SimCC vectors as arrays, as a network."""
+def through_arrays(infer: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> Network:
+    """A runtime as a network: it takes contiguous arrays, and gives SimCC's two, or one of heatmaps."""
 
     def network(images: Tensor) -> PoseOutput:
-        x, y = infer(images.contiguous().numpy())
-        return torch.tensor(x), torch.tensor(y)  # copies: a runtime may reuse its output buffers
+        # Copies: a runtime may reuse its output buffers.
+        outputs = [torch.tensor(part) for part in infer(images.contiguous().numpy())]
+        return outputs[0] if len(outputs) == 1 else (outputs[0], outputs[1])
 
     return network

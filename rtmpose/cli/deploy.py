@@ -21,10 +21,11 @@ def benchmark(
     """Measure latency p50 and p95 of every runtime, precision, batch size and thread count of a deploy
     target.
     """
-    from rtmpose.deploy.benchmark import load_target, run, table
+    from rtmpose.deploy.benchmark import run, table
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
     from rtmpose.deploy.samples import noise
+    from rtmpose.deploy.targets import load_target
 
     images = noise(read_card(model).input_size, 8)
     typer.echo(table(run(load_target(target), ModelFiles(model, weights), images)))

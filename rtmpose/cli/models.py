@@ -1,42 +1,90 @@
-"""`rtmpose weights` and `rtmpose export`: from checkpoints to files that run elsewhere."""
+"""`rtmpose weights` and `rtmpose export`: from checkpoints to files that run elsewhere.
+
+The shapes of a checkpoint's weights say nearly all about its network. Options say the rest, then
+`params.yaml`; an option counts more than the shapes, so that a file can be tried in another network.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rtmpose.cli.options import InputOption, input_pair
+from rtmpose.cli.options import input_pair
+from rtmpose.config import Architecture, Params, load_params
+from rtmpose.files import UserError
+
+if TYPE_CHECKING:
+    from rtmpose.models import PoseNet
+    from rtmpose.models.shapes import Shapes
 
 commands = typer.Typer()
 
-SizeOption = Annotated[str, typer.Option("--size", help="Model size: t, s, m, l or x.")]
-SkeletonOption = Annotated[
-    str, typer.Option("--skeleton", help="A data set in datasets/ whose points the model has.")
+PARAMS = Path("params.yaml")
+DEFAULT_SKELETON, DEFAULT_INPUT = "coco17", (192, 256)
+
+FileArgument = Annotated[Path, typer.Argument(help="A checkpoint: ours, or an official MMPose .pth.")]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", help="Model size: t, s, m, l or x (default: the weights').")
 ]
+HeadOption = Annotated[
+    str | None,
+    typer.Option("--head", help="simcc, simcc_plain, simcc_deconv or heatmap (default: the weights')."),
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option("--input", help="Input width x height in pixels (default: the weights', 192x256)."),
+]
+SkeletonOption = Annotated[
+    str | None,
+    typer.Option("--skeleton", help="A data set in datasets/ (or your own .yaml) whose points it has."),
+]
+ParamsOption = Annotated[
+    Path | None,
+    typer.Option("--params", help="The parameters it was trained with (default: ./params.yaml if it fits)."),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The network that a checkpoint is to be loaded into."""
+
+    architecture: Architecture
+    input_size: tuple[int, int]
+    skeleton: str
+
+    def network(self) -> PoseNet:
+        """With fresh weights."""
+        from rtmpose.descriptors import load_skeleton
+        from rtmpose.models import build_model
+
+        points = load_skeleton(self.skeleton).num_keypoints
+        return build_model(self.architecture, points, self.input_size)
 
 
 @commands.command()
 def weights(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: ours, or an official MMPose .pth.")],
-    size: SizeOption = "m",
-    input_size: InputOption = "192x256",
-    skeleton: SkeletonOption = "coco17",
-    head: Annotated[str, typer.Option(help="simcc or heatmap.")] = "simcc",
+    file: FileArgument,
+    size: SizeOption = None,
+    input_size: InputOption = None,
+    skeleton: SkeletonOption = None,
+    head: HeadOption = None,
+    params: ParamsOption = None,
     save: Annotated[
         Path | None, typer.Option(help="Write the loaded weights to this file, as a plain state dict.")
     ] = None,
 ) -> None:
-    """Load a checkpoint safely, say what does not match the model, and optionally save it in plain form."""
+    """Load a checkpoint safely; say what does not match the model.
 
-    from rtmpose.descriptors import load_skeleton
-    from rtmpose.models import build_pose_net, load_weights, save_tensors
+    With --save it is written in plain form.
+    """
+    from rtmpose.models import load_weights, save_tensors
 
-    model = build_pose_net(size, head, load_skeleton(skeleton).num_keypoints, input_pair(input_size))
-    mismatch = load_weights(model, file)
-    typer.echo(f"{file}: {mismatch}")
+    model = asked(file, size, head, input_size, skeleton, params).network()
+    typer.echo(f"{file}: {load_weights(model, file)}")
     if save is not None:
         save_tensors(save, model.state_dict())
         typer.echo(f"saved {save}")
@@ -44,33 +92,91 @@ def weights(
 
 @commands.command()
 def export(
-    file: Annotated[
-        Path, typer.Argument(help="Weights: a SimCC checkpoint, ours or an official MMPose .pth.")
-    ],
+    file: FileArgument,
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
-    size: SizeOption = "m",
-    input_size: InputOption = "192x256",
-    skeleton: SkeletonOption = "coco17",
+    size: SizeOption = None,
+    input_size: InputOption = None,
+    skeleton: SkeletonOption = None,
+    head: HeadOption = None,
+    params: ParamsOption = None,
 ) -> None:
-    """Export weights to one ONNX file (input, simcc_x, simcc_y; dynamic batch) and print its parity with
-    PyTorch.
+    """Export weights to one ONNX file; print its parity with PyTorch.
+
+    The file takes `input` and gives `simcc_x` and `simcc_y` (`heatmaps`, where the network makes those), for
+    any number of images at once.
     """
     from rtmpose.deploy.card import ModelCard
     from rtmpose.deploy.export import export_onnx, parity
-    from rtmpose.deploy.runtimes.pytorch import build
     from rtmpose.deploy.samples import noise
-    from rtmpose.descriptors import load_skeleton
-    from rtmpose.models import MEAN, STD
-    from rtmpose.targets import SimCC
+    from rtmpose.models import load_exactly
 
-    width, height = input_pair(input_size)
-    card = ModelCard.of(
-        size=size, kernel=7, hidden=256, gau=True, input_size=(width, height), skeleton=skeleton,
-        keypoint_names=load_skeleton(skeleton).names, mean=MEAN, std=STD, split_ratio=SimCC((width,
-        height)).split_ratio,
-    )  # fmt: skip
-    model = build(card, file)
-    export_onnx(model, card.input_size, out, card=card)
-    typer.echo(
-        json.dumps({"file": str(out)} | parity(model, out, card.input_size, noise(card.input_size, 8)))
+    chosen = asked(file, size, head, input_size, skeleton, params)
+    card = ModelCard.of(chosen.architecture, chosen.input_size, chosen.skeleton)
+    model = card.network()
+    load_exactly(
+        model, file, "give --size, --head, --input and --skeleton as it was trained, or none of them"
     )
+    export_onnx(model, card.input_size, out, card=card)
+    figures = parity(model, out, card.codec(), noise(card.input_size, 8))
+    typer.echo(json.dumps({"file": str(out), "skeleton": card.skeleton} | figures))
+
+
+def asked(
+    file: Path,
+    size: str | None,
+    head: str | None,
+    input_size: str | None,
+    skeleton: str | None,
+    params: Path | None,
+) -> Asked:
+    """The network of a checkpoint: as its weights' shapes show it, but for what the options say."""
+    given_input = input_pair(input_size) if input_size is not None else None
+    written = load_params(params) if params is not None else _params_here()
+
+    from rtmpose.models import check_names, read_weights
+    from rtmpose.models.shapes import shapes_of
+
+    check_names(size or "t", head or "simcc")
+    shapes = shapes_of(read_weights(file))
+    changes = {name: value for name, value in (("size", size), ("head", head)) if value is not None}
+    chosen = skeleton or _skeleton(file, shapes, written, params)
+    fallback = written.input_size if written is not None else DEFAULT_INPUT
+    return Asked(
+        shapes.architecture.model_copy(update=changes), given_input or shapes.input_size or fallback, chosen
+    )
+
+
+def _params_here() -> Params | None:
+    """The folder's params.yaml. It only fills gaps, so one that is not ours, or broken, is left aside."""
+    if not PARAMS.exists():
+        return None
+    try:
+        return load_params(PARAMS)
+    except UserError as error:
+        typer.echo(f"note: not used: {error}", err=True)
+        return None
+
+
+def _skeleton(file: Path, shapes: Shapes, written: Params | None, params: Path | None) -> str:
+    """The data set whose points the weights have: that of the parameters, else COCO's, else the only one with
+    as many points.
+    """
+    from rtmpose.descriptors import load_skeleton, shipped_datasets
+
+    points = shapes.num_keypoints
+    if written is not None:
+        count = load_skeleton(written.skeleton).num_keypoints
+        if points in (count, None):
+            return written.skeleton
+        if params is not None:
+            raise UserError(
+                f"{file}: has {points} points, skeleton {written.skeleton} of {params} {count}; give --skeleton"
+            )
+    skeletons = {load_skeleton(name).name for name in shipped_datasets()}
+    fitting = sorted(name for name in skeletons if points in (load_skeleton(name).num_keypoints, None))
+    if DEFAULT_SKELETON in fitting:
+        return DEFAULT_SKELETON
+    if len(fitting) == 1:
+        return fitting[0]
+    which = f"one of {', '.join(fitting)}" if fitting else "your own descriptor (a .yaml file)"
+    raise UserError(f"{file}: has {points} points; give --skeleton: {which}")

@@ -27,6 +27,7 @@ from rtmpose.config.params import (
 )
 from rtmpose.config.search import LadderParams, SearchParams, SearchRange
 from rtmpose.config.training import (
+    Architecture,
     Backbone,
     FinetuneParams,
     Head,
@@ -39,6 +40,7 @@ from rtmpose.config.training import (
 
 __all__ = [
     "MOST_PIXELS",
+    "Architecture",
     "AugmentConfig",
     "Backbone",
     "DatasetParams",

@@ -14,7 +14,7 @@ Backbone = Literal["cspnext", "resnet50"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
 
 
-class ModelParams(Strict):
+class Architecture(Strict):
     """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5).
 
     ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains:
@@ -28,6 +28,11 @@ class ModelParams(Strict):
     kernel: int = Field(7, ge=1)
     hidden: int = Field(256, ge=8)
     gau: bool = True
+
+
+class ModelParams(Architecture):
+    """The network, and how its training holds its weights back: by decay, and by an average (EMA)."""
+
     weight_decay: float = Field(..., ge=0)
     ema_momentum: float = Field(..., ge=0, lt=1, description="0 turns EMA off")
 

@@ -16,102 +16,48 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
-from rtmpose.config import Precision, Strict, parse, setup_environment
-from rtmpose.deploy.runtimes.base import (
-    Infer,
-    ModelFiles,
-    NotPossible,
-    RuntimeName,
-    bf16_instructions,
-    cpu_flags,
-    cpu_name,
-    open_session,
-)
+from rtmpose.config import setup_environment
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.machine import machine
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.files import UserError, data_file, read_yaml
+from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.deploy.targets import Target, thread_count
+from rtmpose.files import UserError
 
 ANSWER_TIMEOUT = 300.0  # seconds a worker may take for one answer before it counts as hung
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-
-class RuntimeSpec(Strict):
-    """One runtime and the precisions to try in it."""
-
-    name: RuntimeName
-    precisions: tuple[Precision, ...] = Field(min_length=1)
-
-
-class Budget(Strict):
-    """The largest p50 latency, ms per call, that a configuration may have."""
-
-    runtime: RuntimeName
-    precision: Precision
-    batch: int = Field(ge=1)
-    threads: PositiveInt | Literal["all"]
-    p50_ms: float = Field(gt=0)
-
-
-class Target(Strict):
-    """A `deploy_targets/*.yaml`: hardware, runtimes × precisions to try, batch sizes, threads, how long,
-    budgets.
-    """
-
-    name: str
-    hardware: str
-    architecture: Literal["x86_64", "aarch64"]
-    runner: str
-    runtimes: tuple[RuntimeSpec, ...] = Field(min_length=1)
-    batch_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
-    threads: tuple[PositiveInt | Literal["all"], ...] = Field(min_length=1)
-    warmup: int = Field(5, ge=0)
-    rounds: int = Field(6, ge=1)
-    seconds: float = Field(0.6, gt=0)
-    min_repeats: int = Field(12, ge=1)
-    budgets: tuple[Budget, ...] = ()
-
-    def thread_counts(self) -> tuple[int, ...]:
-        """Thread counts on this machine, each once: `all` is every core this process may use."""
-        return tuple(dict.fromkeys(_threads(count) for count in self.threads))
-
-
-Workers = dict[tuple[RuntimeName, int], Connection]
+Outputs = tuple[np.ndarray, ...]
+Workers = dict[tuple[RuntimeName, Placement], Connection]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One configuration."""
+class Configuration:
+    """What is measured: a runtime in one precision, in one place, on batches of one size."""
 
     runtime: RuntimeName
     precision: Precision
-    threads: int
+    placement: Placement
     batch: int
 
     def __str__(self) -> str:
-        return f"{self.runtime} {self.precision} threads={self.threads} batch={self.batch}"
+        return f"{self.runtime} {self.precision} threads={self.placement.threads} batch={self.batch}"
 
 
 @dataclass
 class Measurement:
-    """Raw results of one cell: ms per call, CPU and wall seconds, outputs for the probe images."""
+    """Raw results of one configuration: ms per call, CPU and wall seconds, outputs for the probe images."""
 
-    outputs: tuple[np.ndarray, np.ndarray]
+    outputs: Outputs
     milliseconds: list[float] = field(default_factory=list)
     cpu: float = 0.0
     wall: float = 0.0
-
-
-def load_target(name: str) -> Target:
-    """Read `deploy_targets/<name>.yaml`, or the file `name` itself; UserError naming file and key."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else data_file(f"deploy_targets/{name}.yaml")
-    return parse(Target, read_yaml(path), path)
 
 
 def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]:
@@ -125,17 +71,17 @@ def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]
         raise UserError(
             f"target {target.name}: is for {target.architecture}, this machine is {platform.machine()}"
         )
-    read_card(files.onnx)  # a damaged file is the user's to mend, not a reason to skip every configuration
+    card = read_card(files.onnx)  # a damaged file is the user's to mend, no reason to skip all configurations
     setup_environment()
     images = np.resize(images, (max(*target.batch_sizes, len(images)), *images.shape[1:]))
     started, load = time.time(), os.getloadavg()[0]
     with _workers(target, files, images) as workers:
-        cells, skipped = _prepare(target, workers)
-        _measure(target, workers, cells)
-    if not cells:
+        measured, skipped = _prepare(target, workers)
+        _measure(target, workers, measured)
+    if not measured:
         raise UserError(f"target {target.name}: nothing could be measured; {skipped[0]}")
     reference = _reference(files, images)
-    results = [_summary(cell, measured, reference) for cell, measured in cells.items()]
+    results = [_summary(configuration, of, card, reference) for configuration, of in measured.items()]
     return {
         "target": target.name,
         "machine": machine() | {"load_average_before": round(load, 2)},
@@ -149,24 +95,6 @@ def run(target: Target, files: ModelFiles, images: np.ndarray) -> dict[str, Any]
         "skipped": skipped,
         "budgets": _check_budgets(target, results),
         "p50_ms": {_short(result): result["p50_ms"] for result in results},
-    }
-
-
-def machine() -> dict[str, Any]:
-    """The CPU, its cores and relevant instruction sets, the system, and the versions measured."""
-    versions = {}
-    for package in ("torch", "onnxruntime", "openvino", "onnx", "numpy"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    relevant = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve"} & cpu_flags()
-    return {
-        "cpu": cpu_name(),
-        "cores": _threads("all"),
-        "cores_online": os.cpu_count(),
-        "flags": sorted(relevant | bf16_instructions()),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
     }
 
 
@@ -193,10 +121,6 @@ def _cell(value: float | None, width: int, form: str) -> str:
     return f"{'-' if value is None else format(value, form):>{width}}"
 
 
-def _threads(count: int | Literal["all"]) -> int:
-    return len(os.sched_getaffinity(0)) if count == "all" else count
-
-
 def _short(result: dict[str, Any]) -> str:
     return f"{result['runtime']}_{result['precision']}_threads{result['threads']}_batch{result['batch']}"
 
@@ -209,14 +133,14 @@ def _workers(target: Target, files: ModelFiles, images: np.ndarray) -> Iterator[
     processes = []
     try:
         for runtime in target.runtimes:
-            for threads in target.thread_counts():
+            for placement in target.placements():
                 ours, theirs = context.Pipe()
-                arguments = (theirs, runtime.name, files, threads, images)
+                arguments = (theirs, runtime.name, files, placement, images)
                 process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # else a worker's death would not be seen as the end of its pipe
                 processes.append(process)
-                pipes[runtime.name, threads] = ours
+                pipes[runtime.name, placement] = ours
         yield pipes
     finally:
         for process in processes:
@@ -224,49 +148,50 @@ def _workers(target: Target, files: ModelFiles, images: np.ndarray) -> Iterator[
             process.join()
 
 
-def _prepare(target: Target, workers: Workers) -> tuple[dict[Cell, Measurement], list[str]]:
-    """Load and warm up every configuration, all workers at once; those that cannot run give a
-    reason instead.
+def _prepare(target: Target, workers: Workers) -> tuple[dict[Configuration, Measurement], list[str]]:
+    """Load and warm up every configuration, all workers at once; those that cannot run give a reason
+    instead.
     """
-    asked: list[Cell] = []
-    skipped: list[str] = []
-    for runtime in target.runtimes:
-        for threads in target.thread_counts():
-            for precision in runtime.precisions:
-                asked += [Cell(runtime.name, precision, threads, batch) for batch in target.batch_sizes]
-    for cell in (
-        asked
-    ):  # requests are small: a large one would wait for a worker that waits for its answer to be read
+    asked = [
+        Configuration(runtime.name, precision, placement, batch)
+        for runtime in target.runtimes
+        for placement in target.placements()
+        for precision in runtime.precisions
+        for batch in target.batch_sizes
+    ]
+    # Requests are small: a large one would wait for a worker that waits for its own answer to be read.
+    for one in asked:
         with suppress(OSError):  # a worker that died already is noticed, and named, when its answer is read
-            workers[cell.runtime, cell.threads].send(("load", cell, target.warmup))
-    cells: dict[Cell, Measurement] = {}
-    for cell in asked:
-        answer = _answer(workers[cell.runtime, cell.threads])
+            workers[one.runtime, one.placement].send(("load", one, target.warmup))
+    measured: dict[Configuration, Measurement] = {}
+    skipped: list[str] = []
+    for one in asked:
+        answer = _answer(workers[one.runtime, one.placement])
         if isinstance(answer, str):
-            skipped.append(f"{cell}: {answer}")
+            skipped.append(f"{one}: {answer}")
         else:
-            cells[cell] = Measurement(outputs=answer)
-    return cells, skipped
+            measured[one] = Measurement(outputs=answer)
+    return measured, skipped
 
 
-def _measure(target: Target, workers: Workers, cells: dict[Cell, Measurement]) -> None:
+def _measure(target: Target, workers: Workers, measured: dict[Configuration, Measurement]) -> None:
     """All configurations take turns, in a new order each round (seeded: the order itself is no source of
     noise).
     """
-    order = list(cells)
+    order = list(measured)
     seconds, repeats = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
     for turn in range(target.rounds):
         random.Random(turn).shuffle(order)
-        for cell in order:
-            connection = workers[cell.runtime, cell.threads]
-            connection.send(("time", cell, seconds, repeats))
+        for one in order:
+            connection = workers[one.runtime, one.placement]
+            connection.send(("time", one, seconds, repeats))
             answer = _answer(connection)
             if isinstance(answer, str):
-                raise UserError(f"{cell}: stopped during the measurement: {answer}")
+                raise UserError(f"{one}: stopped during the measurement: {answer}")
             milliseconds, cpu, wall = answer
-            cells[cell].milliseconds += milliseconds
-            cells[cell].cpu += cpu
-            cells[cell].wall += wall
+            measured[one].milliseconds += milliseconds
+            measured[one].cpu += cpu
+            measured[one].wall += wall
 
 
 def _answer(connection: Connection) -> Any:
@@ -280,24 +205,25 @@ def _answer(connection: Connection) -> Any:
 
 
 def _work(
-    connection: Connection, runtime: RuntimeName, files: ModelFiles, threads: int, images: np.ndarray
+    connection: Connection, runtime: RuntimeName, files: ModelFiles, placement: Placement, images: np.ndarray
 ) -> None:
     """A worker process: load and time configurations on request until it is ended."""
     setup_environment()
     # Before the runtime is imported: OpenMP and BLAS read these once.
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    sessions: dict[Cell, Infer] = {}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(placement.threads)))
+    sessions: dict[Configuration, Infer] = {}
     while True:
         try:
-            command, cell, *arguments = connection.recv()
+            command, asked, *arguments = connection.recv()
         except EOFError:
             return
         try:
             if command == "load":
-                sessions[cell] = open_session(runtime, files, cell.precision, threads, cell.batch)
-                connection.send(_load(sessions[cell], images, cell.batch, *arguments))
+                session = open_session(runtime, files, asked.precision, placement, asked.batch)
+                connection.send(_load(session, images, asked.batch, *arguments))
+                sessions[asked] = session
             else:
-                connection.send(_time(sessions[cell], images[: cell.batch], *arguments))
+                connection.send(_time(sessions[asked], images[: asked.batch], *arguments))
         except NotPossible as reason:
             connection.send(str(reason))
         except Exception as error:  # reported as the reason why this configuration is left out
@@ -306,19 +232,17 @@ def _work(
             )
 
 
-def _load(infer: Infer, images: np.ndarray, batch: int, warmup: int) -> tuple[np.ndarray, np.ndarray]:
+def _load(infer: Infer, images: np.ndarray, batch: int, warmup: int) -> Outputs:
     """Outputs for all images, computed `batch` at a time (the last batch is filled up by repeating), and
     warm-up.
     """
-    x, y = [], []
+    parts = []
     for start in range(0, len(images), batch):
         part = np.resize(images[start : start + batch], (batch, *images.shape[1:]))
-        outputs = infer(part)
-        x.append(np.array(outputs[0]))  # copies: a runtime may reuse its output buffers
-        y.append(np.array(outputs[1]))
+        parts.append([np.array(output) for output in infer(part)])  # copies: a runtime may reuse its buffers
     for _ in range(warmup):
         infer(images[:batch])
-    return np.concatenate(x)[: len(images)], np.concatenate(y)[: len(images)]
+    return tuple(np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True))
 
 
 def _time(infer: Infer, images: np.ndarray, seconds: float, repeats: int) -> tuple[list[float], float, float]:
@@ -335,28 +259,27 @@ def _time(infer: Infer, images: np.ndarray, seconds: float, repeats: int) -> tup
     return milliseconds, time.process_time() - cpu, now - start
 
 
-def _reference(files: ModelFiles, images: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _reference(files: ModelFiles, images: np.ndarray) -> Outputs | None:
     """What PyTorch computes in fp32, image by image; None without weights."""
     if files.weights is None:
         return None
-    infer = open_session("pytorch", files, "fp32", threads=1, batch=1)
-    return _load(infer, images, batch=1, warmup=0)
+    return _load(open_session("pytorch", files), images, batch=1, warmup=0)
 
 
 def _summary(
-    cell: Cell, measured: Measurement, reference: tuple[np.ndarray, np.ndarray] | None
+    configuration: Configuration, measured: Measurement, card: ModelCard, reference: Outputs | None
 ) -> dict[str, Any]:
     """The published figures of one configuration."""
     p50, p95 = np.percentile(measured.milliseconds, [50, 95])
     row: dict[str, Any] = {
-        "runtime": cell.runtime,
-        "precision": cell.precision,
-        "threads": cell.threads,
-        "batch": cell.batch,
+        "runtime": configuration.runtime,
+        "precision": configuration.precision,
+        "threads": configuration.placement.threads,
+        "batch": configuration.batch,
         "p50_ms": round(float(p50), 3),
         "p95_ms": round(float(p95), 3),
         "min_ms": round(min(measured.milliseconds), 3),
-        "images_per_s": round(1000 * cell.batch / float(p50), 1),
+        "images_per_s": round(1000 * configuration.batch / float(p50), 1),
         "repeats": len(measured.milliseconds),
         "cores_used": round(measured.cpu / measured.wall, 2),
         "max_diff": None,
@@ -365,18 +288,17 @@ def _summary(
     }
     if reference is None:
         return row
-    from rtmpose.deploy.export import (
-        differences,  # late: it imports torch, which the workers must do themselves
-    )
+    # Late: it imports torch, which a worker must not do before it has set its number of threads.
+    from rtmpose.deploy.export import differences
 
-    return row | differences(measured.outputs, reference)
+    return row | differences(measured.outputs, reference, card.codec())
 
 
 def _check_budgets(target: Target, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each budget beside what was measured; a configuration that was not measured has not kept its budget."""
     checked = []
     for budget in target.budgets:
-        name = _short(budget.model_dump() | {"threads": _threads(budget.threads)})
+        name = _short(budget.model_dump() | {"threads": thread_count(budget.threads)})
         measured = next((result["p50_ms"] for result in results if _short(result) == name), None)
         kept = measured is not None and measured <= budget.p50_ms
         checked.append(

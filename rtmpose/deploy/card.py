@@ -1,64 +1,172 @@
 """What an exported file says about itself: everything needed to prepare its input, read its output and
-rebuild it.
+rebuild its network.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import PositiveInt, field_validator, model_validator
+
+from rtmpose.config import Architecture, parse
+from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError
 from rtmpose.fingerprint import git_commit
+from rtmpose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from rtmpose.models import PoseNet
+    from rtmpose.targets import Codec
 
 PREFIX = "rtmpose."
+SIMCC_OUTPUTS, HEATMAP_OUTPUTS = ("simcc_x", "simcc_y"), ("heatmaps",)
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """Metadata of an exported SimCC model, stored as JSON strings under `rtmpose.<field>` in the ONNX file.
+class ModelCard(Architecture):
+    """Metadata of an exported model, stored as JSON strings under `rtmpose.<field>` in the ONNX file.
 
-    input_size (w, h) px; mean and std of RGB in 0..255; split_ratio bins per pixel; size, kernel, hidden and
-    gau are `build_pose_net`'s arguments.
+    The architecture, input_size (w, h) px, the skeleton and the names of its points, mean and std of RGB in
+    0..255, SimCC's bins per pixel (None: the outputs are heatmaps), the precision it was trained in (None:
+    not said), and what exported it. Files from before a field with a default was introduced have that
+    default.
     """
 
-    size: str
-    kernel: int
-    hidden: int
-    gau: bool
-    input_size: tuple[int, int]
+    input_size: tuple[PositiveInt, PositiveInt]
     skeleton: str
     keypoint_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    split_ratio: float
+    split_ratio: float | None
     git_commit: str
     version: str
+    training_precision: str | None = None
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _finite(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(map(math.isfinite, value)):
+            raise ValueError(f"{list(value)} must be finite")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> ModelCard:
+        if min(self.std) <= 0:
+            raise ValueError(f"std {list(self.std)} must be above 0")
+        if not self.keypoint_names or len(set(self.keypoint_names)) < len(self.keypoint_names):
+            raise ValueError(f"keypoint_names {list(self.keypoint_names)} must be different names")
+        if (self.split_ratio is None) != (self.head == "heatmap"):
+            raise ValueError(f"split_ratio {self.split_ratio} does not fit head {self.head}")
+        if self.split_ratio is not None and not 0 < self.split_ratio < math.inf:
+            raise ValueError(f"split_ratio {self.split_ratio} must be above 0")
+        return self
 
     @classmethod
-    def of(cls, *, keypoint_names: Sequence[str], **facts: Any) -> ModelCard:
-        """A card of this very code: commit and product version are filled in."""
+    def of(
+        cls,
+        model: Architecture,
+        input_size: tuple[int, int],
+        skeleton: str,
+        *,
+        training_precision: str | None = None,
+    ) -> ModelCard:
+        """The card of a network of this code: of its architecture, its input (w, h) px, and the data set in
+        datasets/ (or the descriptor file) whose points it has.
+        """
+        from rtmpose.models import MEAN, STD
+        from rtmpose.targets import SimCC
+
         return cls(
-            keypoint_names=tuple(keypoint_names), git_commit=git_commit(), version=version("rtmpose"), **facts
+            **model.model_dump(include=set(Architecture.model_fields)),
+            input_size=input_size,
+            skeleton=skeleton,
+            keypoint_names=load_skeleton(skeleton).names,
+            mean=MEAN,
+            std=STD,
+            split_ratio=None if model.head == "heatmap" else SimCC(input_size).split_ratio,
+            git_commit=git_commit(),
+            version=version("rtmpose"),
+            training_precision=training_precision,
         )
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], path: Path) -> ModelCard:
-        """Read the card back from the metadata of the file `path`; UserError when it is not one of ours."""
-        missing = [field.name for field in fields(cls) if PREFIX + field.name not in properties]
-        if missing:
-            raise UserError(
-                f"{path}: metadata has no '{PREFIX}{missing[0]}'; export the model again with this product"
-            )
+        """Read the card back from the metadata of the file `path`; UserError when it is not one of ours, or
+        holds what no card says.
+        """
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            value = json.loads(properties[PREFIX + field.name])
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-        return cls(**values)
+        for name, field in cls.model_fields.items():
+            if (text := properties.get(PREFIX + name)) is not None:
+                try:
+                    values[name] = json.loads(text)
+                except (ValueError, RecursionError):
+                    raise UserError(
+                        f"{path}: metadata '{PREFIX}{name}' is not JSON; export the model again"
+                    ) from None
+            elif field.is_required():
+                raise UserError(
+                    f"{path}: metadata has no '{PREFIX}{name}'; export the model again with this product"
+                )
+        return parse(cls, values, Path(f"{path}: metadata"))
 
     def properties(self) -> dict[str, str]:
         """The card as ONNX metadata properties."""
-        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+        return {PREFIX + key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the file's outputs, in their order."""
+        return HEATMAP_OUTPUTS if self.split_ratio is None else SIMCC_OUTPUTS
+
+    def refuse_unlike(self, shapes: Mapping[str, Sequence[Any]], path: Path) -> None:
+        """UserError where the file's inputs and outputs (shapes by name) are not those that this card
+        describes: it is the card of another model.
+        """
+        (width, height), points = self.input_size, len(self.keypoint_names)
+        if self.split_ratio is None:
+            sides = [[height // 4, width // 4]]
+        else:
+            sides = [[round(width * self.split_ratio)], [round(height * self.split_ratio)]]
+        expected: dict[str, list[int]] = {"input": [3, height, width]}
+        expected |= {name: [points, *rest] for name, rest in zip(self.outputs, sides, strict=True)}
+        for name, shape in expected.items():
+            found = list(shapes.get(name, ()))[1:]  # without the batch
+            if found != shape:
+                raise UserError(
+                    f"{path}: '{name}' is {_times(found)}, by its metadata {_times(shape)}: it is the "
+                    "metadata of another model; export the model again"
+                )
+
+    def own_skeleton(self, path: Path) -> Skeleton:
+        """The skeleton of the points, for flips and drawing; UserError where the data set of that name has
+        other points than the file `path`.
+        """
+        skeleton = load_skeleton(self.skeleton)
+        if skeleton.names != self.keypoint_names:
+            raise UserError(
+                f"{path}: its {len(self.keypoint_names)} points are not those of data set '{self.skeleton}' "
+                f"({len(skeleton.names)} points); export it with the --skeleton that it was trained with"
+            )
+        return skeleton
+
+    def codec(self) -> Codec:
+        """How the outputs become points."""
+        from rtmpose.targets import SimCC, UDPHeatmap
+
+        if self.split_ratio is None:
+            return UDPHeatmap(self.input_size)
+        return SimCC(self.input_size, split_ratio=self.split_ratio)
+
+    def network(self) -> PoseNet:
+        """The network, with fresh weights, in evaluation mode."""
+        from rtmpose.models import build_model
+
+        return build_model(self, len(self.keypoint_names), self.input_size).eval()
+
+
+def _times(sides: Sequence[Any]) -> str:
+    return "x".join(map(str, sides)) if sides else "not there"

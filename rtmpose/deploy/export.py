@@ -8,19 +8,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.card import HEATMAP_OUTPUTS, SIMCC_OUTPUTS, ModelCard
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.files import temporary_beside, writing
-from rtmpose.targets import SimCC
+from rtmpose.targets import Codec
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
-OUTPUTS = ["simcc_x", "simcc_y"]
 PARITY_BATCHES = (1, 3, 8)
 
 
@@ -32,11 +32,11 @@ def export_onnx(
     card: ModelCard | None = None,
     opset: int = OPSET,
 ) -> Path:
-    """Write a SimCC network as one self-contained ONNX file with a free batch dimension.
+    """Write a network as one self-contained ONNX file with a free batch dimension.
 
     Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
-    logits. input_size is (w, h) px; `card` becomes the file's metadata. The file appears under `path` only
-    when it is complete and `onnx.checker` accepts it.
+    logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). input_size is (w, h) px; `card` becomes the
+    file's metadata. The file appears under `path` only when it is complete and `onnx.checker` accepts it.
     """
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
@@ -58,11 +58,12 @@ def export_onnx(
 
 def _exported(model: nn.Module, example: torch.Tensor, opset: int) -> onnx.ModelProto:
     with _silent(), torch.inference_mode(), _mode(model, training=False):
+        names = SIMCC_OUTPUTS if isinstance(model(example), tuple) else HEATMAP_OUTPUTS
         program = torch.onnx.export(
             model,
             (example,),
             input_names=["input"],
-            output_names=OUTPUTS,
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=opset,
             dynamo=True,
@@ -74,16 +75,16 @@ def _exported(model: nn.Module, example: torch.Tensor, opset: int) -> onnx.Model
 
 
 def parity(
-    model: nn.Module, path: Path, input_size: tuple[int, int], crops: np.ndarray | None = None, seed: int = 0
+    model: nn.Module, path: Path, codec: Codec, crops: np.ndarray | None = None, seed: int = 0
 ) -> dict[str, float]:
     """Largest differences between `model` in fp32 and the file in ONNX Runtime, over batches of 1, 3 and 8.
 
     crops: normalised float32 (N, 3, H, W) of real images, compared beside seeded noise. Returns `max_diff` of
-    the SimCC values, `keypoints_px_mean` and `keypoints_px_max` of decoded points in input px, and `images`
-    compared.
+    the outputs' values, `keypoints_px_mean` and `keypoints_px_max` of points that `codec` decodes, in input
+    px, and `images` compared.
     """
     session = open_file(path)
-    width, height = input_size
+    width, height = codec.input_size
     rng = np.random.default_rng(seed)
     inputs = [rng.standard_normal((batch, 3, height, width), np.float32) for batch in PARITY_BATCHES]
     if crops is not None and len(crops):
@@ -91,8 +92,9 @@ def parity(
     rows = []
     with torch.inference_mode(), _mode(model, training=False):
         for images in inputs:
-            expected = [output.numpy() for output in model(torch.from_numpy(images))]
-            rows.append(differences(session.run(OUTPUTS, {"input": images}), expected))
+            output = model(torch.from_numpy(images))
+            expected = [part.numpy() for part in (output if isinstance(output, tuple) else (output,))]
+            rows.append(differences(session.run(None, {"input": images}), expected, codec))
     return {
         "max_diff": max(row["max_diff"] for row in rows),
         "keypoints_px_mean": float(np.mean([row["keypoints_px_mean"] for row in rows])),
@@ -101,20 +103,29 @@ def parity(
     }
 
 
-def differences(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:
-    """How far SimCC outputs, each ((N, K, 2W), (N, K, 2H)), are from a reference.
+def differences(
+    outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray], codec: Codec
+) -> dict[str, float]:
+    """How far a network's outputs are from a reference: SimCC's ((N, K, 2W), (N, K, 2H)), or heatmaps alone.
 
     `max_diff` of the raw values; `keypoints_px_mean` and `keypoints_px_max`: distances of decoded points in
     input px.
     """
-    codec = SimCC((reference[0].shape[-1] // 2, reference[1].shape[-1] // 2))
-    ours, theirs = (codec.decode((torch.tensor(x), torch.tensor(y)))[0] for x, y in (outputs, reference))
+    ours, theirs = (_decoded(some, codec) for some in (outputs, reference))
     distance = (ours - theirs).norm(dim=-1)  # (N, K)
     return {
         "max_diff": max(float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)),
         "keypoints_px_mean": float(distance.mean()),
         "keypoints_px_max": float(distance.max()),
     }
+
+
+def _decoded(outputs: Sequence[np.ndarray], codec: Codec) -> torch.Tensor:
+    """The points (N, K, 2) of a network's outputs, input px."""
+    tensors = tuple(map(torch.tensor, outputs))
+    decode: Any = codec.decode  # each codec takes the outputs of its own kind of head
+    points: torch.Tensor = decode(tensors if len(tensors) > 1 else tensors[0])[0]
+    return points
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -15,7 +15,7 @@ from rtmpose.topdown import crop_box, input_of
 def person_crops(folder: Path, card: ModelCard, count: int) -> np.ndarray:
     """The first `count` labelled persons of a folder of evaluation shards, as the card's network sees them.
 
-    Returns normalised float32 (at most count, 3, H, W) of SimCC's plain crops, padded by 1.25.
+    Returns normalised float32 (at most count, 3, H, W) of crops that are padded by 1.25.
     """
     boxes = (
         (photograph.image, annotation["bbox"])
@@ -25,7 +25,8 @@ def person_crops(folder: Path, card: ModelCard, count: int) -> np.ndarray:
         and not annotation.get("iscrowd")
         and min(annotation["bbox"][2:]) > 0
     )
-    crops = [crop_box(image, box, card.input_size, udp=False) for image, box in islice(boxes, count)]
+    udp = card.codec().udp
+    crops = [crop_box(image, box, card.input_size, udp=udp) for image, box in islice(boxes, count)]
     if not crops:
         return noise(card.input_size, 0)
     return input_of(crops, card.mean, card.std).contiguous().numpy()

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import ModelFiles, open_session
+from rtmpose.deploy.runtimes.base import ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.descriptors import load_skeleton
+from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, read_bytes, write_atomic
-from rtmpose.targets import SimCC
 from rtmpose.topdown import TopDown, through_arrays
 
 Box = tuple[float, float, float, float]  # x, y, w, h px
@@ -59,10 +58,10 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 def open_model(path: Path) -> tuple[ModelCard, TopDown]:
     """An exported file in ONNX Runtime, with everything around it as its card says."""
     card = read_card(path)
-    infer = open_session("onnxruntime", ModelFiles(path), "fp32", torch.get_num_threads(), 1)
-    codec = SimCC(card.input_size, split_ratio=card.split_ratio)
-    skeleton = load_skeleton(card.skeleton)
-    return card, TopDown(through_arrays(infer), codec, skeleton, mean=card.mean, std=card.std)
+    skeleton = card.own_skeleton(path)
+    threads = Placement(threads=torch.get_num_threads())
+    network = through_arrays(open_session("onnxruntime", ModelFiles(path), placement=threads))
+    return card, TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
 
 
 def named(

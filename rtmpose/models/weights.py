@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) 
     checkpoint, when nothing in it fits, when its backbone is of another size, and when a weight that fits is
     no dense tensor of finite numbers.
     """
-    weights = chosen_weights(read_checkpoint(path), path)
+    weights = read_weights(path)
     own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix or "")}
     found = {key: value for key, value in weights.items() if key.startswith(prefix or "")}
     wrong = tuple(key for key in own if key in found and found[key].shape != own[key].shape)
@@ -121,9 +121,17 @@ def _numbers(fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Pat
     return converted
 
 
-def load_exactly(model: nn.Module, weights: Path) -> None:
+PARAMS_FIX = "params.yaml's model, input_size and skeleton must be those trained"
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """The weights that count among all that a checkpoint holds, by the names the network gives them."""
+    return chosen_weights(read_checkpoint(path), path)
+
+
+def load_exactly(model: nn.Module, weights: Path, fix: str = PARAMS_FIX) -> None:
     """Load `weights` into `model`; UserError naming the first key that is missing, unexpected or of another
-    shape.
+    shape, and the `fix`.
     """
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; run the finetune stage")
@@ -131,9 +139,7 @@ def load_exactly(model: nn.Module, weights: Path) -> None:
     for problem in ("wrong_shape", "missing", "unexpected"):
         if keys := list(getattr(mismatch, problem)):
             what = f"{len(keys)} {problem.replace('_', ' ')} key(s), first '{keys[0]}'"
-            raise UserError(
-                f"{weights}: {what}; params.yaml's model, input_size and skeleton must be those trained"
-            )
+            raise UserError(f"{weights}: {what}; {fix}")
 
 
 def _fix(weights: Mapping[str, Tensor]) -> str:
@@ -141,8 +147,7 @@ def _fix(weights: Mapping[str, Tensor]) -> str:
     stem = weights.get("backbone.stem.2.conv.weight")
     for size, scale in SIZES.items():
         if stem is not None and len(stem) == scale.channels(64):
-            heatmap = (
-                ", head='heatmap'" if any(key.startswith("head.deconv_layers.") for key in weights) else ""
-            )
-            return f"this file is for RTMPose-{size}: use build_pose_net('{size}'{heatmap})"
+            heatmap = any(key.startswith("head.deconv_layers.") for key in weights)
+            call = f"build_pose_net('{size}', head='heatmap')" if heatmap else f"build_pose_net('{size}')"
+            return f"this file is for RTMPose-{size}: choose that size (model.size, --size {size}, or {call})"
     return "choose the model that this file was trained for"

@@ -8,18 +8,22 @@ from typing import get_args
 
 from torch import nn
 
-from rtmpose.config import Backbone, Head, ModelParams
+from rtmpose.config import Architecture, Backbone, Head
 from rtmpose.files import UserError
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
-from rtmpose.models.heads.baseline import PlainSimCCHead
 from rtmpose.models.heads.heatmap import HeatmapHead
+from rtmpose.models.heads.plain_simcc import PlainSimCCHead
 from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.pose_net import PoseNet
 from rtmpose.models.resnet import ResNet50
 
 
 def build_model(
-    model: ModelParams, num_keypoints: int, input_size: tuple[int, int], *, pretrain_hidden: int | None = None
+    model: Architecture,
+    num_keypoints: int,
+    input_size: tuple[int, int],
+    *,
+    pretrain_hidden: int | None = None,
 ) -> PoseNet:
     """The network that parameters describe, or with `pretrain_hidden` its backbone under the heatmap head of
     that width that it is pretrained with. Arguments and errors as `build_pose_net` has them.
@@ -69,6 +73,14 @@ def build_pose_net(
     return PoseNet(features, layers, num_keypoints, input_size)
 
 
+def check_names(size: str, head: str) -> None:
+    """UserError for a size or head that there is not."""
+    if size not in SIZES:
+        raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
+    if head not in get_args(Head):
+        raise UserError(f"model head: {head!r} is none of {', '.join(get_args(Head))}")
+
+
 def _check(
     size: str,
     head: str,
@@ -78,10 +90,7 @@ def _check(
     kernel: int,
     hidden: int,
 ) -> None:
-    if size not in SIZES:
-        raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
-    if head not in get_args(Head):
-        raise UserError(f"model head: {head!r} is none of {', '.join(get_args(Head))}")
+    check_names(size, head)
     if backbone not in get_args(Backbone):
         raise UserError(f"model backbone: {backbone!r} is none of {', '.join(get_args(Backbone))}")
     if len(input_size) != 2 or any(side < STRIDE or side % STRIDE for side in input_size):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from rtmpose.config import Architecture
 from rtmpose.deploy.card import ModelCard
-from rtmpose.descriptors import load_skeleton
-from rtmpose.models import MEAN, STD, PoseNet, build_pose_net
+from rtmpose.models import PoseNet, build_pose_net
 from tests.support import det_tensor
 
 SIZE = (96, 128)
@@ -27,19 +26,8 @@ def formula_net() -> PoseNet:
 
 def card() -> ModelCard:
     """Always the same, also when the checkout changes between two calls."""
-    made = ModelCard.of(
-        size="t",
-        kernel=7,
-        hidden=256,
-        gau=True,
-        input_size=SIZE,
-        skeleton="coco17",
-        keypoint_names=load_skeleton("coco17").names,
-        mean=MEAN,
-        std=STD,
-        split_ratio=2.0,
-    )
-    return replace(made, git_commit="0123abc")
+    made = ModelCard.of(Architecture(size="t"), SIZE, "coco17")
+    return made.model_copy(update={"git_commit": "0123abc"})
 
 
 def save_weights(folder: Path) -> Path:

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from rtmpose.deploy import benchmark
-from rtmpose.deploy.benchmark import Budget, Target, load_target, run, table
-from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.benchmark import run, table
+from rtmpose.deploy.runtimes.base import ModelFiles, Placement
+from rtmpose.deploy.targets import Budget, Target, load_target
 from rtmpose.files import UserError
 from tests.support import ROOT, det_input
 
@@ -37,7 +38,7 @@ def test_cpu_x86_covers_what_it_must() -> None:
     target = load_target("cpu-x86")
     assert {runtime.name for runtime in target.runtimes} == {"pytorch", "onnxruntime", "openvino"}
     assert target.batch_sizes == (1, 8) and target.threads == (1, "all")
-    assert target.thread_counts()[-1] == len(os.sched_getaffinity(0))
+    assert target.placements()[-1] == Placement("cpu", len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(

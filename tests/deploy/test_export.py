@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from rtmpose.deploy.export import differences, export_onnx, parity
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, open_session
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
-from rtmpose.deploy.runtimes.pytorch import build
+from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
+from rtmpose.models import load_exactly
+from rtmpose.targets import SimCC
 from tests.deploy.support import SIZE, card, formula_net
 from tests.support import ROOT, det_input
 
@@ -36,17 +38,17 @@ def test_onnx_runtime_equals_pytorch(files: ModelFiles, batch: int) -> None:
     images = det_input((batch, 3, 128, 96))
     with torch.inference_mode():
         x, y = formula_net()(torch.from_numpy(images))
-    got = open_session("onnxruntime", files, "fp32", threads=1, batch=batch)(images)
+    got = open_session("onnxruntime", files, batch=batch)(images)
     assert got[0].shape == (batch, 17, 192) and got[1].shape == (batch, 17, 256)
     assert max(np.abs(got[0] - x.numpy()).max(), np.abs(got[1] - y.numpy()).max()) <= 1e-4
 
 
 @pytest.mark.parametrize("runtime", ["pytorch", "openvino"])
-def test_other_runtimes_equal_onnx_runtime(files: ModelFiles, runtime: str) -> None:
+def test_other_runtimes_equal_onnx_runtime(files: ModelFiles, runtime: RuntimeName) -> None:
     images = det_input((2, 3, 128, 96))
-    expected = open_session("onnxruntime", files, "fp32", threads=1, batch=2)(images)
-    got = open_session(runtime, files, "fp32", threads=1, batch=2)(images)  # type: ignore[arg-type]
-    found = differences(got, expected)
+    expected = open_session("onnxruntime", files, batch=2)(images)
+    got = open_session(runtime, files, batch=2)(images)
+    found = differences(got, expected, SimCC(SIZE))
     assert found["max_diff"] <= 3e-4 and found["keypoints_px_max"] == 0
 
 
@@ -73,7 +75,7 @@ def test_metadata_comes_back(files: ModelFiles) -> None:
 
 
 def test_parity_on_noise_and_crops(files: ModelFiles) -> None:
-    found = parity(formula_net(), files.onnx, SIZE, crops=det_input((2, 3, 128, 96)))
+    found = parity(formula_net(), files.onnx, SimCC(SIZE), crops=det_input((2, 3, 128, 96)))
     assert found["images"] == 24 and 0 < found["max_diff"] <= 1e-4 and found["keypoints_px_max"] == 0
 
 
@@ -81,7 +83,7 @@ def test_parity_sees_a_changed_network(files: ModelFiles) -> None:
     model = formula_net()
     with torch.no_grad():
         model.get_parameter("head.final_layer.bias").add_(1)
-    found = parity(model, files.onnx, SIZE)
+    found = parity(model, files.onnx, SimCC(SIZE))
     assert found["max_diff"] > 0.1 and found["keypoints_px_mean"] > 0
 
 
@@ -89,7 +91,11 @@ def test_differences_are_in_input_pixels() -> None:
     x, y = np.zeros((1, 1, 192), np.float32), np.zeros((1, 1, 256), np.float32)
     x[0, 0, 20] = y[0, 0, 30] = 1
     moved = np.roll(x, 6, -1), np.roll(y, 8, -1)
-    assert differences(moved, (x, y)) == {"max_diff": 1.0, "keypoints_px_mean": 5.0, "keypoints_px_max": 5.0}
+    assert differences(moved, (x, y), SimCC(SIZE)) == {
+        "max_diff": 1.0,
+        "keypoints_px_mean": 5.0,
+        "keypoints_px_max": 5.0,
+    }
 
 
 def test_nothing_half_written_when_the_export_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,32 +122,60 @@ def test_damaged_files_are_one_line(files: ModelFiles, tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_one_line(files: ModelFiles, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pt: no such file; run the finetune stage"):
-        build(card(), tmp_path / "none.pt")
+        load_exactly(card().network(), tmp_path / "none.pt")
     weights = formula_net().state_dict()
     del weights["head.cls_x.weight"]
     torch.save(weights, tmp_path / "less.pt")
     with pytest.raises(UserError, match=r"less\.pt: 1 missing key\(s\), first 'head\.cls_x\.weight'"):
-        build(card(), tmp_path / "less.pt")
+        load_exactly(card().network(), tmp_path / "less.pt")
     torch.save(weights | {"head.cls_x.weight": torch.zeros(4, 4)}, tmp_path / "shape.pt")
     with pytest.raises(UserError, match=r"shape\.pt: 1 wrong shape key\(s\)"):
-        build(card(), tmp_path / "shape.pt")
+        load_exactly(card().network(), tmp_path / "shape.pt")
 
 
-def test_what_a_runtime_cannot_do_has_a_reason(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtmpose.deploy.runtimes.base.bf16_instructions", lambda: {"avx512_bf16"})
-    with pytest.raises(NotPossible, match="no bf16 kernels"):
-        open_session("onnxruntime", files, "bf16", threads=1, batch=1)
-    with pytest.raises(NotPossible, match="needs the weights"):
-        open_session("pytorch", ModelFiles(files.onnx), "fp32", threads=1, batch=1)
+@pytest.mark.parametrize(
+    ("runtime", "precision", "placement", "reason"),
+    [
+        ("onnxruntime", "bf16", Placement(), "no bf16 kernels"),
+        ("onnxruntime", "fp16", Placement(), "no fp16 kernels"),
+        ("onnxruntime", "fp32", Placement("gpu"), "on the CPU only"),
+        ("openvino", "int8", Placement(), "fp32 or bf16, not in int8"),
+        ("openvino", "fp16", Placement(), "fp32 or bf16, not in fp16"),
+        ("openvino", "fp32", Placement("gpu"), "on the CPU only"),
+        ("pytorch", "fp16", Placement(), "fp16 on a GPU only"),
+        ("pytorch", "int8", Placement("gpu"), "not quantised"),
+        ("pytorch", "fp32", Placement("gpu"), "sees no GPU"),
+    ],
+)
+def test_what_a_runtime_cannot_do_has_a_reason(
+    files: ModelFiles, runtime: RuntimeName, precision: Precision, placement: Placement, reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NotPossible, match=reason):
+        open_session(runtime, files, precision, placement)
+
+
+@pytest.mark.parametrize("runtime", ["pytorch", "openvino"])
+def test_bf16_that_would_be_emulated_is_not_measured(
+    files: ModelFiles, runtime: RuntimeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rtmpose.deploy.runtimes.base.bf16_instructions", frozenset)
     with pytest.raises(NotPossible, match="no bf16 instructions"):
-        open_session("openvino", files, "bf16", threads=1, batch=1)
+        open_session(runtime, files, "bf16")
+
+
+def test_a_runtime_that_is_not_there_or_lacks_its_file_has_a_reason(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NotPossible, match="needs the weights"):
+        open_session("pytorch", ModelFiles(files.onnx))
     import rtmpose.deploy.runtimes.openvino  # so that there is something to take away
 
     monkeypatch.delattr(rtmpose.deploy.runtimes, "openvino")
     monkeypatch.setitem(sys.modules, "rtmpose.deploy.runtimes.openvino", None)
     with pytest.raises(NotPossible, match="not installed"):
-        open_session("openvino", files, "fp32", threads=1, batch=1)
+        open_session("openvino", files, "fp32")
 
 
 def test_the_stage_writes_model_and_metrics(

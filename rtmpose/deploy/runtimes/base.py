@@ -1,5 +1,5 @@
-"""One way to run a model in every runtime: images in, SimCC vectors out, with threads and precision set on
-purpose.
+"""What all runtimes have in common: images in, the network's outputs out, in a precision and a place that are
+set on purpose.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from rtmpose.config import Precision
-
 RuntimeName = Literal["pytorch", "onnxruntime", "openvino"]
-# float32 (N, 3, H, W) RGB normalised → float32 simcc_x (N, K, 2W), simcc_y (N, K, 2H)
-Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# float32 (N, 3, H, W) RGB normalised → float32 simcc_x (N, K, 2W) and simcc_y (N, K, 2H), or heatmaps
+# (N, K, H/4, W/4)
+Infer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 class NotPossible(Exception):
@@ -31,35 +31,20 @@ class ModelFiles:
     weights: Path | None = None
 
 
-def open_session(
-    runtime: RuntimeName, files: ModelFiles, precision: Precision, threads: int, batch: int
-) -> Infer:
-    """Load the model into a runtime that uses `threads` CPU threads; `batch` is a hint, other sizes may be
-    refused.
+@dataclass(frozen=True)
+class Placement:
+    """Where a model runs, and with how many CPU threads."""
 
-    Raises NotPossible when the runtime is not installed, cannot do this precision on this CPU, or ignores a
-    setting.
-    """
-    if precision == "bf16" and not bf16_instructions():
+    device: Literal["cpu", "gpu"] = "cpu"
+    threads: int = 1
+
+
+def require_bf16() -> None:
+    """NotPossible on a CPU that would emulate bfloat16."""
+    if not bf16_instructions():
         raise NotPossible(
             "this CPU has no bf16 instructions (avx512_bf16, amx_bf16 or ARM bf16); it would be emulated"
         )
-    try:
-        match runtime:
-            case "pytorch":
-                from rtmpose.deploy.runtimes import pytorch
-
-                return pytorch.load(files, precision, threads)
-            case "onnxruntime":
-                from rtmpose.deploy.runtimes import onnxruntime
-
-                return onnxruntime.load(files, precision, threads)
-            case "openvino":
-                from rtmpose.deploy.runtimes import openvino
-
-                return openvino.load(files, precision, threads, batch)
-    except ImportError as error:
-        raise NotPossible(f"not installed ({error})") from None
 
 
 def cpu_flags() -> frozenset[str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from rtmpose.config import Precision
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision
 from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
@@ -34,20 +33,28 @@ def open_file(path: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The metadata that our export stored in `path`."""
-    return ModelCard.from_properties(open_file(path, threads=1).get_modelmeta().custom_metadata_map, path)
+    """The metadata that our export stored in `path`; UserError where the file is no model of ours, or the
+    metadata is that of another model.
+    """
+    session = open_file(path, threads=1)
+    card = ModelCard.from_properties(session.get_modelmeta().custom_metadata_map, path)
+    values = (*session.get_inputs(), *session.get_outputs())
+    card.refuse_unlike({value.name: value.shape for value in values}, path)
+    return card
 
 
-def load(files: ModelFiles, precision: Precision, threads: int) -> Infer:
+def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
     """Load the exported file; only fp32, and never on another provider than asked for."""
+    if placement.device != "cpu":
+        raise NotPossible("ONNX Runtime is tried on the CPU only")
     if precision != "fp32":
         raise NotPossible(f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions")
-    session = open_file(files.onnx, threads)
+    session = open_file(files.onnx, placement.threads)
     if session.get_providers() != [PROVIDER]:
         raise NotPossible(f"ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}")
+    names = [output.name for output in session.get_outputs()]
 
-    def infer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y = session.run(["simcc_x", "simcc_y"], {"input": images})
-        return x, y
+    def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(names, {"input": images}))
 
     return infer

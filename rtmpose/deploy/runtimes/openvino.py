@@ -5,21 +5,26 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from rtmpose.config import Precision
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible
+from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, require_bf16
 
 TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
-def load(files: ModelFiles, precision: Precision, threads: int, batch: int) -> Infer:
+def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
     """Compile the exported file for one batch size.
 
     Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What
     the compiled model says it uses is checked against what was asked for.
     """
+    if placement.device != "cpu":
+        raise NotPossible("OpenVINO is tried on the CPU only")
+    if precision not in TYPES:
+        raise NotPossible(f"OpenVINO on a CPU runs this file in fp32 or bf16, not in {precision}")
     core = ov.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise NotPossible("OpenVINO does not list BF16 among this CPU's capabilities")
+    if precision == "bf16":
+        require_bf16()
+        if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise NotPossible("OpenVINO does not list BF16 among this CPU's capabilities")
     model = core.read_model(str(files.onnx))
     shape = model.input("input").get_partial_shape()
     shape[0] = batch
@@ -27,7 +32,7 @@ def load(files: ModelFiles, precision: Precision, threads: int, batch: int) -> I
     wanted = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": placement.threads,
         "INFERENCE_PRECISION_HINT": TYPES[precision],
     }
     compiled = core.compile_model(model, "CPU", wanted)
@@ -35,10 +40,9 @@ def load(files: ModelFiles, precision: Precision, threads: int, batch: int) -> I
         if compiled.get_property(key) != wanted[key]:
             raise NotPossible(f"OpenVINO uses {key}={compiled.get_property(key)} instead of {wanted[key]}")
     request = compiled.create_infer_request()
-    x, y = compiled.output("simcc_x"), compiled.output("simcc_y")
 
-    def infer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = request.infer({"input": images}, share_inputs=True)
-        return outputs[x], outputs[y]
+        return tuple(outputs[output] for output in compiled.outputs)
 
     return infer

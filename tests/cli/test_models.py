@@ -1,0 +1,154 @@
+"""`rtmpose export` and `rtmpose weights` on every network that params.yaml can train, and what they ask for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from rtmpose.cli.models import asked, export, weights
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.files import UserError
+from rtmpose.models import build_pose_net
+from tests.support import ROOT
+
+SIZE = (96, 128)
+NETWORKS: dict[str, dict[str, Any]] = {
+    "simcc, kernel 3": {"kernel": 3},
+    "simcc, hidden 48, no gau": {"hidden": 48, "gau": False, "kernel": 1},
+    "simcc_plain": {"head": "simcc_plain", "kernel": 3},
+    "simcc_deconv": {"head": "simcc_deconv", "hidden": 16},
+    "heatmap": {"head": "heatmap", "hidden": 24},
+    "resnet50": {"backbone": "resnet50", "kernel": 1, "hidden": 32},
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No params.yaml lies here unless a test puts it here."""
+    monkeypatch.chdir(tmp_path)
+
+
+def saved(path: Path, points: int = 17, **options: Any) -> nn.Module:
+    """A network with seeded random weights, and its file."""
+    torch.manual_seed(0)
+    model = build_pose_net("t", num_keypoints=points, input_size=SIZE, **options)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    torch.save(model.state_dict(), path)
+    return model.eval()
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS.keys())
+def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot_say(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = saved(Path("w.pt"), **options)
+    heatmap = options.get("head") == "heatmap"
+    export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["skeleton"] == "coco17" and printed["keypoints_px_max"] < 1 and printed["max_diff"] < 1e-2
+    session = onnxruntime.InferenceSession("w.onnx", providers=["CPUExecutionProvider"])
+    names = ["heatmaps"] if heatmap else ["simcc_x", "simcc_y"]
+    assert [output.name for output in session.get_outputs()] == names
+    images = np.random.default_rng(1).standard_normal((3, 3, SIZE[1], SIZE[0]), np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images))
+    files = ModelFiles(Path("w.onnx"), Path("w.pt"))
+    for infer in (open_session("onnxruntime", files), open_session("pytorch", files)):
+        outputs = infer(images)
+        for output, right in zip(outputs, (expected,) if heatmap else expected, strict=True):
+            scale = float(right.abs().max())
+            np.testing.assert_allclose(output, right.numpy(), atol=1e-4 * scale)
+    card = read_card(Path("w.onnx"))
+    assert card.input_size == SIZE and {name: getattr(card, name) for name in options} == options
+
+
+def with_params(**changes: Any) -> Path:
+    """The repository's params.yaml with other values, here."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["hardware"]["precision"] = "fp32"
+    Path("params.yaml").write_text(yaml.safe_dump(content | changes))
+    return Path("params.yaml")
+
+
+def names(skeleton: str | None = None, params: Path | None = None, **options: Any) -> str:
+    saved(Path("w.pt"), **options)
+    return asked(Path("w.pt"), None, None, None, skeleton, params).skeleton
+
+
+def test_the_skeleton_is_asked_for_only_where_several_have_as_many_points() -> None:
+    assert names() == "coco17" and names(points=133) == "coco_wholebody"
+    with pytest.raises(UserError, match=r"^w\.pt: has 14 points; give --skeleton: one of aic, crowdpose$"):
+        names(points=14)
+    assert names("crowdpose", points=14) == "crowdpose"
+    with pytest.raises(UserError, match=r"^w\.pt: has 5 points; give --skeleton: your own descriptor"):
+        names(points=5)
+
+
+def test_params_say_what_the_weights_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    finetune = yaml.safe_load((ROOT / "params.yaml").read_text())["finetune"]
+    path = with_params(skeleton="aic", finetune=finetune | {"skeleton": "aic"}, input_size=[192, 256])
+    assert names(points=14) == "aic"  # ./params.yaml
+    assert names() == "coco17"  # which does not fit these weights
+    with pytest.raises(
+        UserError, match=r"^w\.pt: has 17 points, skeleton aic of params\.yaml 14; give --skel"
+    ):
+        names(params=path)
+    saved(Path("w.pt"), head="heatmap", hidden=16)
+    assert asked(Path("w.pt"), None, None, None, None, None).input_size == (192, 256)
+    assert asked(Path("w.pt"), None, None, "64x96", None, None).input_size == (64, 96)
+    path.write_text("seed: [")
+    assert names() == "coco17" and "note: not used: params.yaml" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^params\.yaml"):
+        names(params=path)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"size": "s"}, "RTMPose-t"),
+        ({"size": "q"}, "model size: 'q' is none of"),
+        ({"head": "plain"}, "model head: 'plain' is none of"),
+        (
+            {"head": "heatmap"},
+            r"wrong shape key\(s\), first 'head.final_layer.*--size, --head, --input and --skel",
+        ),
+        (
+            {"input_size": "192x256"},
+            r"wrong shape key\(s\).*--size, --head, --input and --skeleton as it was",
+        ),
+        ({"input_size": "100x100"}, "multiples of 32"),
+        ({"skeleton": "aic"}, r"wrong shape key\(s\)"),
+        ({"skeleton": "nowhere"}, "nowhere"),
+        ({"params": Path("none.yaml")}, r"none\.yaml"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_writes_nothing(options: dict[str, Any], reason: str) -> None:
+    saved(Path("w.pt"))
+    with pytest.raises(UserError, match=rf"^[^\n]*{reason}[^\n]*$"):
+        export(Path("w.pt"), Path("w.onnx"), **options)
+    assert [path.name for path in Path().iterdir()] == ["w.pt"]
+
+
+def test_weights_takes_any_network_and_says_what_does_not_fit_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    saved(Path("w.pt"), kernel=3, hidden=48)
+    weights(Path("w.pt"), save=Path("plain.pt"))
+    assert capsys.readouterr().out == "w.pt: All weights of the model were loaded.\nsaved plain.pt\n"
+    assert torch.load("plain.pt", weights_only=True).keys() == torch.load("w.pt", weights_only=True).keys()
+    weights(Path("w.pt"), head="heatmap")
+    assert "have no place in the model" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"^[^\n]*RTMPose-t[^\n]*--size t[^\n]*$"):
+        weights(Path("w.pt"), size="m")
