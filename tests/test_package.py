@@ -36,7 +36,7 @@ def output(site: Path, code: str) -> str:
 
 def test_descriptors_come_from_the_wheel(installed: Path) -> None:
     code = (
-        "import rtmpose.descriptors as d; from rtmpose.deploy.benchmark import load_target;"
+        "import rtmpose.descriptors as d; from rtmpose.deploy.targets import load_target;"
         "print(d.__file__, len(d.load_skeleton('coco_wholebody').names), load_target('cpu-x86').name)"
     )
     assert output(installed, code).split() == [str(installed / "rtmpose/descriptors.py"), "133", "cpu-x86"]
