@@ -52,12 +52,20 @@ class Skeleton:
         return tuple(pairs.get(name, (-1, -1)) for name in other.names)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back, so that a shard set carries its own skeleton."""
+        """Plain JSON values, which `from_dict` reads back."""
         return asdict(self)
+
+    def layout(self) -> dict[str, Any]:
+        """`to_dict` without OKS sigmas and limbs: what shards and training depend on. Other sigmas evaluate the
+        same data in another way, other limbs draw it in another way.
+        """
+        without = ("sigmas", "sigmas_estimated", "limbs")
+        return {key: value for key, value in self.to_dict().items() if key not in without}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Skeleton:
-        lists = {key: tuple(values[key]) for key in ("names", "flip", "sigmas", "upper", "lower")}
-        limbs = tuple((int(a), int(b)) for a, b in values["limbs"])
+        """The skeleton of `to_dict`, or of `layout`: that has no sigmas and no limbs."""
+        lists = {key: tuple(values.get(key, ())) for key in ("names", "flip", "sigmas", "upper", "lower")}
+        limbs = tuple((int(a), int(b)) for a, b in values.get("limbs", ()))
         estimated = bool(values.get("sigmas_estimated", False))
         return cls(name=values["name"], limbs=limbs, maps=values["maps"], sigmas_estimated=estimated, **lists)

@@ -152,3 +152,14 @@ def test_any_map_is_undone_by_its_reverse(order: list[int], known: int) -> None:
 def test_a_renamed_copy_goes_by_names() -> None:
     coco = load_skeleton("coco17")
     assert replace(coco, name="mine").map_to(coco) == coco.map_to(coco)
+
+
+def test_a_layout_maps_as_the_skeleton_does() -> None:
+    """What a manifest holds: no sigmas and no limbs, and all that reading needs."""
+    aic, coco = load_skeleton("aic"), load_skeleton("coco17")
+    layout = json.loads(json.dumps(aic.layout()))
+    assert "sigmas" not in layout and "limbs" not in layout
+    found = Skeleton.from_dict(layout)
+    assert found.map_to(coco) == aic.map_to(coco) and found.flip == aic.flip and found.names == aic.names
+    assert replace(aic, sigmas=(1.0,) * 14, limbs=()).layout() == aic.layout()
+    assert replace(aic, upper=aic.upper[1:]).layout() != aic.layout()

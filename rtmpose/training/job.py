@@ -169,7 +169,8 @@ def job_fingerprint(
         seed=params.seed,
         input_size=params.input_size,
         stream=params.stream.model_dump(),
-        skeletons=[load_skeleton(name).to_dict() for name in (train.skeleton, params.skeleton)],
+        # Sigmas count only where AP chooses the weights, in the skeleton that is evaluated.
+        skeletons=[load_skeleton(train.skeleton).layout(), load_skeleton(params.skeleton).to_dict()],
         precision=params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
         mix=sha256_of(mix),

@@ -96,7 +96,9 @@ def faults(folder: Path, kills: int, rng: random.Random) -> dict[str, object]:
         )
     last = run(spoilt, 1)
     kept += shards_kept(last.output)
-    identical = last.code == 0 and files(spoilt) == wanted and not (spoilt.folder / WORK / "coco17").exists()
+    identical = (
+        last.code == 0 and files(spoilt) == wanted and not (spoilt.folder / WORK / "coco17/shards").exists()
+    )
     return {"tried": tried, "survived": survived, "identical": identical, "shards_kept": kept}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from rtmpose.config import Params, load_params
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
-from rtmpose.descriptors import load_dataset
+from rtmpose.descriptors import load_dataset, load_skeleton
+from rtmpose.skeleton import Skeleton
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.job import job_fingerprint
@@ -192,3 +194,23 @@ def test_what_is_shown_of_a_run_does_not_name_it(tmp_path: Path) -> None:
         return job_fingerprint("finetune", changed, mix, None, 0.1, None)
 
     assert name() == name(picture_every=None, log_steps=3) != name(epochs=1)
+
+
+def test_a_sigma_names_a_run_only_where_it_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretraining on 19 points is evaluated on COCO's 17: by their sigmas the best weights are chosen."""
+    params, mix = load_params(ROOT / "params.yaml"), tmp_path / "mix.json"
+    mix.write_text("{}")
+    pretrain = params.pretrain.model_copy(update={"skeleton": "coco_aic19"})
+    params = params.model_copy(update={"pretrain": pretrain})
+
+    def named(edited: str) -> str:
+        def load(name: str) -> Skeleton:
+            found = load_skeleton(name)
+            return replace(found, sigmas=(0.5, *found.sigmas[1:])) if name == edited else found
+
+        monkeypatch.setattr("rtmpose.training.job.load_skeleton", load)
+        return job_fingerprint("pretrain", params, mix, None, 0.1, None)
+
+    assert named("none") == named("coco_aic19") != named("coco17")

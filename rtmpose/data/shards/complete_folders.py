@@ -35,7 +35,9 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
     holds takes the place of `path` when the block succeeds, the second is for notes on it. Only `parts` of an
     earlier block are kept.
 
-    `work` is gone in the end. Raises UserError while another process is at work there.
+    The notes stay, so that a block that is run again finds all that it made before: the first folder then
+    begins with hard links to the files of `path` (on one file system; elsewhere it begins empty).
+    Raises UserError while another process is at work there.
     """
     with locked(work / "lock", wait=0, busy=BUSY):
         _remove_left_behind(path)
@@ -46,30 +48,42 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
                 for old in place.iterdir():
                     if old.name not in parts:
                         shutil.rmtree(old)
+        for part in parts:
+            if (notes / part).is_dir() and (path / part).is_dir() and not (folder / part).exists():
+                _link(path / part, folder / part)
         yield folder, notes
         _take_place(folder, path)
-        shutil.rmtree(work)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a folder `target` of hard links to the files of `source`, or none where links are not possible."""
+    try:
+        shutil.copytree(source, target, copy_function=os.link)
+    except (OSError, shutil.Error):  # another file system, or one that has no links
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def _take_place(new: Path, path: Path) -> None:
-    """Rename the folder `new` to `path`; what was there goes. On another file system than `path` it is copied
+    """Move the folder `new` to `path`; what was there goes. On another file system than `path` it is copied
     first.
     """
     old, copy = temporary_beside(path), temporary_beside(path)
+    whole = new
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if os.stat(new).st_dev != os.stat(path.parent).st_dev:
-                new = Path(shutil.copytree(new, copy))
+                whole = Path(shutil.copytree(new, copy))
             if path.exists():
                 path.rename(old)
-            new.rename(path)
+            whole.rename(path)
         except OSError:
             shutil.rmtree(copy, ignore_errors=True)
             if old.exists():
                 old.rename(path)
             raise
-    shutil.rmtree(old, ignore_errors=True)
+    for gone in (old, new):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _remove_left_behind(path: Path) -> None:

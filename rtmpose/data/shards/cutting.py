@@ -1,7 +1,6 @@
 """One shard: its samples cut from photographs, and laid into a tar with the index that addresses them.
 
-What runs in a worker process, which imports nothing slow for it. The same plan gives the same bytes, whoever
-cuts it.
+What runs in a worker process. The same plan gives the same bytes, whoever cuts it.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ import hashlib
 import json
 import os
 import re
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,16 +22,13 @@ from numpy.typing import NDArray
 from rtmpose.data.raw.annotations import Person, RawImage, judge_within
 from rtmpose.data.raw.photograph import PhotographError, read_photograph
 from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, crop_region, cut_crop
-from rtmpose.data.shards.sample import INDEX, checksum, encode_jpeg
-from rtmpose.files import UserError
+from rtmpose.data.shards.sample import INDEX, checksum, encode_jpeg, span
+from rtmpose.files import UserError, sha256_of
 from rtmpose.geometry import clip_box
 from rtmpose.skeleton import Skeleton
 
-# What is the same in every member's header: no owner, no time, so that equal content is equal bytes.
-# `TarInfo.tobuf` itself takes as long for two headers as the encoder for a small crop.
-_BLANK = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
-_OWNER, _TIME, _REST = _BLANK[100:124], _BLANK[135:148], _BLANK[156:]
-_FIXED_SUM = sum(_OWNER + _TIME + _REST) + 8 * ord(" ")  # the sum counts its own field as spaces
+BUFFER = 1 << 20  # bytes of a tar that are written at a time
+HEADER = 512  # bytes before each member of a tar, whose content fills whole blocks of as many
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -94,36 +89,57 @@ def write_shard(plan: Plan, recipe: Recipe, path: Path) -> Written:
     """
     skipped: list[Skip] = []
     samples = _photographs(plan) if recipe.cut_for is None else _crops(plan, recipe, recipe.cut_for, skipped)
-    with _one_thread(), path.open("wb") as file:
-        rows, length, digest = write_tar(file, samples)
-    return Written(rows, length, digest, skipped)
+    with _one_thread():
+        index = write_tar(path, samples)
+    return Written(index, path.stat().st_size, sha256_of(path), skipped)
 
 
-def write_tar(file: BinaryIO, samples: Iterable[Sample]) -> tuple[NDArray[Any], int, str]:
-    """Write a tar -> the rows of its index, its length and its SHA-256, all found while writing: to read it
-    again for them would take a tenth of the whole time.
+def write_tar(path: Path, samples: Iterable[Sample]) -> NDArray[Any]:
+    """Write a tar -> the rows of its index, with the checksums of the bytes as they can be read back.
+
+    Equal samples are equal bytes: no member has a time or an owner.
     """
-    rows, at, digest = [], 0, hashlib.sha256()
-    for key, suffix, image, text in samples:
-        second = 512 + _padded(len(image))
-        end = second + 512 + len(text)
-        block = b"".join(
-            (
-                *(_header(f"{key}.{suffix}", len(image)), image, bytes(second - 512 - len(image))),
-                *(_header(f"{key}.json", len(text)), text, bytes(_padded(len(text)) - len(text))),
-            )
+    from webdataset import TarWriter  # imports torch, which takes longer than cutting a small shard
+
+    rows: list[tuple[int, ...]] = []
+    with (
+        path.open("wb", buffering=BUFFER) as file,
+        TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as writer,
+    ):
+        for key, suffix, image, text in samples:
+            _refuse_long(f"{key}.{suffix}")
+            begin = writer.tarstream.offset
+            writer.write({"__key__": key, suffix: image, "json": text})
+            rows.append(_row(begin, writer.tarstream.offset, key, {suffix: len(image), "json": len(text)}))
+    index = np.array(rows, INDEX)
+    with path.open("rb") as file:
+        for row in index:
+            first, end = span(row)
+            file.seek(first)
+            row["crc"] = checksum(row, file.read(end - first))
+    return index
+
+
+def _row(begin: int, end: int, key: str, lengths: dict[str, int]) -> tuple[int, ...]:
+    """A row of the index, its checksum still 0: where the image and the JSON of so many bytes (by suffix) lie in
+    a sample that fills the tar from `begin` to before `end`. Its members are sorted by name.
+    """
+    at, places = begin, {}
+    for suffix, length in sorted(lengths.items()):
+        places[suffix] = at + HEADER
+        at += HEADER + length + -length % HEADER
+    assert at == end, "a plain header before each member"
+    image, text = lengths
+    hashed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    return places[image], lengths[image], places[text], lengths[text], hashed, 0
+
+
+def _refuse_long(name: str) -> None:
+    length = len(name.encode())
+    if length > 100:
+        raise UserError(
+            f"{name}: {length} bytes are too many for a name in a tar (100); shorten the image ids"
         )
-        name = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-        row = np.array((at + 512, len(image), at + second + 512, len(text), name, 0), INDEX)
-        row["crc"] = checksum(row, memoryview(block)[512:end])
-        rows.append(row)
-        digest.update(block)
-        file.write(block)
-        at += len(block)
-    tail = bytes(1024 + -(at + 1024) % tarfile.RECORDSIZE)
-    digest.update(tail)
-    file.write(tail)
-    return np.array(rows, INDEX), at + len(tail), digest.hexdigest()
 
 
 def sample_key(image_id: int | str, annotation_id: int | None = None) -> str:
@@ -213,22 +229,6 @@ def _crop_fields(crop: Crop, person: Person, key: str, width: int, height: int) 
 
 def _json(fields: dict[str, Any]) -> bytes:
     return _COMPACT.encode(fields).encode()
-
-
-def _padded(length: int) -> int:
-    """Bytes that a member's content takes: whole blocks."""
-    return length + -length % 512
-
-
-def _header(name: str, size: int) -> bytes:
-    """The header of a plain file of `size` bytes, as `TarInfo.tobuf` has it."""
-    filename, digits = name.encode(), b"%011o" % size
-    if len(filename) > 100:
-        raise UserError(
-            f"{name}: {len(filename)} bytes are too many for a name in a tar (100); shorten the image ids"
-        )
-    total = b"%06o\0 " % (_FIXED_SUM + sum(filename) + sum(digits))
-    return b"".join((filename.ljust(100, b"\0"), _OWNER, digits, _TIME, total, _REST))
 
 
 @contextmanager

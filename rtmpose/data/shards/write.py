@@ -103,11 +103,12 @@ class _Set:
 
     def fingerprint(self) -> str:
         """Names the set by all that its bytes depend on but the photographs' own."""
+        skeleton = self.dataset.skeleton
         settings = [
             FORMAT,
             self.about(),
             self.dataset.name,
-            self.dataset.skeleton.to_dict(),
+            (skeleton.names, skeleton.upper, skeleton.lower),
             self.shard_bytes,
             code_version(CODE),
             cv2.__version__,
@@ -348,7 +349,7 @@ def _manifest(whole: _Set, receipts: list[Receipt], skipped: list[Skip], url: st
         "format": FORMAT,
         **whole.about(),
         "dataset": whole.dataset.name,
-        "skeleton": whole.dataset.skeleton.to_dict(),
+        "skeleton": whole.dataset.skeleton.layout(),
         "samples": sum(receipt["samples"] for receipt in receipts),
         "images": len(whole.images),
         "bytes": sum(receipt["bytes"] for receipt in receipts),

@@ -19,6 +19,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import yaml
 
 from rtmpose.cluster import session as cluster
 from rtmpose.cluster.session import RETRIES, map_on_cluster
@@ -27,7 +28,7 @@ from rtmpose.data.shards import places
 from rtmpose.data.shards.complete_folders import resumable_folder
 from rtmpose.data.shards.places import RemotePlace
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
-from rtmpose.descriptors import load_dataset
+from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.files import UserError
 from tests.data.shards.test_write import contents, half
 from tests.s3 import BUCKET, s3_server
@@ -41,8 +42,14 @@ class Killed(BaseException):
 
 
 def cut(images: list[RawImage], out: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"input_size": (96, 128), "shard_bytes": 20_000, "workers": 1, **options}
-    return write_train_shards(images, out, dataset=COCO, **settings)
+    settings: dict[str, Any] = {
+        "dataset": COCO,
+        "input_size": (96, 128),
+        "shard_bytes": 20_000,
+        "workers": 1,
+        **options,
+    }
+    return write_train_shards(images, out, **settings)
 
 
 def resumed(images: list[RawImage], root: Path, stop: int | None = None, **options: Any) -> dict[str, Any]:
@@ -89,7 +96,46 @@ def test_a_killed_run_goes_on(
     resumed(images, killed)
     assert kept(capsys.readouterr().out) == 3
     assert contents(killed / "out/train") == undisturbed
-    assert [path.name for path in killed.iterdir()] == ["out"]
+    assert sorted(path.name for path in killed.iterdir()) == ["halfway", "out"]
+    assert sorted(path.name for path in (killed / "halfway").iterdir()) == ["lock", "receipts"]
+
+
+def another_sigma(folder: Path) -> Dataset:
+    """COCO's descriptor with another OKS sigma and one limb less, as a user edits it."""
+    values = yaml.safe_load((ROOT / "datasets/coco17.yaml").read_text())
+    values["skeleton"]["sigmas"][0] *= 2
+    values["skeleton"]["limbs"].pop()
+    path = folder / "edited.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    found = load_dataset(str(path))
+    assert found.skeleton.sigmas[0] == 2 * COCO.skeleton.sigmas[0] and found.name == COCO.name
+    return found
+
+
+def test_a_finished_set_is_found_again(
+    images: list[RawImage], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run once more, and with another OKS sigma, on which no crop depends: every shard stays the very file it
+    was, and the manifest says the same. Another point order is another set.
+    """
+    resumed(images, tmp_path)
+    before = contents(tmp_path / "out/train")
+    files = {path.name: path.stat() for path in (tmp_path / "out/train").glob("*.tar")}
+    for dataset in (COCO, another_sigma(tmp_path)):
+        capsys.readouterr()
+        resumed(images, tmp_path, dataset=dataset)
+        assert kept(capsys.readouterr().out) == len(files) > 3
+        assert contents(tmp_path / "out/train") == before
+        for path in (tmp_path / "out/train").glob("*.tar"):
+            same = files[path.name]
+            assert (path.stat().st_ino, path.stat().st_mtime_ns) == (same.st_ino, same.st_mtime_ns)
+    alter(tmp_path / "out/train/train-000002.tar")
+    (tmp_path / "out/train/train-000001.idx").unlink()
+    resumed(images, tmp_path)
+    assert kept(capsys.readouterr().out) == len(files) - 2 and contents(tmp_path / "out/train") == before
+    halves = replace(COCO.skeleton, upper=COCO.skeleton.upper[1:])
+    resumed(images, tmp_path, dataset=replace(COCO, skeleton=halves))
+    assert kept(capsys.readouterr().out) == 0
 
 
 def truncate(path: Path) -> None:
@@ -120,6 +166,13 @@ def test_a_shard_that_is_not_whole_is_cut_again(
     assert kept(capsys.readouterr().out) == 2 and contents(killed / "out/train") == undisturbed
 
 
+def again(work: Path, root: Path) -> None:
+    """Put `root` back to where its run was killed."""
+    for folder in ("out", "halfway"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    shutil.copytree(work, root / "halfway")
+
+
 def test_what_does_not_match_is_cut_again(
     killed: Path, images: list[RawImage], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,10 +191,10 @@ def test_what_does_not_match_is_cut_again(
         ({}, images[:-1], 0),
         ({}, [replace(raw, path=photographs / raw.path.name) for raw in images], 3),
     ):
-        shutil.copytree(work, killed / "halfway")
+        again(work, killed)
         resumed(wanted, killed, **options)
         assert kept(capsys.readouterr().out) == expected, options
-    shutil.copytree(work, killed / "halfway")
+    again(work, killed)
     path = photographs / images[1].path.name
     os.utime(path, (1, 1))
     resumed([replace(raw, path=photographs / raw.path.name) for raw in images], killed)
@@ -182,7 +235,7 @@ def test_an_older_folder_stays_until_then(images: list[RawImage], tmp_path: Path
         with resumable_folder(tmp_path / "out", tmp_path / "halfway", []) as (folder, _):
             (folder / text).write_text(text)
             assert not (tmp_path / "out" / text).exists()
-        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["halfway", "out"]
         assert [path.name for path in (tmp_path / "out").iterdir()] == [text]
 
 
@@ -194,7 +247,10 @@ def test_another_file_system(images: list[RawImage], tmp_path: Path, undisturbed
     try:
         with resumable_folder(tmp_path / "out", work, ["train"]) as (folder, receipts):
             cut(images, folder / "train", resume=receipts / "train")
-        assert not work.exists()
+        assert not (work / "shards").exists()
+        with resumable_folder(tmp_path / "out", work, ["train"]) as (folder, receipts):
+            assert not any(folder.iterdir())  # nothing to link from there
+            cut(images, folder / "train", resume=receipts / "train")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     assert contents(tmp_path / "out/train") == undisturbed and [path.name for path in tmp_path.iterdir()] == [
@@ -214,7 +270,7 @@ def test_one_process_needs_no_ray(
     cut(images, tmp_path / "c", workers=None)
 
 
-def test_workers_import_nothing_slow() -> None:
+def test_workers_import_nothing_slow_before_they_write() -> None:
     slow = "{'torch', 'ray', 'webdataset', 'fsspec'}"
     code = f"import sys, rtmpose.data.shards.write; print({slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
