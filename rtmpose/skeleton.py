@@ -65,7 +65,8 @@ class Skeleton:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Skeleton:
         """The skeleton of `to_dict`, or of `layout`: that has no sigmas and no limbs."""
-        lists = {key: tuple(values.get(key, ())) for key in ("names", "flip", "sigmas", "upper", "lower")}
+        lists = {key: tuple(values[key]) for key in ("names", "flip", "upper", "lower")}
+        lists["sigmas"] = tuple(values.get("sigmas", ()))
         limbs = tuple((int(a), int(b)) for a, b in values.get("limbs", ()))
         estimated = bool(values.get("sigmas_estimated", False))
         return cls(name=values["name"], limbs=limbs, maps=values["maps"], sigmas_estimated=estimated, **lists)
