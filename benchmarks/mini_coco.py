@@ -48,12 +48,12 @@ from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.evaluator import Evaluator, opened
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes
-from rtmpose.files import UserError, read_json, write_atomic
+from rtmpose.files import UserError, read_json, write_atomic, write_csv
 from rtmpose.models import save_tensors
 from rtmpose.training.checkpoint import Store
+from rtmpose.training.following import status_line
 from rtmpose.training.job import Job, build_task, open_stream
 from rtmpose.training.loop import Run
-from rtmpose.training.progress import status_line, write_csv
 from rtmpose.training.update import Task
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -127,8 +127,7 @@ def evaluate_sets(params: Params) -> None:
     from rtmpose.evaluation.breakdown import breakdown, per_keypoint_error
     from rtmpose.evaluation.coco import evaluate_whole_body
     from rtmpose.evaluation.evaluator import sample_images
-    from rtmpose.files import UserError, write_atomic
-    from rtmpose.training.progress import write_csv
+    from rtmpose.files import UserError, write_atomic, write_csv
 
     judge, mix = evaluator(params, WEIGHTS), read_mix(MIX)
     if not mix.val:

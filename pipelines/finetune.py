@@ -17,9 +17,9 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.search.choice import chosen_params
+    from rtmpose.training.following import write_curves
     from rtmpose.training.job import finetune_init
     from rtmpose.training.launch import run_stage
-    from rtmpose.training.progress import write_curves
 
     params = chosen_params(load_params(), SEARCH)
     receipt = run_stage(

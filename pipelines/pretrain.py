@@ -17,8 +17,8 @@ MIX, WEIGHTS, RECEIPT, CURVE = (
 def main(argv: list[str]) -> None:
     from rtmpose.checkout import shared
     from rtmpose.config import load_params
+    from rtmpose.training.following import write_curves
     from rtmpose.training.launch import run_stage, untrained
-    from rtmpose.training.progress import write_curves
 
     params = load_params()
     init = shared(params.pretrain.init) if params.pretrain.init else None

@@ -20,7 +20,8 @@ def progress_line(label: str, unit: str) -> Callable[[int, int], None]:
             return
         shown = now
         rate = done / max(now - start, 1e-6)
-        text = f"{label} {done}/{total} {unit}, {rate:.0f} {unit}/s, {(total - done) / max(rate, 1e-6):.0f} s left"
+        left = (total - done) / max(rate, 1e-6)
+        text = f"{label} {done}/{total} {unit}, {rate:.0f} {unit}/s, {left:.0f} s left"
         print(
             f"\r\033[K{text}" if terminal else text, end="" if terminal and done < total else "\n", flush=True
         )

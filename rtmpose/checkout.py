@@ -4,8 +4,8 @@
     home(path)    Where does this machine keep a file? Raw data, caches, the default MLflow data base.
     shared(path)  Where do all machines find a file? Run stores, weights: whatever a Ray job reads or leaves.
 
-Two tools make copies. A DVC experiment runs below `.dvc/tmp/exps` in what git tracks, and a Ray job in what its
-submitter has packed; both copies are deleted afterwards. Elsewhere `shared` is `home`.
+Two tools make copies, and both delete them afterwards: a DVC experiment runs below `.dvc/tmp/exps` in a copy
+of what git tracks, and a Ray job in a copy that its submitter has packed. Anywhere else `shared` is `home`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -81,7 +83,9 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name beside `path`, for what is to take its place by one rename when it is whole: `.NAME.….tmp`."""
+    """A new name beside `path`, such as `.best.pt.1f0c9a3b.tmp`, for what takes its place by one rename when
+    it is whole.
+    """
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -155,6 +159,15 @@ def append(path: Path | str, content: str | bytes) -> None:
     """Add `content` to the end of a file; UserError naming it where the disk does not take it."""
     with writing(path), Path(path).open("ab") as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_csv(path: Path, fields: list[str], rows: list[dict[str, Any]]) -> None:
+    """`rows` as CSV, those columns only."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
 
 
 def sha256_of(path: Path | str) -> str:

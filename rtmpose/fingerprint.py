@@ -1,4 +1,4 @@
-"""What a result depends on and where it comes from: a run's name, the code's version, the tags of its lineage."""
+"""What a result depends on, as a name for a run, and where it comes from, as tags of its lineage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def fingerprint(**parts: object) -> str:
 
 
 def code_version(paths: Sequence[str]) -> str:
-    """16 hex digits of sha256 over the Python files at `paths` below the package, and over all in its folders."""
+    """16 hex digits of sha256 over Python files. `paths` name files below the package, or folders, of which
+    every Python file counts.
+    """
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for relative in paths:
@@ -68,8 +70,9 @@ def lineage_tags(dvc_lock: Path, data_manifest: Path, fingerprint: str) -> dict[
 
 
 def forced_by_dvc() -> bool:
-    """Whether a `dvc … -f` is among our parent processes: DVC tells a stage nothing of it, and `-f` means
-    anew.
+    """Whether a `dvc repro -f` (or `exp run -f`) is among our parent processes.
+
+    `-f` means to start anew, and DVC does not tell its stages of it.
     """
     for process in psutil.Process().parents():
         try:

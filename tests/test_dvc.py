@@ -23,7 +23,7 @@ READS_CHOICE = "reads search.json, which the stage depends on"
 SAMPLES = "reads the eight persons that parity is measured on"
 EXCUSES = {
     "mix": {"data": "reads manifests", "geometry": "as data", "skeleton": "as data"},
-    "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX, "training": "prints progress"},
+    "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX},
     "export": {"search": READS_CHOICE, "data.stream": READS_MIX, "data.shards": SAMPLES, "data.raw": SAMPLES},
 }
 

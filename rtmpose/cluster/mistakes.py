@@ -5,8 +5,9 @@ mends nothing. A task returns the mistake in place of its result:
 
     raised(ray.get(ray.remote(as_value).remote(work, task)))
 
-Workers of Ray Train return nothing, so theirs goes through a file that all machines see, `MistakeFile`. (Worker
-processes of the training stream hand over theirs in place of a batch, see `data.stream.loader`.)
+Workers of Ray Train return nothing, so their mistake goes through a file that all machines see,
+`MistakeFile`. A trial of Ray Tune reports it (`search.tune.OnMistake`), and a loader's worker returns it in
+place of a batch (`data.stream.loader`): they are values, too.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ def _start(options: dict[str, Any]) -> None:
 def map_on_cluster(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None
 ) -> Generator[Result]:
-    """`work(task)` for every task on one core each, in the order in which they end; at most `workers` at a
-    time (None: the cluster's cores). Close the iterator to stop early.
+    """Yields `work(task)` of every task, in the order in which they end. Each has one core; at most `workers`
+    run at a time (None: as many as the cluster has cores). Close the iterator to stop early.
 
     In this process where there is one task, one worker or one core: starting Ray takes seconds. Tasks and
     results are pickled. A task whose worker dies is tried again; a UserError of `work` is raised here as it
@@ -94,8 +94,7 @@ def map_on_cluster(
 
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(as_value)
         cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        # As many as are allowed, but where that is all cores twice as many, so that none waits for its next
-        # task.
+        # Where all cores are allowed, twice as many tasks are handed out: no core waits for its next one.
         limit = workers if workers and workers < cores else 2 * cores
         waiting = iter(tasks)
         running = [remote.remote(work, task) for task in islice(waiting, limit)]

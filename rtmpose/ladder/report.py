@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtmpose.config import Params
-from rtmpose.files import write_atomic
+from rtmpose.files import write_atomic, write_csv
 from rtmpose.ladder.run import PLATEAU, Row
-from rtmpose.ladder.rungs import EPOCHS, Rung, ladder_of
-from rtmpose.training.progress import write_csv
+from rtmpose.ladder.rungs import PAPER_EPOCHS, Rung, ladder_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,16 +166,15 @@ def markdown(params: Params, found: list[Step]) -> str:
         "chance where nothing was gained.",
         "",
         f"Samples: finetuning, + pretraining. {ladder.samples:,} were asked for in place of the paper's "
-        f"{EPOCHS} epochs, and "
+        f"{PAPER_EPOCHS} epochs, and "
         "the nearest number of epochs was trained. The plateau is left at the first evaluation on the tuning "
         "split, one after "
         f"each epoch, with a mean keypoint error below {PLATEAU} of the mean pose's. Minutes are those of "
         "one finetuning run's "
         "updates on the machine at hand.",
         "",
-        f"The paper's figures are RTMPose-m's on COCO val2017 at 192x256, trained for {EPOCHS} epochs and "
-        "more: compare the "
-        "signs of gains, not their sizes.",
+        "The paper's figures are RTMPose-m's on COCO val2017 at 192x256, trained for "
+        f"{PAPER_EPOCHS} epochs and more: compare the signs of gains, not their sizes.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -31,7 +31,16 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import load_evaluator
 from rtmpose.files import UserError, locked, read_json, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, lineage_tags
-from rtmpose.ladder.rungs import Entry, Rung, distinct, ladder_of, pretrain_params, rung_params, used, wanted
+from rtmpose.ladder.rungs import (
+    Entry,
+    Rung,
+    chosen_rungs,
+    distinct_rungs,
+    ladder_of,
+    pretrain_params,
+    rung_params,
+    sets_of,
+)
 from rtmpose.models import build_model, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
@@ -42,7 +51,7 @@ from rtmpose.training.launch import run_stage
 from rtmpose.training.reporter import RUN_FILE, open_run
 
 LADDER_CODE = (*TRAINING_CODE, "ladder")
-# of the mean pose's error: below it a network has learned more than where people's joints are on average
+# A share of the mean pose's error. Below it a network has learned more than where joints are on average.
 PLATEAU = 0.9
 
 Row = dict[str, Any]
@@ -54,10 +63,8 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
 
     Returns the rungs, a row for each of them and each seed, and the MLflow run of the whole.
     """
-    rungs, ladder = (
-        distinct(params, wanted(params), read_json(mix, "run the stage mix")["train"]),
-        ladder_of(params),
-    )
+    ladder, entries = ladder_of(params), read_json(mix, "run the stage mix")["train"]
+    rungs = distinct_rungs(params, chosen_rungs(params), entries)
     if not read_mix(mix).val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
     check_pixels(params)
@@ -67,7 +74,7 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     expected = len(rungs) * len(ladder.seeds)
     if server is None:
         with locked(folder.parent / f"{folder.name}.lock", wait=15):
-            Climb(params, mix, folder, name).all(
+            LadderRun(params, mix, folder, name).train_all(
                 rungs, lambda: publish(rungs, known_rows(params, folder, rungs))
             )
     elif fresh or len(known_rows(params, folder, rungs)) < expected:
@@ -107,7 +114,7 @@ def row_file(folder: Path, rung: str, seed: int) -> Path:
     return folder / "rows" / f"{rung}-{seed}.json"
 
 
-class Climb:
+class LadderRun:
     """One pass over the ladder in `folder`; what is there already is handed over by its stores."""
 
     def __init__(self, params: Params, mix: Path, folder: Path, name: str) -> None:
@@ -116,7 +123,7 @@ class Climb:
         self.entries: list[Entry] = self.content["train"]
         self.pretrained: dict[tuple[Path, int], Row] = {}
 
-    def all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
+    def train_all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
         """Every rung under every seed, on one Ray cluster, below one MLflow run."""
         hardware = self.params.hardware
         tags = lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
@@ -128,13 +135,13 @@ class Climb:
                     print(
                         f"ladder    rung {number + 1} of {len(rungs)}, {rung.name}, seed {seed}", flush=True
                     )
-                    self.one(rung, seed)
+                    self.train_rung(rung, seed)
                 rung_done()
 
-    def one(self, rung: Rung, seed: int) -> None:
+    def train_rung(self, rung: Rung, seed: int) -> None:
         """Train and evaluate a rung under one seed, and write its row."""
         params = rung_params(self.params, rung.name, seed, self.entries)
-        mix, start = self.mix_of(params), self.start(params)
+        mix, start = self.mix_of(params), self.starting_weights(params)
         finetune = params.finetune
         receipt = self.train(
             "finetune",
@@ -149,9 +156,7 @@ class Climb:
         before = read_json(file) if file.exists() else {}
         weights = Path(receipt["store"]) / BEST
         ap = (
-            before["AP"]
-            if before.get("sha256") == receipt["sha256"]
-            else self.evaluated(params, weights, mix)
+            before["AP"] if before.get("sha256") == receipt["sha256"] else self.evaluate(params, weights, mix)
         )
         log = read_log(weights.parent)
         row = {
@@ -170,7 +175,7 @@ class Climb:
         drop_checkpoints(weights.parent)
         runs.log_metrics(self.run_id, {f"AP {rung.name}": ap}, step=seed)
 
-    def start(self, params: Params) -> Row | None:
+    def starting_weights(self, params: Params) -> Row | None:
         """The weights whose backbone a rung starts from, and how many samples they have seen; None: none."""
         if params.pretrain.enabled:
             return self.pretrain(params)
@@ -229,7 +234,7 @@ class Climb:
         receipt.unlink()
         return done
 
-    def evaluated(self, params: Params, weights: Path, mix: Path) -> float:
+    def evaluate(self, params: Params, weights: Path, mix: Path) -> float:
         """`evaluation_ap`; on a cluster by a task with a worker's resources, since its head may have
         no GPU.
         """
@@ -244,7 +249,7 @@ class Climb:
 
     def mix_of(self, params: Params) -> Path:
         """The mix of the sets that the parameters train on: the stage's own where they are all."""
-        kept = used(params, self.entries)
+        kept = sets_of(params, self.entries)
         if len(kept) == len(self.entries):
             return self.mix
         path = self.folder / f"mix-{'-'.join(entry['dataset'] for entry in kept)}.json"

@@ -16,7 +16,7 @@ from rtmpose.config import LadderParams, Params, TrainParams, refuse_baseline, w
 from rtmpose.files import UserError
 
 RECIPE = object()  # in `Rung.changes`: from here on the recipe's own value
-EPOCHS = 210  # of the paper's shorter runs: what `ladder.samples` stands for
+PAPER_EPOCHS = 210  # of the paper's shorter runs: what `ladder.samples` stands for
 PUBLISHED_EMA = 0.0002  # where the recipe has none, as RTMPose-t
 # What plain augmentation is without: nothing is done to colours and sharpness, and nothing is hidden.
 PLAIN: Mapping[str, Any] = {"hue": 0, "saturation": 0, "value": 0, "pixels": [], "hole": 0}
@@ -63,8 +63,8 @@ def ema(params: Params) -> float:
 
 
 def budget(epochs: int) -> Callable[[Params], int]:
-    """The samples that stand for so many of the paper's epochs."""
-    return lambda params: round(ladder_of(params).samples * epochs / EPOCHS)
+    """A function of the recipe: the samples that stand for this number of the paper's epochs."""
+    return lambda params: round(ladder_of(params).samples * epochs / PAPER_EPOCHS)
 
 
 FIRST: Mapping[str, Any] = {
@@ -124,7 +124,7 @@ def ladder_of(params: Params) -> LadderParams:
     return params.ladder
 
 
-def wanted(params: Params) -> list[Rung]:
+def chosen_rungs(params: Params) -> list[Rung]:
     """The rungs that the parameters ask for, lowest first; UserError for names of none, and for what cannot
     be laddered.
     """
@@ -153,9 +153,9 @@ def wanted(params: Params) -> list[Rung]:
     return [rung for rung in RUNGS if ladder.rungs is None or rung.name in ladder.rungs]
 
 
-def distinct(params: Params, rungs: list[Rung], entries: list[Entry]) -> list[Rung]:
-    """The rungs that train something else than the rung before: on one data set, for one, the last rung adds
-    nothing.
+def distinct_rungs(params: Params, rungs: list[Rung], entries: list[Entry]) -> list[Rung]:
+    """The rungs that train something else than the rung before. A recipe with one data set, for example, has
+    no others to add in the last rung.
     """
     found = [rung_params(params, rung.name, 0, entries) for rung in rungs]
     return [rung for rung, own, before in zip(rungs, found, [None, *found], strict=False) if own != before]
@@ -176,7 +176,7 @@ def rung_params(params: Params, name: str, seed: int, entries: list[Entry]) -> P
     """
     try:
         rung = with_values(params, overrides(params, name) | {"seed": seed})
-        epochs = within(rung.finetune, ladder_of(rung).samples, used(rung, entries))
+        epochs = epochs_for(rung.finetune, ladder_of(rung).samples, sets_of(rung, entries))
         return with_values(
             rung, {f"finetune.{key}": value for key, value in (epochs | {"evaluate_every": 1}).items()}
         )
@@ -189,18 +189,18 @@ def pretrain_params(params: Params, rung: Params, entries: list[Entry]) -> Param
     and seed.
     """
     ours = params.model_copy(update={"seed": rung.seed, "datasets": rung.datasets})
-    epochs = within(ours.pretrain, ladder_of(params).pretrain_samples, used(rung, entries))
+    epochs = epochs_for(ours.pretrain, ladder_of(params).pretrain_samples, sets_of(rung, entries))
     return with_values(ours, {f"pretrain.{key}": value for key, value in epochs.items()})
 
 
-def used(params: Params, entries: list[Entry]) -> list[Entry]:
+def sets_of(params: Params, entries: list[Entry]) -> list[Entry]:
     """The training sets of the mix that the parameters train on."""
     return [entry for entry in entries if params.dataset(entry["dataset"]).train]
 
 
-def within(train: TrainParams, samples: int, entries: list[Entry]) -> dict[str, Any]:
-    """Epochs nearest to a budget of samples, at least one, with the recipe's share of weak ones; nothing ends
-    them early.
+def epochs_for(train: TrainParams, samples: int, entries: list[Entry]) -> dict[str, Any]:
+    """Epochs nearest to a budget of samples, at least one, of which the recipe's share is weak. No patience
+    ends them early.
     """
     if not entries:
         raise ValueError("data/mix.json has none of its data sets; run the stage mix again")

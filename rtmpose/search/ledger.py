@@ -1,6 +1,6 @@
 """What a search has done so far, as JSON lines that only its driver writes: points given out, reports, ends.
 
-A trial is a function of its point and seed, and a suggestion of what the ledger holds, so the ledger is all
+A trial depends on its point and seed, and a suggested point on what the ledger holds. So the ledger is all
 that a search needs to go on after its driver was killed. Each line is on the disk before anything follows
 from it.
 """

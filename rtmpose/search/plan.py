@@ -1,8 +1,8 @@
 """Which trials a search runs, and what it concludes from them.
 
-First the reference point under each of `search.reference_seeds`, then what Optuna suggests, all under the
-first seed. The best of those is higher than its own mean by luck, the more the more there were; so when it
-leads, it runs again under the reference's other seeds, and is taken only when it leads there too.
+The reference point runs first, once under each of `search.reference_seeds`. Then come the points that Optuna
+suggests, all under the first seed. The best of many trials owes part of its lead to luck. So a trial that
+leads runs again under the reference's other seeds, and its point is chosen only when it leads there, too.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def as_row(trial: TrialRecord) -> Row:
 
 
 def trials_in_all(params: Params) -> int:
-    """How many trials are run in any case: the reference's and those searched."""
+    """How many trials run in any case: those of the reference and those that are searched, without repeats."""
     return params.search.reference_seeds + params.search.trials
 
 
 def trials_given_out(params: Params, ledger: Ledger) -> list[TrialRecord]:
-    """Those of them that were given out; a longer search in the same store may have run more."""
+    """The trials among `trials_in_all` that were given out. The ledger may hold more, of a longer search."""
     return [trial for _, trial in sorted(ledger.trials.items()) if trial.kind != "repeat"][
         : trials_in_all(params)
     ]
 
 
 def best_and_repeats(params: Params, ledger: Ledger) -> tuple[Row, list[TrialRecord]] | None:
-    """The best trial, and its repeats so far; None where it does not lead, or while others may still be
-    better.
+    """The best trial, where it leads, and its repeats so far. None where no trial leads by more than the
+    noise, and while some have not ended.
     """
     trials = trials_given_out(params, ledger)
     if len(trials) < trials_in_all(params) or any(trial.status == "running" for trial in trials):
@@ -64,7 +64,7 @@ def counted_trials(params: Params, ledger: Ledger) -> list[TrialRecord]:
 
 
 def trials_left(params: Params, ledger: Ledger) -> int:
-    """How many more trials can be given out now; the best one's repeats only when all others have ended."""
+    """How many more trials can be given out now. The best one's repeats come when all others have ended."""
     found = best_and_repeats(params, ledger)
     if found is not None:
         return params.search.reference_seeds - 1 - len(found[1])
@@ -72,14 +72,14 @@ def trials_left(params: Params, ledger: Ledger) -> int:
 
 
 def is_complete(params: Params, ledger: Ledger) -> bool:
-    """Whether every trial has ended, and none is left."""
+    """Whether every trial has ended and none is left to give out."""
     return not trials_left(params, ledger) and all(
         trial.status != "running" for trial in counted_trials(params, ledger)
     )
 
 
 def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
-    """Give out the next trial, None when none is left now.
+    """Give out the next trial; None when there is none at the moment.
 
     Searched points share the reference's first seed, so that they differ from it in their values alone.
     """
@@ -117,7 +117,8 @@ def choose(rows: Sequence[Row]) -> Choice:
     if best["kind"] == "reference":
         return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
     if best["AP"] - top <= noise:
-        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f}) of the reference's {top:.3f}"
+        note = f"the best trial's AP {best['AP']:.3f} is within noise (±{noise:.3f})"
+        note += f" of the reference's {top:.3f}"
         return Choice({}, f"{note}, the recipe's values are kept")
     reference = {trial["seed"]: trial["AP"] for trial in rows if trial["kind"] == "reference"}
     lead = fmean(trial["AP"] - reference[trial["seed"]] for trial in rows if trial["kind"] == "repeat")

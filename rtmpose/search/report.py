@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtmpose.config import SearchRange
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, write_atomic, write_csv
 from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import FIGURES, TrialRecord
 from rtmpose.search.plan import Row, best_of, reference_ap
 from rtmpose.tracking import runs
-from rtmpose.training.progress import write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STATUS = {"running": "RUNNING", "stopped": "KILLED", "finished": "FINISHED"}  # in MLflow's words
-OTHERS = {"reference": "x", "repeat": "+"}  # the marks of what was not searched
-PER_LINE = 4  # plots beside one another, at most
+MLFLOW_STATUS = {"running": "RUNNING", "stopped": "KILLED", "finished": "FINISHED"}  # in MLflow's words
+MARKS = {"reference": "x", "repeat": "+"}  # the marks of what was not searched
+PLOTS_PER_ROW = 4  # plots beside one another, at most
 COLOURS = "viridis_r"  # the best are the darkest
 
 
@@ -73,7 +72,7 @@ class TrialRuns:
     def log(self, trial: TrialRecord, status: str | None = None) -> None:
         """Bring a trial's run up to date; `status` where it is not what the ledger says."""
         try:
-            self._log(trial, status or STATUS[trial.status])
+            self._log(trial, status or MLFLOW_STATUS[trial.status])
         except UserError as error:
             print(f"warning: trial {trial.number}: {error}", file=sys.stderr, flush=True)
 
@@ -101,7 +100,7 @@ def draw(path: Path, space: Mapping[str, SearchRange], rows: Sequence[Row], choi
     from matplotlib.figure import Figure
 
     names = [*space, "updates"] if rows else []
-    lines = -(-len(names) // PER_LINE)
+    lines = -(-len(names) // PLOTS_PER_ROW)
     columns = -(-len(names) // lines) if lines else 1
     figure = Figure(
         figsize=(max(3.0 * columns, 8.0), 3.4 + 3.0 * lines if rows else 1.5), layout="constrained"
@@ -139,14 +138,14 @@ def legend(best: str, rows: Sequence[Row]) -> list[Any]:
     def mark(label: str, marker: str, **looks: Any) -> Line2D:
         return Line2D([], [], color="black", marker=marker, label=label, **({"linestyle": "none"} | looks))
 
-    reference = mark("reference: the recipe's values", OTHERS["reference"], linestyle="--")
+    reference = mark("reference: the recipe's values", MARKS["reference"], linestyle="--")
     marks = [reference, Patch(color="0.9", label="within its noise"), mark("trial", "o")]
     if any(trial["status"] == "stopped" for trial in rows):
         marks.append(mark("stopped early", "o", markerfacecolor="none"))
     if best_of(rows)["kind"] != "reference":
         marks.append(mark(best, "*", markersize=12))
     if any(trial["kind"] == "repeat" for trial in rows):
-        marks.append(mark("best trial, other seeds", OTHERS["repeat"]))
+        marks.append(mark("best trial, other seeds", MARKS["repeat"]))
     return marks
 
 
@@ -232,7 +231,7 @@ def draw_response(
     for trial, colour in zip(rows, colours, strict=True):
         place = position(allowed, trial["point"][path])
         if trial["kind"] != "searched":
-            axes.plot(place, trial["AP"], OTHERS[trial["kind"]], color="black", zorder=3)
+            axes.plot(place, trial["AP"], MARKS[trial["kind"]], color="black", zorder=3)
         else:
             marker, face = "*" if trial is best else "o", "none" if trial["status"] == "stopped" else colour
             size = 13 if trial is best else 6
@@ -249,7 +248,7 @@ def draw_curves(axes: Axes, rows: Sequence[Row], colours: Sequence[Any]) -> None
     for trial, colour in zip(rows, colours, strict=True):
         steps, aps = zip(*((report["step"], report["AP"]) for report in trial["reports"]), strict=True)
         if trial["kind"] != "searched":
-            axes.plot(steps, aps, OTHERS[trial["kind"]], color="black", zorder=3)
+            axes.plot(steps, aps, MARKS[trial["kind"]], color="black", zorder=3)
         else:
             face = "none" if trial["status"] == "stopped" else colour
             axes.plot(steps, aps, "o-", color=colour, markerfacecolor=face, markersize=4)

@@ -13,11 +13,11 @@ values stay.
                                run.json       the MLflow run
 
 A search that was killed goes on from its ledger: trials that ended are not run again, the others go on from
-their last report. A trial is a function of its point and seed, and a suggestion of the seed, its number and
-the ledger. So with `search.concurrent: 1` the result is that of an undisturbed search; with more, the first
-ten points are (TPE draws them at random), and which reports precede a later suggestion or a decision to stop
-depends on who was faster, as it always does. (Equal to the bit on a CPU; CUDA kernels may add in another
-order.)
+their last report. A trial depends on its point and seed; a suggested point on the seed, its number and the
+ledger. So with `search.concurrent: 1` a killed search has the result of an undisturbed one, equal to the bit
+on a CPU (CUDA kernels may add in another order). With more at a time only the first ten points are sure to be
+the same, since TPE draws those at random: later suggestions, and decisions to stop, depend on which trial
+reported first, as they do in any such search.
 
 A trial is one process on one worker. Where a batch does not fit it, `search.workers` of them share each
 batch, as in a run of Ray Train within the trial; that changes no result beyond the order of sums.
@@ -91,8 +91,9 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
 
 
 def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
-    """Names a search by all its trials depend on. How many there are and run at a time is not part of it:
-    more continue it.
+    """Names a search by everything that its trials depend on.
+
+    How many trials there are, and how many run at a time, is not part of it: more trials continue a search.
     """
     return fingerprint(
         search=params.search.model_dump(exclude={"enabled", "trials", "concurrent", "workers"}),
@@ -102,8 +103,8 @@ def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
 
 
 def check_variants(params: Params, mix: Mix) -> None:
-    """Refuse, before any trial, what only the network or the shards can tell to be impossible at an end of a
-    range.
+    """Refuse, before any trial, an end of a range that the shards or the network do not allow: a rotation
+    beyond what the crops show, a kernel of even size.
     """
     for path, value, variant in variants(params):
         if path.startswith("finetune.strong."):

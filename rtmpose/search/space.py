@@ -26,8 +26,16 @@ ARCHITECTURE = (
     "gau",
 )  # of `model`; its size and backbone are those of the pretrained weights
 # What a trial depends on: names, and groups of which every key counts.
-SEARCHED = (*(f"model.{name}" for name in ARCHITECTURE), "model.weight_decay", "finetune.batch_size", "finetune.tau",
-            "finetune.sigma", "finetune.freeze", "finetune.optim.", "finetune.strong.")  # fmt: skip
+SEARCHED = (
+    *(f"model.{name}" for name in ARCHITECTURE),
+    "model.weight_decay",
+    "finetune.batch_size",
+    "finetune.tau",
+    "finetune.sigma",
+    "finetune.freeze",
+    "finetune.optim.",
+    "finetune.strong.",
+)
 WITHOUT_EFFECT = ("finetune.optim.ema_gamma",)  # a trial is short and keeps no average
 
 Point = dict[str, Any]

@@ -1,7 +1,8 @@
 """One trial of a search: where it starts, what it trains, when it reports, and how it goes on after a kill.
 
-All trials of one network start from one checkpoint, which was warmed up beyond SimCC's initial plateau. A trial
-is a function of its point and seed alone, so a killed one goes on from its last report and computes the same.
+A trial depends on its point and seed alone. So one that was killed goes on from its last report and computes
+what it would have computed. All trials of one network start from one checkpoint, which was warmed up beyond
+SimCC's initial plateau.
 Nothing here knows Ray: `tune.py` calls it in the worker processes.
 """
 
@@ -42,8 +43,8 @@ class Worker:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial as a worker gets it: its number, point, seed, whether it may be stopped, and how often it has
-    reported.
+    """One trial as a worker gets it: its number, point and seed; `judged`, whether it may be stopped early;
+    and `known`, how many of its reports the ledger has.
     """
 
     number: int
@@ -74,8 +75,8 @@ def trial_threads(params: Params) -> int:
 
 
 def report_steps(steps: int, reports: int) -> list[int]:
-    """After which of `steps` updates to evaluate: `reports` equal shares, rounded, the last one at
-    the end.
+    """The updates after which to evaluate: the ends of `reports` equal shares of `steps`, such as 3, 7 and 10
+    for three reports in ten steps.
     """
     reports = min(reports, steps)
     return [round(steps * (index + 1) / reports) for index in range(reports)]
@@ -102,9 +103,10 @@ def updates(
     decay: bool,
     state: dict[str, Any] | None = None,
 ) -> Iterator[tuple[int, Updater]]:
-    """Train `task` for `steps` updates, yielding after each; the second half decays the rate if asked.
+    """Train `task` for `steps` updates; yields (updates done, updater) after each.
 
-    With the `snapshot` of an earlier, equal run as `state` it goes on behind it.
+    `decay` lowers the learning rate over the second half. `state` is what `snapshot` wrote in an earlier run
+    of the same trial: training goes on from there.
     """
     params, train = job.params, job.train
     check_split(train, worker.world, "search.workers")
@@ -155,8 +157,8 @@ def warm_up(job: Job, worker: Worker) -> Path:
     """Where all trials of the job's network start: the pretrained backbone after `warmup_steps` of SimCC
     training.
 
-    Whoever needs it first makes it, with the recipe's values for everything but the network; others wait. A
-    killed one goes on from its last quarter.
+    The first trial that needs it trains it, with the recipe's values for everything but the network; other
+    trials wait. A warm-up that was killed goes on from the last quarter that it had finished.
     """
     path = warm_file(job)
     part = path.with_suffix(".part")
@@ -192,15 +194,16 @@ def warm_file(job: Job) -> Path:
 
 
 def note(folder: Path, text: str) -> None:
-    """Leave a line for the driver to say: the worker may be on another machine."""
+    """Leave a line for the driver to print, since this worker may be on another machine."""
     append(folder / "notes.txt", f"{text}\n")
 
 
 def trial_reports(spec: TrialSpec, job: Job, worker: Worker) -> Generator[Report]:
-    """Train one point from the warmed-up network; its reports from the first on that is not known yet.
+    """Train one point from the warmed-up network, and yield its reports; those that the ledger has already
+    are left out.
 
-    One that may not be stopped reports only its end. What it computes depends on the point and the seed
-    alone. Of several workers rank 0 evaluates; the others' reports have no figures.
+    A trial that may not be stopped reports its end only. Rank 0 of several workers evaluates; the others'
+    reports have no figures.
     """
     recipe, search = job.params, job.params.search
     params = with_values(recipe, resolved(recipe, spec.point))
@@ -225,11 +228,10 @@ def trial_reports(spec: TrialSpec, job: Job, worker: Worker) -> Generator[Report
         if step in due:
             figures = evaluate(updater.task.model) if worker.rank == 0 else {}
             updater.task.model.train()
-            updater.rest()
+            updater.keep_frozen_in_eval()
             last = step == steps
-            index = (
-                search.reports if last else len(reports) + 1
-            )  # the last one's is the same for all, however many there were
+            # The last report has the same number in every trial, however many came before.
+            index = search.reports if last else len(reports) + 1
             finite = {
                 key: float(figures[key]) for key in FIGURES if math.isfinite(figures.get(key, math.nan))
             }

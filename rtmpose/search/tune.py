@@ -1,6 +1,7 @@
-"""The glue between a search's ledger and Ray Tune: Tune places trials on workers and hears their reports;
-what is tried next and who is stopped (ASHA, arXiv 1810.05934) comes from the ledger, so a search can be
-killed and started again at any time.
+"""The glue between a search's ledger and Ray Tune.
+
+Tune places trials on workers and hears their reports. The ledger decides what is tried next and which trial
+is stopped early (ASHA, arXiv 1810.05934). So a search can be killed and started again at any time.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from rtmpose.training.job import Job
 
 
 class Suggestions(Searcher):
-    """Hands out the ledger's unfinished trials first, then new ones; `count` is how many that will be."""
+    """Gives Tune the ledger's unfinished trials first, then new ones; `count` of them in all."""
 
     def __init__(self, params: Params, ledger: Ledger) -> None:
         super().__init__(metric="AP", mode="max")
@@ -78,11 +79,11 @@ class Suggestions(Searcher):
 
 
 class Halving(ASHAScheduler):
-    """ASHA over the reports of the ledger, past ones first: at report 1, 2, 4, … a trial below the median so
-    far is stopped.
+    """ASHA over the reports in the ledger: at report 1, 2, 4, … it stops a trial whose AP is below the median
+    of the trials that came so far.
 
-    Every report is written down before it is judged. The reference and repeats report their end only, which
-    is compared with nothing.
+    The reports of earlier attempts are replayed first, and every new one is written down before it is judged.
+    The reference and the repeats report their end only, which is compared with nothing.
     """
 
     def __init__(self, params: Params, ledger: Ledger, runs: TrialRuns) -> None:
@@ -123,10 +124,10 @@ class Halving(ASHAScheduler):
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """All was said at the last report."""
+        """The last report has ended the trial already."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """All was said at the last report."""
+        """The last report has ended the trial already."""
 
     def _judge(self, number: int, report: Report) -> str:
         return str(super().on_trial_result(None, _stand_in(number), report))
@@ -156,7 +157,7 @@ class OnMistake(Stopper):
 
 
 def _stand_in(number: int) -> Any:
-    """What ASHA knows of a trial: Tune's own ids differ each time a search is started, its numbers do not."""
+    """What ASHA needs of a trial, by the ledger's number: Tune's own ids differ in each attempt."""
     return SimpleNamespace(trial_id=str(number))
 
 
@@ -202,12 +203,12 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
 
 
 def scratch(job: Job) -> Path:
-    """Ray's own notes of trials and their workers: the ledger is ours, and theirs are never read."""
+    """The folder of Ray's own notes of trials and workers, which nobody reads: the ledger counts."""
     return job.store / "tune"
 
 
 def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
-    """Let Tune run what the ledger lacks at the moment."""
+    """Let Tune run the trials that the ledger still wants."""
     stopper, search = OnMistake(), job.params.search
     shutil.rmtree(scratch(job), ignore_errors=True)
     config = tune.TuneConfig(
@@ -248,8 +249,9 @@ def resources(params: Params, cpus: float) -> dict[str, float]:
 
 
 def prepare(job: Job) -> None:
-    """The recipe's warm-up, which most trials start from, with a whole worker for itself; other networks' are
-    trials' own.
+    """Run the warm-up of the recipe's network, which most trials start from, with the CPUs of a whole worker.
+
+    A trial of another network makes its own.
     """
     if warm_file(job).exists():
         return

@@ -1,6 +1,6 @@
 """MLflow runs: parameters, curves, files and pictures of what is trained, through MLflow's client.
 
-There is no global "active run", and the store does not follow the current folder. Curves, parameters and model
+No run is globally "active", and the store does not follow the current folder. Curves, parameters and model
 versions live in MLflow; data, stages and final metrics live in DVC; the two meet in the tags that
 `fingerprint.lineage_tags` makes. MLflow is imported inside the functions: it takes a second.
 """

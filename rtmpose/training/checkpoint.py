@@ -1,7 +1,8 @@
 """The one store of a training run: checkpoints that are complete or absent, and a pointer that moves last.
 
-<root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG, run id (loads with weights_only=True)
-                     latest.json        which files exist, newest first, with sha256: written after the file itself
+<root>/<fingerprint>/step-00000120.pt   model, EMA, optimizer, position, best, RNG, run id; loads with
+                                        weights_only=True
+                     latest.json        which files exist, newest first, with sha256: written after them
                      best.pt            EMA weights with the best AP so far
                      train.log          one JSON line per report
                      damaged.txt        the damaged samples that were skipped, if any, by step
@@ -25,9 +26,9 @@ import torch
 from rtmpose.files import UserError, append, read_json, sha256_of, write_atomic, writing
 from rtmpose.models import save_tensors
 
-KEEP = 2
+KEPT_CHECKPOINTS = 2
 TOKEN, LOG, DAMAGED, WARNINGS, BEST = "token", "train.log", "damaged.txt", "warnings.txt", "best.pt"
-FIX = "delete the run's folder to start anew"
+START_ANEW = "delete the run's folder to start anew"
 
 
 class Superseded(RuntimeError):
@@ -56,8 +57,8 @@ class Store:
             left.unlink(missing_ok=True)
         return store
 
-    def check(self) -> None:
-        """Superseded when another process has opened the store since."""
+    def refuse_if_superseded(self) -> None:
+        """Raise Superseded when another process has opened the store since."""
         path = self.folder / TOKEN
         if not path.exists() or path.read_text() != self.token:
             raise Superseded(f"{self.folder}: another run has taken this store over")
@@ -65,15 +66,15 @@ class Store:
     def finished(self) -> dict[str, Any] | None:
         """The receipt of a finished run whose best weights are still whole."""
         path = self.folder / "finished.json"
-        receipt = read_json(path, FIX) if path.exists() else None
+        receipt = read_json(path, START_ANEW) if path.exists() else None
         return receipt if receipt and self.best_is(receipt["sha256"]) else None
 
     def _pointer(self) -> dict[str, Any]:
         path = self.folder / "latest.json"
-        return read_json(path, FIX) if path.exists() else {"checkpoints": []}
+        return read_json(path, START_ANEW) if path.exists() else {"checkpoints": []}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> str:
-        self.check()
+        self.refuse_if_superseded()
         return save_tensors(self.folder / name, content)
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -84,7 +85,9 @@ class Store:
         entry = {"file": name, "sha256": self._write(name, {**self.stamp, **state}), "step": state["step"]}
         # A later one is damaged (the run fell back from it): kept, it would take the place of the one that
         # can be loaded.
-        kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["step"] < state["step"])][:KEEP]
+        kept = [entry, *(old for old in self._pointer()["checkpoints"] if old["step"] < state["step"])][
+            :KEPT_CHECKPOINTS
+        ]
         write_atomic(self.folder / "latest.json", json.dumps({"checkpoints": kept}, indent=1))
         for path in self.folder.glob("step-*.pt"):
             if path.name not in {old["file"] for old in kept}:
@@ -119,7 +122,7 @@ class Store:
         append(self.folder / WARNINGS, " ".join(text.split()) + "\n")
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        self.check()
+        self.refuse_if_superseded()
         with writing(self.folder / LOG), (self.folder / LOG).open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)

@@ -1,5 +1,5 @@
-"""What happens to an update whose loss or gradient is not finite: it leaves no trace, it is counted, and too
-many of them in a row end the run with the samples that were in it.
+"""What happens to an update whose loss or gradient is not finite: it is undone and counted. Too many of them
+in a row end the run, and a file lists the samples that were in them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Recent:
     def add(self, step: int, done: Step, keys: list[str]) -> None:
         self.batches.append((step, done.skipped, keys))
 
-    def stop(self, path: Path, limit: int) -> UserError:
+    def error_after(self, path: Path, limit: int) -> UserError:
         """Write the samples to `path`, oldest batch first, and return what to raise after `limit` skipped
         updates in a row.
         """

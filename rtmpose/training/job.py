@@ -85,10 +85,10 @@ def build_task(job: Job) -> Task:
 
 
 def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mismatch | None]:
-    """A stage's network, and what of the weights it starts from did not fit; seeded, so that every rank
-    builds the same.
+    """A stage's network, and which of the weights that it starts from did not fit.
 
-    `init` gives the backbone, or with `finetune.init` every layer that fits.
+    Every rank builds the same one from the seed. `init` gives the backbone, or with `finetune.init` every
+    layer that fits.
     """
     torch.manual_seed(params.seed)
     train, hidden = (
@@ -137,7 +137,7 @@ def open_stream(
 def tuning_ap(
     job: Job, task: Task, device: torch.device, seen: Callable[[Results], None] | None = None
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """AP on the tuning split with ground-truth boxes and no flip: what chooses checkpoints and τ, σ; and the
+    """What chooses checkpoints and τ, σ: AP on the tuning split with ground-truth boxes and no flip, and the
     mean keypoint error beside that of the mean pose. `seen` is called with the predictions.
     """
 
@@ -158,8 +158,8 @@ def tuning_ap(
 def job_fingerprint(
     stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object
 ) -> str:
-    """Names a run by everything its result depends on; worker counts, places and what is shown of it are not
-    among them.
+    """Names a run by everything that its result depends on. Worker counts, places and what is shown of a run
+    are not part of it.
     """
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(

@@ -31,6 +31,7 @@ from rtmpose.models import save_tensors
 from rtmpose.targets import SimCC
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
+from rtmpose.training.following import following
 from rtmpose.training.job import (
     Job,
     build_task,
@@ -43,9 +44,9 @@ from rtmpose.training.job import (
     tuning_ap,
 )
 from rtmpose.training.loop import Run
-from rtmpose.training.progress import following
+from rtmpose.training.pictures import Pictures
 from rtmpose.training.reporter import Reporter, open_run
-from rtmpose.training.watch import Pictures, system_metrics
+from rtmpose.training.system_metrics import system_metrics
 
 
 def run_rank(job: Job) -> None:
@@ -125,8 +126,8 @@ def run_stage(
     """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags`
     go to MLflow, too.
 
-    A run that was killed goes on from its last checkpoint, and a finished one that DVC does not know of is
-    handed over again; other parameters, other data, other code or `dvc … -f` start anew.
+    A run that was killed goes on from its last checkpoint. A finished run is handed over again, where DVC has
+    lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
     """
     check_pixels(params)
     name = job_fingerprint(stage, params, mix, init, tau, sigma)

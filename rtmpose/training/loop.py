@@ -1,7 +1,7 @@
-"""The training loop: takes a rank, a stream of batches, a store and two callbacks; knows no Ray.
+"""The training loop. It takes a rank, a stream of batches, a store and two callbacks, and knows no Ray.
 
-A run is a function of its parameters and seed alone: it can be killed after any update and goes on from its
-last checkpoint. The host reads what happened on the device every `log_steps`.
+A run depends on its parameters and seed alone. It can be killed after any update, and goes on from its last
+checkpoint. The host reads what happened on the device every `log_steps` updates.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from rtmpose.training.update import Task, Updater
 
 
 class Meter:
-    """Means over the updates since the last reading that were not skipped; they are read from the device only
-    then.
+    """Means over the updates since the last reading; skipped ones are left out. The device is read only then.
 
-    `batch` is the global batch, which losses are divided by and samples are counted in. `totals` (3,), or
-    None after a reading, goes into checkpoints: a resumed run reports the same loss. Rates are this process's
-    own.
+    `batch` is the size of the global batch: losses are divided by it, and samples are counted in it. `totals`
+    (3,), None after a reading, goes into checkpoints, so that a resumed run reports the same loss. The rates
+    are those of this process.
     """
 
     def __init__(self, batch: int) -> None:
@@ -130,8 +129,8 @@ def check_split(params: TrainParams, world: int, workers: str = "hardware.worker
 
 @dataclass
 class Position:
-    """Where a run is: updates done, the best AP so far with its error and epoch, and whether it ended for
-    want of a better.
+    """Where a run is: updates done, the best AP so far with its error and epoch, and whether it was stopped
+    because its patience ran out.
     """
 
     step: int = 0
@@ -268,7 +267,7 @@ class Run:
     def _stop_if_bad(self) -> None:
         limit = self.params.max_bad_updates
         if int(self.updater.guard.counts[2]) >= limit:  # the same on every rank
-            raise self.recent.stop(self.store.folder / f"bad_batches.rank{self.rank}.json", limit)
+            raise self.recent.error_after(self.store.folder / f"bad_batches.rank{self.rank}.json", limit)
 
     def _status(self, lr: float) -> dict[str, Any]:
         step, total = self.position.step, self.params.epochs * self.stream.steps_per_epoch

@@ -1,12 +1,13 @@
 """AdamW groups, the learning-rate schedule and the exponential moving average of RTMPose's recipe (section
 3.3).
 
-**One convention for the loss.** Ours is summed over the global batch and divided by its size B. The reference sums over one
-device's batch (256 in the published settings) and averages over devices: its gradients are 256 times ours. Adam's update
-does not change under a common factor as long as its epsilon changes with it, hence `ADAM_EPS`; a clipping value of the
-reference (35 in some configurations) means 35 / 256 = 0.137 here, `optim.clip_grad` in the parameters. `loss_scale` is where
-the convention becomes a number; the heatmap loss is a mean over the batch in the reference too, so only for SimCC is there a
-factor between the two, and pretraining keeps the reference's epsilon, `MEAN_EPS`.
+**One convention for the loss.** Ours is summed over the global batch and divided by its size B. The
+reference's SimCC loss is summed over one device's batch (256 in the published settings) and averaged over
+devices, so its gradients are 256 times ours. Adam's update does not change under a common factor as long as
+its epsilon changes with it, hence `ADAM_EPS`. A clipping value of the reference (35 in some configurations)
+means 35 / 256 = 0.137 here, `optim.clip_grad` in the parameters. `loss_scale` is where the convention becomes
+a number. The reference's heatmap loss is a mean over the batch, as ours is: pretraining keeps its epsilon,
+`MEAN_EPS`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from rtmpose.files import UserError
 REFERENCE_DEVICE_BATCH = 256
 MEAN_EPS = 1e-8  # AdamW's epsilon for a loss that is a mean in the reference, too
 ADAM_EPS = MEAN_EPS / REFERENCE_DEVICE_BATCH
-MILESTONES, OF = (170, 200), 210  # epochs of MMPose's heatmap and SimCC baselines; here shares of any run
+# Epochs of MMPose's heatmap and SimCC baselines, of so many in all; here they are shares of any run.
+MILESTONES, MILESTONE_EPOCHS = (170, 200), 210
 
 
 def loss_scale(global_batch: int, world: int) -> float:
@@ -104,7 +106,7 @@ def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch
         share = step / max(optim.warmup_steps - 1, 1)
         return base * (optim.warmup_start + (1.0 - optim.warmup_start) * share)
     if optim.schedule == "step":
-        return base * 0.1 ** sum(step * OF >= milestone * total for milestone in MILESTONES)
+        return base * 0.1 ** sum(step * MILESTONE_EPOCHS >= milestone * total for milestone in MILESTONES)
     if step < flat:
         return base
     phase = min((step - flat) / max(total - flat, 1), 1.0)

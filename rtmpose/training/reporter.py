@@ -1,5 +1,5 @@
-"""What a run reports, on its way to MLflow and to the store's log: each report once, whatever was killed in
-between.
+"""What a run reports, on its way to MLflow and to the store's log. Each report arrives once, whatever was
+killed in between.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import Store, read_log
 
 RUN_FILE = "run.json"
-PAUSE = 300.0  # seconds without a request after one that failed: the other workers wait while this one does
+RETRY_AFTER = 300.0  # seconds without a request after one that failed: it keeps the other workers waiting
 
 
-def open_run(folder: Path, name: str, tags: Mapping[str, str], otherwise: str | None = None) -> str:
+def open_run(folder: Path, name: str, tags: Mapping[str, str], known_run: str | None = None) -> str:
     """The MLflow run of what is trained in `folder`, opened again or new: its id lies there in `run.json`
     before anything else.
 
-    `otherwise` is the id that a checkpoint knows, where that file is lost.
+    `known_run` is the id that a checkpoint holds; it counts where that file is lost.
     """
     file = folder / RUN_FILE
-    known = read_json(file)["run_id"] if file.exists() else otherwise
+    known = read_json(file)["run_id"] if file.exists() else known_run
     run_id = runs.start_or_resume_run(name, known, tags=tags)
     write_atomic(file, json.dumps({"run_id": run_id}))
     return run_id
@@ -43,16 +43,16 @@ class Reporter:
         self.stage, self.run_id, self.store = stage, run_id, store
         self.sent: set[tuple[int, bool]] | None = None
         self.waiting = read_log(store.folder)
-        self.again = 0.0  # when to try again
+        self.next_try = 0.0  # on the monotonic clock
 
     def __call__(self, line: dict[str, Any]) -> None:
-        self.store.check()  # a worker that outlived its driver must not report beside the new one
+        self.store.refuse_if_superseded()  # a worker that outlived its driver must not report any more
         self.waiting.append(line)
-        if time.monotonic() >= self.again:
+        if time.monotonic() >= self.next_try:
             try:
                 self._send()
             except UserError as error:
-                self.again = time.monotonic() + PAUSE
+                self.next_try = time.monotonic() + RETRY_AFTER
                 self.store.warn(f"step {line['step']}: {error}")
         self.store.append_log(line)
 

@@ -1,6 +1,6 @@
 """One update: encode targets on the device, forward under autocast, loss summed over the global batch and
-divided by its size (`optim` says how that relates to the reference), AdamW, EMA. It is the same update
-however the batch is split.
+divided by its size (`optim` says how that relates to the reference), AdamW, EMA. However the batch is split
+among workers, the update is the same.
 
 Nothing here waits for the device: what a step did comes back as tensors, and a bad one is undone where it
 happened.
@@ -89,8 +89,8 @@ class Updater:
         task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if world > 1:
             synchronise_batch_norm(task.model, device)
-        self.still = freeze(task.model, frozen)
-        self.rest()
+        self.frozen_modules = freeze(task.model, frozen)
+        self.keep_frozen_in_eval()
         self.optimizer = adamw(task.model, optim, weight_decay, task.eps)
         self.parameters = [
             parameter for group in self.optimizer.param_groups for parameter in group["params"]
@@ -104,9 +104,9 @@ class Updater:
         if compile:
             self.forward = torch.compile(self.forward)
 
-    def rest(self) -> None:
-        """Put frozen modules in evaluation mode; to be called again after `model.train()`."""
-        for module in self.still:
+    def keep_frozen_in_eval(self) -> None:
+        """Put frozen modules in evaluation mode; `model.train()` undoes it, so call this after that."""
+        for module in self.frozen_modules:
             module.eval()
 
     def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor) -> Tensor:

@@ -19,12 +19,11 @@ from rtmpose.data.shards.places import LocalPlace
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
 from rtmpose.deploy.export import export_onnx
 from rtmpose.descriptors import load_dataset
-from rtmpose.files import FIXES, UserError, append, locked, write_atomic
+from rtmpose.files import FIXES, UserError, append, locked, write_atomic, write_csv
 from rtmpose.models import build_pose_net, save_tensors
 from rtmpose.search.ledger import Ledger
 from rtmpose.tracking.runs import start_or_resume_run
 from rtmpose.training.checkpoint import Store
-from rtmpose.training.progress import write_csv
 
 Writer = Callable[[Path, Path], object]  # (folder to write into, folder with raw data)
 

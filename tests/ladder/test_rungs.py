@@ -11,7 +11,16 @@ import pytest
 
 from rtmpose.config import Params, load_params, with_values
 from rtmpose.files import UserError
-from rtmpose.ladder.rungs import NAMES, RUNGS, Entry, overrides, pretrain_params, rung_params, wanted, within
+from rtmpose.ladder.rungs import (
+    NAMES,
+    RUNGS,
+    Entry,
+    chosen_rungs,
+    epochs_for,
+    overrides,
+    pretrain_params,
+    rung_params,
+)
 from rtmpose.tracking.runs import flatten
 from tests.test_workflow import compose
 
@@ -107,7 +116,7 @@ def test_pretraining_is_the_recipes_own(params: Params) -> None:
 def test_budgets_become_the_nearest_number_of_epochs(params: Params) -> None:
     one = [{"dataset": "coco17", "samples": 100, "repeat": 2}]  # 4 steps of 64
     for samples, epochs in ((1, 1), (256, 1), (640, 2), (900, 4), (1024, 4)):
-        found = within(params.finetune, samples, one)
+        found = epochs_for(params.finetune, samples, one)
         assert found == {"epochs": epochs, "weak_epochs": {1: 0, 2: 1, 4: 1}[epochs], "patience": None}
 
 
@@ -133,7 +142,7 @@ def test_without_ema_in_the_recipe_the_published_one_is_added(tmp_path: Path) ->
 )
 def test_mistakes_are_one_line(params: Params, changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        wanted(with_values(params, changes))
+        chosen_rungs(with_values(params, changes))
     assert (
         expected in str(caught.value) and "params.yaml" in str(caught.value) and "\n" not in str(caught.value)
     )
@@ -146,7 +155,9 @@ def test_three_different_seeds_are_needed(params: Params) -> None:
 
 
 def test_some_rungs_in_the_ladders_order(params: Params) -> None:
-    assert [rung.name for rung in wanted(with_values(params, {"ladder.rungs": ["tau", "cspnext"]}))] == [
+    assert [
+        rung.name for rung in chosen_rungs(with_values(params, {"ladder.rungs": ["tau", "cspnext"]}))
+    ] == [
         "cspnext",
         "tau",
     ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rtmpose.checkout import JOB_HOME
+from rtmpose.config import Params, load_params
+from rtmpose.descriptors import load_skeleton
 from rtmpose.ladder.run import LADDER_CODE
 from rtmpose.search.run import SEARCH_CODE
-from rtmpose.training.job import TRAINING_CODE, shared_mix
+from rtmpose.skeleton import Skeleton
+from rtmpose.training.job import TRAINING_CODE, job_fingerprint, shared_mix
 from tests.support import ROOT
 from tests.test_floors import imports, modules
 
@@ -110,3 +115,34 @@ def test_a_job_reads_shards_where_all_machines_see_them(
         "far": Path("/elsewhere/val")
     }
     assert [entry.repeat for entry in there.train] == [1, 2]
+
+
+def test_what_is_shown_of_a_run_does_not_name_it(tmp_path: Path) -> None:
+    params, mix = load_params(ROOT / "params.yaml"), tmp_path / "mix.json"
+    mix.write_text("{}")
+
+    def name(**changes: Any) -> str:
+        changed: Params = params.model_copy(update={"finetune": params.finetune.model_copy(update=changes)})
+        return job_fingerprint("finetune", changed, mix, None, 0.1, None)
+
+    assert name() == name(picture_every=None, log_steps=3) != name(epochs=1)
+
+
+def test_a_sigma_names_a_run_only_where_it_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretraining on 19 points is evaluated on COCO's 17: by their sigmas the best weights are chosen."""
+    params, mix = load_params(ROOT / "params.yaml"), tmp_path / "mix.json"
+    mix.write_text("{}")
+    pretrain = params.pretrain.model_copy(update={"skeleton": "coco_aic19"})
+    params = params.model_copy(update={"pretrain": pretrain})
+
+    def named(edited: str) -> str:
+        def load(name: str) -> Skeleton:
+            found = load_skeleton(name)
+            return replace(found, sigmas=(0.5, *found.sigmas[1:])) if name == edited else found
+
+        monkeypatch.setattr("rtmpose.training.job.load_skeleton", load)
+        return job_fingerprint("pretrain", params, mix, None, 0.1, None)
+
+    assert named("none") == named("coco_aic19") != named("coco17")

@@ -69,7 +69,7 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     uri = runs.tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(reports, "PAUSE", 60.0)
+    monkeypatch.setattr(reports, "RETRY_AFTER", 60.0)
     report(line(1))
     assert (
         "warning: step 1: MLFLOW_TRACKING_URI: http://127.0.0.1:9 does not answer" in capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_reports_wait_for_a_server_that_does_not_answer(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     report(line(2))
     assert not in_mlflow(tmp_path, "finetune/loss")  # it is not asked again at once
-    report.again = 0.0
+    report.next_try = 0.0
     report(line(3))
     assert [step for step, _ in in_mlflow(tmp_path, "finetune/loss")] == [1, 2, 3]
 

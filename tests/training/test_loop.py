@@ -13,9 +13,9 @@ from rtmpose.config import OptimParams
 from rtmpose.data.stream.loader import Batch
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
+from rtmpose.training.following import status_line
 from rtmpose.training.guard import Step
 from rtmpose.training.loop import Meter, memory, prefetched
-from rtmpose.training.progress import status_line
 from rtmpose.training.update import Updater, simcc_task
 from tests.support import assert_golden, det_input, det_tensor, golden
 

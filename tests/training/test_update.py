@@ -204,7 +204,7 @@ def test_frozen_weights_and_statistics_stay() -> None:
     one = updater(4, frozen=["net.backbone.stem", "net.head.gau.beta"])
     before = state(one)
     one.task.model.train()
-    one.rest()
+    one.keep_frozen_in_eval()
     one.step(batch(4, 0), RATE)
     after = state(one)
     for key, value in one.task.model.state_dict().items():

@@ -1,11 +1,7 @@
-"""A run as people see it: one line while it runs, curves as CSV when it is done. All of it comes from the
-store's log.
-"""
+"""A run as people see it: one line while it runs, curves as CSV when it is done, both from the store's log."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import threading
@@ -14,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rtmpose.files import write_atomic
+from rtmpose.files import write_csv
 from rtmpose.training.checkpoint import LOG, WARNINGS, read_log
 
 
@@ -28,7 +24,8 @@ def status_line(stage: str, line: dict[str, Any]) -> str:
             if "error" in line
             else ""
         )
-        return f"{stage:9} step {line['step']:6d}  AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f}){error}"
+        ap = f"AP {line['AP']:.3f} on the tuning split (best {line['best_AP']:.3f})"
+        return f"{stage:9} step {line['step']:6d}  {ap}{error}"
     minutes, seconds = divmod(int(line["seconds_left"]), 60)
     best = f"AP {line['best_AP']:.3f}" if line["best_AP"] >= 0 else "AP -"
     cuda = f" + CUDA {line['cuda_gb']:.1f}" if "cuda_gb" in line else ""
@@ -107,12 +104,3 @@ def write_curves(receipt: dict[str, Any], curve: Path, ap_curve: Path | None = N
             ["step", "AP", "AP50", "AP75", "AR", "error", "mean_pose_error"],
             [line for line in log if "AP" in line],
         )
-
-
-def write_csv(path: Path, fields: list[str], rows: list[dict[str, Any]]) -> None:
-    """`rows` as CSV, those columns only."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
