@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from rtmpose.data.mannequins import body as anatomy
 from rtmpose.data.mannequins import points as mannequin_points
 from rtmpose.data.mannequins import render
+from rtmpose.data.mannequins.backdrop import color_apart, exposed, random_backdrop
 from rtmpose.data.mannequins.body import Array, Camera, Frame, Pose, Proportions
-from rtmpose.data.mannequins.render import SUPERSAMPLING, Image, Look, Parts, Solids
+from rtmpose.data.mannequins.figure import Floats, Look, Parts, Solids, add_person
+from rtmpose.data.mannequins.render import SUPERSAMPLING, Image
 
 SKINS = np.array(
     [(250, 220, 196), (240, 200, 170), (224, 172, 136), (198, 140, 100), (150, 100, 70), (105, 70, 50)],
@@ -67,7 +69,7 @@ class Layer:
 
     actor: Actor
     quadrics: render.Quadrics
-    inverse_depth: render.Floats
+    inverse_depth: Floats
     number: NDArray[np.int16]
     own: NDArray[np.bool_]  # where the person itself shows, not its stool
     silhouette: int
@@ -86,36 +88,18 @@ def _random_yaw(rng: np.random.Generator, level: str) -> float:
     return float(middle + rng.uniform(-35, 35))
 
 
-def _apart(rng: np.random.Generator, others: list[Array], least: float) -> Array:
-    """A random colour at least `least` away from the others (RGB distance), the farthest of some tries
-    otherwise.
-    """
-    best, best_distance = np.zeros(3), -1.0
-    for _ in range(12):
-        hue, saturation, value = rng.uniform(0, 180), rng.uniform(40, 230), rng.uniform(45, 245)
-        color = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[
-            0, 0
-        ].astype(np.float64)
-        distance = min((float(np.linalg.norm(color - other)) for other in others), default=255.0)
-        if distance >= least:
-            return color
-        if distance > best_distance:
-            best, best_distance = color, distance
-    return best
-
-
 def _random_look(rng: np.random.Generator, level: str, backdrop: list[Array], bust: float) -> Look:
     skin = SKINS[rng.integers(len(SKINS))] * rng.uniform(0.94, 1.02)
     least = 110 if level == "easy" else 45
-    shirt = _apart(rng, [skin, *backdrop], least)
-    trousers = _apart(rng, [skin, shirt, *backdrop], least)
+    shirt = color_apart(rng, [skin, *backdrop], least)
+    trousers = color_apart(rng, [skin, shirt, *backdrop], least)
     style = rng.choice(4, p=[0.05, 0.4, 0.4, 0.15] if bust else [0.12, 0.65, 0.08, 0.15])
     return Look(
         skin=skin,
         hair=HAIRS[rng.integers(len(HAIRS))],
         shirt=shirt,
         trousers=trousers,
-        shoes=_apart(rng, [trousers, *backdrop], least),
+        shoes=color_apart(rng, [trousers, *backdrop], least),
         belt=np.full(3, rng.uniform(25, 70)),
         sleeve=float(rng.choice([0.0, rng.uniform(0.22, 0.36), 1.0], p=[0.1, 0.5, 0.4])),
         leg=float(rng.choice([rng.uniform(0.2, 0.45), 1.0], p=[0.3, 0.7])),
@@ -149,11 +133,11 @@ def _random_person(
     frames = anatomy.solve(pose, body)
     points = mannequin_points.labelled_points(frames, pose, body)
     parts = Parts()
-    render.add_person(parts, frames, points, body, look)
+    add_person(parts, frames, points, body, look)
     floor = points[:, 1].min() - 0.012 * body.height
     if pose.family == "sitting" and abs(pose.lean) < 40:
         seat = frames["pelvis"].origin - (0, 0.075 * body.height * body.girth, 0)
-        _stool(parts, seat, floor, _apart(rng, [look.trousers, look.skin, *backdrop], 60))
+        _stool(parts, seat, floor, color_apart(rng, [look.trousers, look.skin, *backdrop], 60))
     rise = np.array([0, -floor, 0])
     return parts.solids().moved(rise), points + rise, pose, body
 
@@ -258,53 +242,6 @@ def describe(layer: Layer, mine: NDArray[np.bool_], camera: Camera) -> Person:
     return Person(points, flags, (x0, y0, x1 - x0, y1 - y0), area, view_of(layer.actor.yaw), cut)
 
 
-def _backdrop(rng: np.random.Generator, level: str, camera: Camera) -> tuple[Image, list[Array]]:
-    """A background (h, w, 3) and the colours that clothes should differ from."""
-    w, h = camera.size
-    wall, floor = (
-        _apart(rng, [], 0) * 0.5 + rng.uniform(40, 120),
-        _apart(rng, [], 0) * 0.4 + rng.uniform(30, 110),
-    )
-    horizon = float(
-        np.clip(camera.center[1] - camera.focal * np.tan(np.deg2rad(camera.pitch)) + 0.1 * h, -1, h)
-    )
-    image = np.empty((h, w, 3), np.float32)
-    image[: max(round(horizon), 0)], image[max(round(horizon), 0) :] = wall, floor
-    # light falls off evenly downwards and sideways, and unevenly on top of that
-    down, across = rng.uniform(-25, 25, 2), rng.uniform(-20, 20, 2)
-    slope = np.add.outer(np.linspace(down[0], down[1], h), np.linspace(across[0], across[1], w))
-    hues = 1 if level == "easy" else 3
-    coarse = rng.normal(0, 7 if level == "easy" else 26, (h // 40 + 2, w // 40 + 2, hues)).astype(np.float32)
-    image += slope[..., None].astype(np.float32)
-    image += cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, hues)
-    canvas = np.clip(image, 0, 255).astype(np.uint8)
-    for _ in range(rng.integers(0, 4) if level == "easy" else rng.integers(8, 30)):
-        _clutter(rng, canvas, [wall, floor], level)
-    return canvas, [wall, floor]
-
-
-def _clutter(rng: np.random.Generator, canvas: Image, near: list[Array], level: str) -> None:
-    h, w = canvas.shape[:2]
-    color = near[rng.integers(2)] + rng.uniform(-35, 35, 3) if level == "easy" else rng.uniform(0, 255, 3)
-    paint = tuple(float(v) for v in np.clip(color, 0, 255))
-    x, y = int(rng.integers(0, w)), int(rng.integers(0, h))
-    a, b = (int(v) for v in rng.integers(6, max(w, h) // 4, 2))
-    kind = rng.integers(3)
-    if kind == 0:
-        cv2.rectangle(canvas, (x - a, y - b), (x + a, y + b), paint, -1)
-    elif kind == 1:
-        cv2.ellipse(canvas, (x, y), (a, b), float(rng.uniform(0, 180)), 0, 360, paint, -1, cv2.LINE_AA)
-    else:
-        cv2.line(
-            canvas,
-            (x, y),
-            (int(rng.integers(0, w)), int(rng.integers(0, h))),
-            paint,
-            int(rng.integers(1, 9)),
-            cv2.LINE_AA,
-        )
-
-
 def _furniture(rng: np.random.Generator, camera: Camera) -> list[Actor]:
     """Poles, round tables and bushes in front of or among the people, or nothing."""
     parts = Parts(furniture=True)
@@ -363,7 +300,7 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
     """Draw one image of `size` (w, h) px with one to six people, of each of whom enough is seen."""
     while True:
         camera = _random_camera(rng, level, size)
-        canvas, backdrop = _backdrop(rng, level, camera)
+        canvas, backdrop = random_backdrop(rng, level, camera)
         layers, nearest = _cast(rng, level, camera, backdrop)
         if any(layer.actor.points is not None for layer in layers):
             break
@@ -377,7 +314,7 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
         render.shade(layer.quadrics, camera, layer.inverse_depth, shown, traced[layer.quadrics.window], lamp)
         if layer.actor.points is not None:
             persons.append(describe(layer, layer.own & mask, camera))
-    return Scene(_exposed(rng, level, cv2.resize(traced, size, interpolation=cv2.INTER_AREA)), persons)
+    return Scene(exposed(rng, level, cv2.resize(traced, size, interpolation=cv2.INTER_AREA)), persons)
 
 
 def _shadows(canvas: Image, layers: list[Layer], camera: Camera) -> None:
@@ -395,12 +332,3 @@ def _shadows(canvas: Image, layers: list[Layer], camera: Camera) -> None:
                     cv2.ellipse(light, (round(x), round(y)), (round(wide), round(flat)), 0, 0, 360, 150, -1)
     light = cv2.blur(light, (9, 5))
     cv2.multiply(canvas, cv2.merge([light] * 3), canvas, 1 / 255)
-
-
-def _exposed(rng: np.random.Generator, level: str, image: Image) -> Image:
-    """What the lens and the sensor add: on `hard` at times blur, always noise."""
-    if level == "hard" and rng.random() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.3))
-    strength = 2.5 if level == "easy" else rng.uniform(2, 8)
-    noise = strength * rng.standard_normal((*image.shape[:2], 1), dtype=np.float32)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)

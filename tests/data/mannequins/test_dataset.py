@@ -18,8 +18,9 @@ from rtmpose.data.mannequins import body as anatomy
 from rtmpose.data.mannequins import scene
 from rtmpose.data.mannequins.body import Camera, Pose
 from rtmpose.data.mannequins.dataset import MARKER, render_dataset
+from rtmpose.data.mannequins.figure import Look, Parts, add_person
 from rtmpose.data.mannequins.points import AIC14, labelled_points
-from rtmpose.data.mannequins.render import SUPERSAMPLING, Look, Parts, add_person, bounds
+from rtmpose.data.mannequins.render import SUPERSAMPLING, bounds
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError
 from tests.support import realdata
