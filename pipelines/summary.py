@@ -42,14 +42,16 @@ def main(argv: list[str]) -> None:
     figures, receipt, training = (read_json(path, again) for path in (FIGURES, RECEIPT, TRAINING))
     sets = {key: value["AP"] for key, value in figures.items() if isinstance(value, dict) and "AP" in value}
     others = "".join(f", {key} set {ap:.3f}" for key, ap in sets.items())
+    trained = f"{training['samples']} samples, best epoch {training['best_epoch']}"
+    registered = f"{receipt['name']} version {receipt['version']}"
     print(
         f"""
 AP          {figures["AP"]:.3f} on held-out images (mean pose {figures["mean_pose_AP"]:.3f}{others})
-model       models/rtmpose.onnx, weights models/rtmpose.pt ({training["samples"]} samples, best epoch {training["best_epoch"]})
+model       models/rtmpose.onnx, weights models/rtmpose.pt ({trained})
 metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
 picture     reports/predictions.png
-registered  {receipt["name"]} version {receipt["version"]} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
+registered  {registered} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
 MLflow      make ui"""
     )
 

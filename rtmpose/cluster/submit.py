@@ -85,9 +85,8 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
         _conclude(client, name)
     except KeyboardInterrupt:
         raise UserError(
-            f"job {name} goes on without us; run the stage again to follow it, or end it with `ray job stop "
-            f"{name}` "
-            "(a stopped run resumes when the stage is run again)"
+            f"job {name} goes on without us; run the stage again to follow it, or end it with "
+            f"`ray job stop {name}` (a stopped run resumes when the stage is run again)"
         ) from None
 
 

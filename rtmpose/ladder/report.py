@@ -149,10 +149,9 @@ def markdown(params: Params, found: list[Step]) -> str:
         f"# The ladder on `{params.recipe}`",
         "",
         f"RTMPose-{params.model.size} at {width}x{height}, seeds {', '.join(map(str, ladder.seeds))}; "
-        "trained on "
-        f"{', '.join(ladder.base)}, and the last rung on all sets. AP in percent on the validation images of "
-        f"`{evaluated}` with ground-truth boxes and no flip test, of the weights that were best on the "
-        "tuning split.",
+        f"trained on {', '.join(ladder.base)}, and the last rung on all sets. AP in percent on the "
+        f"validation images of `{evaluated}` with ground-truth boxes and no flip test, of the weights that were "
+        "best on the tuning split.",
         "",
         "| rung | weights, M | samples | AP | gain | the paper's AP | its gain | samples to leave the "
         "plateau | minutes |",
@@ -160,18 +159,14 @@ def markdown(params: Params, found: list[Step]) -> str:
         *(_line(step) for step in found),
         "",
         "± is a 95 % confidence interval of the mean over seeds (Student's t); the gain over the rung above "
-        "is paired by seed, "
-        f"and in bold where its interval leaves out zero. Of {max(len(found) - 1, 0)} such intervals one in "
-        "twenty does so by "
-        "chance where nothing was gained.",
+        "is paired by seed, and in bold where its interval leaves out zero. Of "
+        f"{max(len(found) - 1, 0)} such intervals one in twenty does so by chance where nothing was gained.",
         "",
         f"Samples: finetuning, + pretraining. {ladder.samples:,} were asked for in place of the paper's "
-        f"{PAPER_EPOCHS} epochs, and "
-        "the nearest number of epochs was trained. The plateau is left at the first evaluation on the tuning "
-        "split, one after "
-        f"each epoch, with a mean keypoint error below {PLATEAU} of the mean pose's. Minutes are those of "
-        "one finetuning run's "
-        "updates on the machine at hand.",
+        f"{PAPER_EPOCHS} epochs, and the nearest number of epochs was trained. The tuning split is evaluated "
+        "after each epoch; the plateau is left at the first evaluation with a mean keypoint error below "
+        f"{PLATEAU} of the mean pose's. Minutes are those of one finetuning run's updates on the machine at "
+        "hand.",
         "",
         "The paper's figures are RTMPose-m's on COCO val2017 at 192x256, trained for "
         f"{PAPER_EPOCHS} epochs and more: compare the signs of gains, not their sizes.",

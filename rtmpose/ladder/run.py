@@ -209,10 +209,8 @@ class LadderRun:
         sigma: tuple[float, float] | None,
     ) -> Row:
         """One run, a child of the ladder's in MLflow; its receipt."""
-        weights, receipt = (
-            self.folder / "weights.pt",
-            self.folder / "receipt.json",
-        )  # copies: the run's store has both
+        # Copies: the run's store has both.
+        weights, receipt = self.folder / "weights.pt", self.folder / "receipt.json"
         tags = {
             "ladder": self.name,
             "rung": rung,

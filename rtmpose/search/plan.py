@@ -30,7 +30,7 @@ def as_row(trial: TrialRecord) -> Row:
 
 
 def trials_in_all(params: Params) -> int:
-    """How many trials run in any case: those of the reference and those that are searched, without repeats."""
+    """How many trials run in any case: the reference's and those that are searched, without repeats."""
     return params.search.reference_seeds + params.search.trials
 
 

@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     from rtmpose.search.ledger import TrialRecord
 
 SIGMA_FACTOR = "sigma_factor"
-ARCHITECTURE = (
-    "kernel",
-    "hidden",
-    "gau",
-)  # of `model`; its size and backbone are those of the pretrained weights
+# Of `model`; its size and backbone are those of the pretrained weights.
+ARCHITECTURE = ("kernel", "hidden", "gau")
 # What a trial depends on: names, and groups of which every key counts.
 SEARCHED = (
     *(f"model.{name}" for name in ARCHITECTURE),
@@ -36,7 +33,7 @@ SEARCHED = (
     "finetune.optim.",
     "finetune.strong.",
 )
-WITHOUT_EFFECT = ("finetune.optim.ema_gamma",)  # a trial is short and keeps no average
+NOT_SEARCHED = ("finetune.optim.ema_gamma",)  # a trial is short and keeps no average
 
 Point = dict[str, Any]
 
@@ -155,7 +152,7 @@ def _kind(path: str) -> Literal["int", "float"] | None:
         if part not in fields:
             raise _mistake(path, f"no such parameter{_alike(path)}")
         annotation = fields[part].annotation
-    if path in WITHOUT_EFFECT or not any(
+    if path in NOT_SEARCHED or not any(
         path == name or (name[-1] == "." and path.startswith(name)) for name in SEARCHED
     ):
         shown = ", ".join(f"{name}*" if name.endswith(".") else name for name in SEARCHED)
@@ -194,9 +191,8 @@ def _distribution(path: str, allowed: SearchRange) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if allowed.choices is not None:
-        return CategoricalDistribution(
-            range(len(allowed.choices))
-        )  # by position: Optuna takes no lists as values
+        # By position: Optuna takes no lists as values.
+        return CategoricalDistribution(range(len(allowed.choices)))
     assert allowed.low is not None and allowed.high is not None
     if _kind(path) == "int":
         return IntDistribution(int(allowed.low), int(allowed.high), log=allowed.log)

@@ -168,37 +168,31 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
     """
     search, hardware = job.params.search, job.params.hardware
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; each trial is one line of ours
-    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = (
-        "1"  # of trials that fail beside the first one, which ends the search
-    )
+    # Of trials that fail beside the first one, which ends the search.
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     if not joins_cluster():
         search_device(job.params)  # without a GPU trials would wait for one forever
     say(
-        f"{search.reference_seeds} runs of the reference and {search.trials} trials of {search.trial_steps} "
-        "steps, "
-        f"{search.concurrent} at a time"
+        f"{search.reference_seeds} runs of the reference and {search.trials} trials of "
+        f"{search.trial_steps} steps, {search.concurrent} at a time"
     )
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # they print a failed trial's traceback, which we raise
+        # They print a failed trial's traceback, which is raised here.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # The workers of a distributed trial are left behind without the dashboard's agents.
-    cpus = search.workers * max(hardware.cpus_per_worker, search.concurrent) + (
-        search.concurrent if search.workers > 1 else 0
-    )
+    cpus = search.workers * max(hardware.cpus_per_worker, search.concurrent)
+    cpus += search.concurrent if search.workers > 1 else 0
     with ray_cluster(cpus, dashboard=search.workers > 1):
         prepare(job)
         while True:  # all trials, then the best one's repeats
-            scheduler = Halving(
-                job.params, ledger, runs
-            )  # which may end the last trial that a kill left open
+            # It may end the last trial that a kill left open.
+            scheduler = Halving(job.params, ledger, runs)
             if is_complete(job.params, ledger):
                 break
             fit(job, Suggestions(job.params, ledger), scheduler)
     shutil.rmtree(scratch(job), ignore_errors=True)
-    for path in job.store.glob(
-        trial_file(job.store, "*").name
-    ):  # written by workers that went on while they were stopped
+    # Workers that went on while they were stopped have written some again.
+    for path in job.store.glob(trial_file(job.store, "*").name):
         path.unlink()
 
 
@@ -234,12 +228,10 @@ def fit(job: Job, suggestions: Suggestions, scheduler: Halving) -> None:
     for error in results.errors:
         # A text is what Ray has kept of an error that it could not pickle.
         raise error if isinstance(error, Exception) else RuntimeError(error)
-    if len(results) < suggestions.count or any(
-        trial.status == "running" for trial in counted_trials(job.params, scheduler.ledger)
-    ):
-        raise UserError(
-            "the search was interrupted; run the stage again to go on"
-        )  # Tune returns from Ctrl-C as from its end
+    trials = counted_trials(job.params, scheduler.ledger)
+    # Tune returns from Ctrl-C as from its end.
+    if len(results) < suggestions.count or any(trial.status == "running" for trial in trials):
+        raise UserError("the search was interrupted; run the stage again to go on")
 
 
 def resources(params: Params, cpus: float) -> dict[str, float]:

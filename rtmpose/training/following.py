@@ -1,4 +1,4 @@
-"""A run as people see it: one line while it runs, curves as CSV when it is done, both from the store's log."""
+"""A run as people see it: one line while it runs, curves as CSV when it is done. Both come from its log."""
 
 from __future__ import annotations
 

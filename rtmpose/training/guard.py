@@ -81,6 +81,6 @@ class Recent:
         write_atomic(path, json.dumps(lines, indent=1) + "\n")
         return UserError(
             f"{path}: loss or gradient was not finite in {limit} updates in a row; this file lists the "
-            "samples of the last "
-            "batches: mend damaged labels among them, or lower optim.lr or set optim.clip_grad in params.yaml"
+            "samples of the last batches: mend damaged labels among them, or lower optim.lr or set "
+            "optim.clip_grad in params.yaml"
         )

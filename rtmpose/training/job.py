@@ -48,12 +48,8 @@ TRAINING_CODE = (
     "data/raw/photograph.py",
     "evaluation",
 )
-WITHOUT_EFFECT = (
-    "log_steps",
-    "checkpoint_steps",
-    "picture_every",
-    "max_bad_updates",
-)  # of TrainParams, on a result
+# Of TrainParams: they change nothing of a result.
+FIELDS_WITHOUT_EFFECT = ("log_steps", "checkpoint_steps", "picture_every", "max_bad_updates")
 TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
 
 
@@ -164,7 +160,7 @@ def job_fingerprint(
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
         stage=stage,
-        train=train.model_dump(exclude=set(WITHOUT_EFFECT)),
+        train=train.model_dump(exclude=set(FIELDS_WITHOUT_EFFECT)),
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,

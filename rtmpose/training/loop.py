@@ -91,9 +91,8 @@ def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch
             images, keypoints, weights = (rows.to(device, non_blocking=True) for rows in batch[:3])
         compute.wait_stream(copies)
         for rows in (images, keypoints, weights):
-            rows.record_stream(
-                compute
-            )  # else its memory could be handed out again while an update still reads it
+            # Without this its memory could be handed out again while an update still reads it.
+            rows.record_stream(compute)
         yield Batch(images, keypoints, weights, batch.keys, batch.damaged)
 
 
@@ -122,8 +121,7 @@ def check_split(params: TrainParams, world: int, workers: str = "hardware.worker
     if params.batch_size // world < params.accumulate:
         raise UserError(
             f"params.yaml: batch_size {params.batch_size} is too small for {workers} {world} x accumulate "
-            f"{params.accumulate}: "
-            "every part needs a sample; raise it or lower one of the two"
+            f"{params.accumulate}: every part needs a sample; raise it or lower one of the two"
         )
 
 
@@ -289,15 +287,10 @@ class Run:
         model.load_state_dict(self.updater.ema.state)
         metrics = self.evaluate(model)
         error = metrics.get("error", math.inf)
-        if (metrics["AP"], -error) > (
-            self.position.best_ap,
-            -self.position.best_error,
-        ):  # AP is 0 for long at first
-            self.position.best_ap, self.position.best_error, self.position.best_epoch = (
-                metrics["AP"],
-                error,
-                epoch + 1,
-            )
+        # AP is 0 for long at first: then the error decides.
+        if (metrics["AP"], -error) > (self.position.best_ap, -self.position.best_error):
+            self.position.best_ap, self.position.best_error = metrics["AP"], error
+            self.position.best_epoch = epoch + 1
             self.position.best_sha256 = self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

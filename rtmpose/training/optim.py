@@ -139,9 +139,8 @@ class Ema:
     def update(self, skipped: Tensor) -> None:
         """Mix in the model as it is now, or leave the average as it is where `skipped` () is true."""
         average, source = self._floating if self.updates else self._all
-        if (
-            self.updates == 0 or self.momentum == 0
-        ):  # after a skipped update the model is what it was: so is its copy
+        if self.updates == 0 or self.momentum == 0:
+            # After a skipped update the model is what it was, and so is its copy.
             torch._foreach_copy_(average, source)
         else:
             share = ema_momentum(self.updates, self.momentum, self.gamma)

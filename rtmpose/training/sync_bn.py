@@ -95,19 +95,16 @@ def _global_moments(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tens
 
     Workers' moments are combined by their distances from the common mean: sums of squares would cancel.
     """
-    scratch = x.new_zeros(
-        2, x.shape[1], dtype=dtype
-    )  # running statistics that nobody reads; their type is the result's
-    mean, biased = torch.batch_norm_update_stats(
-        x, scratch[0], scratch[1], 0.0
-    )  # `var_mean` is 15 times slower channels-last
+    # Running statistics that nobody reads: their type is the result's.
+    scratch = x.new_zeros(2, x.shape[1], dtype=dtype)
+    # `var_mean` would be 15 times slower channels-last.
+    mean, biased = torch.batch_norm_update_stats(x, scratch[0], scratch[1], 0.0)
     count = mean.new_full((1,), x.numel() / x.shape[1])
     own = torch.cat([mean, biased, count])  # (2C + 1,)
     every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(every, own)
-    means, variances, counts = torch.stack(every).split(
-        [len(mean), len(mean), 1], dim=1
-    )  # (R, C), (R, C), (R, 1)
+    # (R, C), (R, C), (R, 1)
+    means, variances, counts = torch.stack(every).split([len(mean), len(mean), 1], dim=1)
     total = counts.sum()
     share = counts / total
     mean = (share * means).sum(0)
