@@ -150,8 +150,8 @@ def markdown(params: Params, found: list[Step]) -> str:
         "",
         f"RTMPose-{params.model.size} at {width}x{height}, seeds {', '.join(map(str, ladder.seeds))}; "
         f"trained on {', '.join(ladder.base)}, and the last rung on all sets. AP in percent on the "
-        f"validation images of `{evaluated}` with ground-truth boxes and no flip test, of the weights that were "
-        "best on the tuning split.",
+        f"validation images of `{evaluated}` with ground-truth boxes and no flip test, of the weights that "
+        "were best on the tuning split.",
         "",
         "| rung | weights, M | samples | AP | gain | the paper's AP | its gain | samples to leave the "
         "plateau | minutes |",
