@@ -34,10 +34,10 @@ from rtmpose.data.raw.annotations import Person, read_images
 from rtmpose.data.raw.photograph import decode, read_photograph
 from rtmpose.data.shards.crops import FINER, QUALITY, Crop, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import encode_jpeg
-from rtmpose.data.stream.augment import MIRROR, Augmenter, choose_half, crop_to_photograph, draw
+from rtmpose.data.stream.augment import MIRROR, Augmenter, choose_half, draw
 from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
-from rtmpose.geometry import Floats, clip_box, compose, fix_aspect, pad_box, warp
+from rtmpose.geometry import Floats, clip_box, compose, crop_to_photograph, fix_aspect, pad_box, warp
 from rtmpose.skeleton import Skeleton
 
 ROOT = Path(__file__).resolve().parent.parent

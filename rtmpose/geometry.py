@@ -84,6 +84,19 @@ def compose(second: ArrayLike, first: ArrayLike) -> Floats:
     return both
 
 
+def crop_to_photograph(origin: tuple[int, int], scale: tuple[float, float]) -> Floats:
+    """The (2, 3) matrix from px of a stored crop to px of its photograph, which begins at `origin` there and
+    has `scale` crop px per photograph px; pixel centres map to pixel centres, as area resampling has them.
+    """
+    (x, y), (sx, sy) = origin, scale
+    return np.array([[1 / sx, 0.0, 0.5 / sx - 0.5 + x], [0.0, 1 / sy, 0.5 / sy - 0.5 + y]])
+
+
+def photograph_to_crop(points: ArrayLike, origin: tuple[int, int], scale: tuple[float, float]) -> Floats:
+    """Points (..., 2) px of a photograph -> px of its stored crop: `crop_to_photograph` backwards."""
+    return (np.asarray(points, np.float64) - origin + 0.5) * scale - 0.5
+
+
 def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     """Points (..., 2) through a (2, 3) matrix."""
     matrix = np.asarray(matrix, np.float64)

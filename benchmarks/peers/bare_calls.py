@@ -28,13 +28,12 @@ from rtmpose.data.stream.augment import (
     MIRROR,
     Augmenter,
     Draws,
-    crop_to_photograph,
     cut_hole,
     draw,
     jitter_hsv,
     transform_pixels,
 )
-from rtmpose.geometry import Floats, compose, transform_points, warp
+from rtmpose.geometry import Floats, compose, crop_to_photograph, transform_points, warp
 from rtmpose.skeleton import Skeleton
 
 Image = NDArray[np.uint8]

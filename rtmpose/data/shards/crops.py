@@ -14,11 +14,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rtmpose.data.raw.annotations import Person
 from rtmpose.data.shards.sample import MCU, tileable
-from rtmpose.geometry import HALF_BODY_PADDING, PADDING, Floats, clip_box, fix_aspect, half_body, pad_box
+from rtmpose.geometry import HALF_BODY_PADDING, PADDING, clip_box, fix_aspect, half_body, pad_box
 from rtmpose.skeleton import Skeleton
 
 QUALITY = 88  # chosen with FINER by `benchmarks/crop_quality.py`
@@ -52,10 +52,6 @@ class Crop:
     pixels: NDArray[np.uint8]
     origin: tuple[int, int]
     scale: tuple[float, float]
-
-    def to_crop(self, points: ArrayLike) -> Floats:
-        """Image px (..., 2) -> crop px; pixel centres map to pixel centres, as area resampling has them."""
-        return (np.asarray(points, np.float64) - self.origin + 0.5) * self.scale - 0.5
 
 
 def crop_region(

@@ -24,7 +24,7 @@ from rtmpose.data.raw.photograph import PhotographError, read_photograph
 from rtmpose.data.shards.crops import QUALITY, Crop, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import INDEX, checksum, encode_jpeg, span
 from rtmpose.files import UserError, sha256_of
-from rtmpose.geometry import clip_box
+from rtmpose.geometry import clip_box, photograph_to_crop
 from rtmpose.skeleton import Skeleton
 
 BUFFER = 1 << 20  # bytes of a tar that are written at a time
@@ -61,7 +61,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SampleKind:
     """How samples are made: crops at JPEG `quality` for what `cut_for` says, or, where it is None, whole
     photographs.
     """
@@ -81,14 +81,14 @@ class Written:
     skipped: list[Skip]
 
 
-def write_shard(plan: Plan, recipe: Recipe, path: Path) -> Written:
+def write_shard(plan: Plan, kind: SampleKind, path: Path) -> Written:
     """Cut all samples of a plan into the tar `path`.
 
     Training shards do without the persons of a damaged photograph and name them; for evaluation shards it is
     a UserError.
     """
     skipped: list[Skip] = []
-    samples = _photographs(plan) if recipe.cut_for is None else _crops(plan, recipe, recipe.cut_for, skipped)
+    samples = _photographs(plan) if kind.cut_for is None else _crops(plan, kind, kind.cut_for, skipped)
     with _one_thread():
         index = write_tar(path, samples)
     return Written(index, path.stat().st_size, sha256_of(path), skipped)
@@ -121,8 +121,8 @@ def write_tar(path: Path, samples: Iterable[Sample]) -> NDArray[Any]:
 
 
 def _row(begin: int, end: int, key: str, lengths: dict[str, int]) -> tuple[int, ...]:
-    """A row of the index, its checksum still 0: where the image and the JSON of so many bytes (by suffix) lie in
-    a sample that fills the tar from `begin` to before `end`. Its members are sorted by name.
+    """A row of the index, its checksum still 0: where the image and the JSON of so many bytes (by suffix) lie
+    in a sample that fills the tar from `begin` to before `end`. Its members are sorted by name.
     """
     at, places = begin, {}
     for suffix, length in sorted(lengths.items()):
@@ -167,7 +167,7 @@ def photographs_digest(images: Sequence[RawImage]) -> str:
     return digest.hexdigest()
 
 
-def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> Iterator[Sample]:
+def _crops(plan: Plan, kind: SampleKind, cut_for: CutFor, skipped: list[Skip]) -> Iterator[Sample]:
     for raw in plan.images:
         try:
             _, pixels = read_photograph(raw, bgr=True)
@@ -180,12 +180,12 @@ def _crops(plan: Plan, recipe: Recipe, cut_for: CutFor, skipped: list[Skip]) -> 
             if defect is not None:
                 skipped.append(skip(raw, defect, person.annotation_id))
                 continue
-            crop = cut_crop(pixels, *crop_region(person, recipe.skeleton, cut_for, width, height))
+            crop = cut_crop(pixels, *crop_region(person, kind.skeleton, cut_for, width, height))
             key = sample_key(raw.image_id, person.annotation_id)
             yield Sample(
                 key,
                 "jpg",
-                encode_jpeg(crop.pixels, recipe.quality, bgr=True),
+                encode_jpeg(crop.pixels, kind.quality, bgr=True),
                 _json(_crop_fields(crop, person, key, width, height)),
             )
 
@@ -212,7 +212,8 @@ def _crop_fields(crop: Crop, person: Person, key: str, width: int, height: int) 
     image.
     """
     x, y, w, h = clip_box(person.box, width, height)
-    corner, *keypoints = np.round(crop.to_crop(np.concatenate([[(x, y)], person.keypoints])), 4).tolist()
+    points = photograph_to_crop(np.concatenate([[(x, y)], person.keypoints]), crop.origin, crop.scale)
+    corner, *keypoints = np.round(points, 4).tolist()
     return {
         "key": f"{person.dataset}/{key}",
         "dataset": person.dataset,

@@ -27,7 +27,7 @@ from rtmpose.skeleton import Skeleton
 
 MANIFEST = "manifest.json"
 FORMAT = 3
-AGAIN = "cut the shards again (stage shard)"
+CUT_AGAIN = "cut the shards again (stage shard)"
 
 
 class _Told(BaseModel):
@@ -85,10 +85,10 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{path} is missing: cut the shards first (stage shard)")
-    manifest = read_json(path, AGAIN)
+    manifest = read_json(path, CUT_AGAIN)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
-        raise UserError(f"{path}: format {str(found)[:80]}, this version reads {FORMAT}; {AGAIN}")
+        raise UserError(f"{path}: format {str(found)[:80]}, this version reads {FORMAT}; {CUT_AGAIN}")
     if manifest.get("kind") != kind:
         raise UserError(f"{path}: these are {manifest.get('kind')} shards, {kind} shards are needed")
     parse(_Train if kind == "train" else _Eval, manifest, path)
@@ -104,7 +104,7 @@ def _refuse_skeleton(manifest: dict[str, Any], path: Path) -> None:
         try:
             Skeleton.from_dict(manifest["skeleton"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: skeleton: not what was written ({error!r}); {AGAIN}") from None
+            raise UserError(f"{path}: skeleton: not what was written ({error!r}); {CUT_AGAIN}") from None
 
 
 def _mend_index(tar: Path, shard: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def _mend_index(tar: Path, shard: dict[str, Any]) -> None:
     tar's is made again.
     """
     if not tar.is_file() or tar.stat().st_size != shard["bytes"]:
-        raise UserError(f"{tar}: missing or not {shard['bytes']} bytes long; {AGAIN}")
+        raise UserError(f"{tar}: missing or not {shard['bytes']} bytes long; {CUT_AGAIN}")
     index = tar.with_suffix(".idx")
     if index.is_file() and sha256_of(index) == shard["idx_sha256"]:
         return
@@ -185,7 +185,7 @@ def read_eval(folder: Path, ids: Collection[int | str] | None = None) -> Iterato
                 continue
             image = decode(content)
             if image is None:
-                raise UserError(f"{shard}: image {image_id} cannot be decoded; {AGAIN}")
+                raise UserError(f"{shard}: image {image_id} cannot be decoded; {CUT_AGAIN}")
             if fields.get("exif") == "display":
                 image = upright(image, orientation(bytes(content)))
             yield EvalImage(

@@ -37,8 +37,8 @@ INDEX = np.dtype(
 )
 
 
-AGAIN = "cut or fetch this shard again (stage shard)"
-MOST = 1 << 30  # bytes of a sample; a damaged index may ask for exabytes
+CUT_AGAIN = "cut or fetch this shard again (stage shard)"
+MOST_SAMPLE_BYTES = 1 << 30  # bytes of a sample; a damaged index may ask for exabytes
 MCU = 8  # px, the side of a JPEG's smallest unit at full chroma resolution
 TILES = b"TILES\0"  # begins the segment that follows a stored crop's first two bytes
 TILE_COLUMNS = (7, 6, 8, 5, 9)  # widths of a tile in MCUs, the best first
@@ -59,7 +59,7 @@ def read_row(shard: Path, number: int) -> Any:
     content = _read(shard.with_suffix(".idx"), number * INDEX.itemsize, INDEX.itemsize)
     if len(content) < INDEX.itemsize:
         raise DamagedSample(
-            f"{shard.with_suffix('.idx')} at byte {number * INDEX.itemsize}: cut off; {AGAIN}"
+            f"{shard.with_suffix('.idx')} at byte {number * INDEX.itemsize}: cut off; {CUT_AGAIN}"
         )
     return np.frombuffer(content, INDEX)[0]
 
@@ -72,17 +72,17 @@ def read_sample(shard: Path, row: Any, name: str | None = None) -> tuple[dict[st
     """
     first, end = span(row)
     image, size, text, length, *_ = row.item()
-    content = _read(shard, first, end - first) if end - first <= MOST else b""
+    content = _read(shard, first, end - first) if end - first <= MOST_SAMPLE_BYTES else b""
     if checksum(row, content) != row["crc"]:
         what = "cut off" if len(content) < end - first else "damaged"
-        raise DamagedSample(f"{name or shard} at byte {first}: sample {what}; {AGAIN}")
+        raise DamagedSample(f"{name or shard} at byte {first}: sample {what}; {CUT_AGAIN}")
     fields = json.loads(content[text - first : text - first + length])
     return fields, memoryview(content)[image - first : image - first + size]
 
 
 def checksum(row: Any, content: bytes | memoryview) -> int:
-    """CRC-32 of a row's fields but the last, and then of the sample's bytes, from the first of its two members
-    to the end of the other. A row of zeros, or one with a flipped bit, fits no bytes.
+    """CRC-32 of a row's fields but the last, and then of the sample's bytes, from the first of its two
+    members to the end of the other. A row of zeros, or one with a flipped bit, fits no bytes.
     """
     return zlib.crc32(content, zlib.crc32(row.tobytes()[: -INDEX["crc"].itemsize]))
 
@@ -189,7 +189,9 @@ def _read(path: Path, offset: int, count: int) -> bytes:
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise DamagedSample(f"{path} at byte {offset}: cannot be read ({error.strerror}); {AGAIN}") from error
+        raise DamagedSample(
+            f"{path} at byte {offset}: cannot be read ({error.strerror}); {CUT_AGAIN}"
+        ) from error
     try:
         return os.pread(file, count, offset) if offset < 1 << 62 else b""
     finally:

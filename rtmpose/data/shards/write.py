@@ -28,7 +28,15 @@ from rtmpose.data.raw.annotations import RawImage
 from rtmpose.data.raw.photograph import PhotographError
 from rtmpose.data.shards.complete_folders import complete_folder
 from rtmpose.data.shards.crops import FINER, QUALITY, CutFor
-from rtmpose.data.shards.cutting import Plan, Recipe, Skip, photographs_digest, sample_key, skip, write_shard
+from rtmpose.data.shards.cutting import (
+    Plan,
+    SampleKind,
+    Skip,
+    photographs_digest,
+    sample_key,
+    skip,
+    write_shard,
+)
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
@@ -72,7 +80,7 @@ class _Set:
 
     dataset: Dataset
     split: str
-    recipe: Recipe
+    kind: SampleKind
     images: list[RawImage]
     plans: list[Plan]
     shard_bytes: int
@@ -83,21 +91,21 @@ class _Set:
 
     def about(self) -> dict[str, Any]:
         """What the manifest says of a set's kind."""
-        recipe = self.recipe
-        if recipe.cut_for is None:
+        kind = self.kind
+        if kind.cut_for is None:
             return {"kind": "eval", "split": self.split}
         return {
             "kind": "train",
             "split": self.split,
-            "cut_for": recipe.cut_for.to_dict(),
-            "quality": recipe.quality,
+            "cut_for": kind.cut_for.to_dict(),
+            "quality": kind.quality,
         }
 
     def defects(self) -> list[Skip]:
         """Who was no person to train on before any image was opened. Evaluation shards keep every annotation
         as it is.
         """
-        if self.recipe.cut_for is None:
+        if self.kind.cut_for is None:
             return []
         return [skip(raw, reason, number) for raw in self.images for reason, number in raw.skipped]
 
@@ -176,14 +184,14 @@ def write_train_shards(
     Raises UserError when too many are skipped, image ids are not unique, or disk or store cannot be written
     to.
     """
-    recipe = Recipe(dataset.skeleton, CutFor(input_size), quality)
+    kind = SampleKind(dataset.skeleton, CutFor(input_size), quality)
     used = [raw for raw in images if raw.persons or raw.left_out or raw.skipped]
     cut = [replace(raw, annotations=[], left_out=[], skipped=[]) for raw in used if raw.persons]
     cut.sort(key=_dealt)
     plans = _plan(
         cut, split, shard_bytes, partial(_crop_bytes, CutFor(input_size)), lambda raw: len(raw.persons)
     )
-    whole = _Set(dataset, split, recipe, used, plans, shard_bytes)
+    whole = _Set(dataset, split, kind, used, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh, max_skipped, url))
 
 
@@ -200,7 +208,8 @@ def write_eval_shards(
     fresh: bool = False,
 ) -> dict[str, Any]:
     """Every image as its file's own bytes, with all annotations (COCO fields kept) -> the manifest, as
-    `write_train_shards`. An AP over fewer images is none: a damaged or missing image is a UserError.
+    `write_train_shards`. A damaged or missing image is a UserError, since an AP over fewer images compares
+    with no other.
     """
     listed = [raw for raw in images if not raw.unlisted]
     for raw in listed:
@@ -214,7 +223,7 @@ def write_eval_shards(
             raise UserError(f"{raw.path}: named in the annotations but missing; unpack the images again")
     cut = [replace(raw, persons=[], left_out=[], skipped=[]) for raw in listed]
     plans = _plan(cut, split, shard_bytes, lambda raw: raw.path.stat().st_size, lambda raw: 1)
-    whole = _Set(dataset, split, Recipe(dataset.skeleton), listed, plans, shard_bytes)
+    whole = _Set(dataset, split, SampleKind(dataset.skeleton), listed, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh))
 
 
@@ -307,7 +316,7 @@ def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Re
         print(f"{whole.dataset.name}/{whole.split}: {kept}", flush=True)
     done = sum(wanted[name].samples for name in receipts)
     tasks = [plan for name, plan in wanted.items() if name not in receipts]
-    work = partial(_cut_one, whole.recipe, place, scratch.absolute())
+    work = partial(_cut_one, whole.kind, place, scratch.absolute())
     with closing(map_on_cluster(work, tasks, options.workers)) as results:
         for receipt in results:
             receipts[receipt["name"]] = receipt
@@ -317,13 +326,13 @@ def _cut(whole: _Set, place: Place, scratch: Path, options: _Options) -> list[Re
     return [receipts[name] for name in wanted]
 
 
-def _cut_one(recipe: Recipe, place: Place, scratch: Path, plan: Plan) -> Receipt:
+def _cut_one(kind: SampleKind, place: Place, scratch: Path, plan: Plan) -> Receipt:
     """Cut one shard and put it in its place -> its receipt. This is what a worker does."""
     photographs = photographs_digest(plan.images)
     temporary = temporary_beside(scratch / plan.name)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        written = write_shard(plan, recipe, temporary)
+        written = write_shard(plan, kind, temporary)
         index = written.rows.tobytes()
         receipt = {
             "name": plan.name,

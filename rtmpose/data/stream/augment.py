@@ -24,6 +24,7 @@ from rtmpose.geometry import (
     Floats,
     compose,
     crop_matrix,
+    crop_to_photograph,
     fix_aspect,
     flip_points,
     half_body,
@@ -224,9 +225,3 @@ class Augmenter:
         center = center + np.multiply(drawn.shift, scale)
         scale = fix_aspect(scale * drawn.scale, self.size[0] / self.size[1])
         return crop_matrix(center, scale, drawn.rotation, self.size, self.udp), points, visible
-
-
-def crop_to_photograph(origin: tuple[int, int], scale: tuple[float, float]) -> Floats:
-    """The (2, 3) matrix from crop px to the photograph's px; pixel centres map to pixel centres."""
-    (x, y), (sx, sy) = origin, scale
-    return np.array([[1 / sx, 0.0, 0.5 / sx - 0.5 + x], [0.0, 1 / sy, 0.5 / sy - 0.5 + y]])

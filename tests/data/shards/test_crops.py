@@ -14,9 +14,9 @@ from rtmpose.config import AugmentConfig
 from rtmpose.data.raw.annotations import Person
 from rtmpose.data.shards.crops import FINER, CutFor, crop_region, cut_crop
 from rtmpose.data.shards.sample import tileable
-from rtmpose.data.stream.augment import MIRROR, Augmenter, crop_to_photograph, draw
+from rtmpose.data.stream.augment import MIRROR, Augmenter, draw
 from rtmpose.descriptors import load_skeleton
-from rtmpose.geometry import clip_box, compose, transform_points, warp
+from rtmpose.geometry import clip_box, compose, crop_to_photograph, photograph_to_crop, transform_points, warp
 
 COCO = load_skeleton("coco17")
 CUT = CutFor((96, 128))
@@ -42,7 +42,7 @@ def test_every_pixel_that_augmentation_shows_is_in_the_crop(box: tuple[float, fl
     crop = cut_crop(image, region, reduction)
     augmenter = Augmenter(AugmentConfig(), COCO, (96, 128), udp=False)
     x, y, w, h = clip_box(someone.box, 640, 480)
-    left, top = crop.to_crop((x, y))
+    left, top = photograph_to_crop((x, y), crop.origin, crop.scale)
     fields = {
         "box": (left, top, w * crop.scale[0], h * crop.scale[1]), "origin": crop.origin, "scale": crop.scale,
     }  # fmt: skip
@@ -111,7 +111,7 @@ def test_points_keep_their_pixels() -> None:
     cv2.circle(image, (300, 200), 6, (0, 0, 0), -1)
     image = np.asarray(cv2.GaussianBlur(image, (0, 0), 3), np.uint8)  # nothing finer than the reduced pixels
     crop = cut_crop(image, (101, 53, 620, 470), 0.37)
-    point = crop.to_crop((300, 200))
+    point = photograph_to_crop((300, 200), crop.origin, crop.scale)
     weight = 255.0 - crop.pixels[..., 0]
     ys, xs = np.mgrid[: weight.shape[0], : weight.shape[1]]
     found = np.array([(xs * weight).sum(), (ys * weight).sum()]) / weight.sum()
