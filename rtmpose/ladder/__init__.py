@@ -1,0 +1,1 @@
+"""RTMPose's Table 1: each rung of the paper's ablation as training runs of its own."""
