@@ -24,21 +24,19 @@ if TYPE_CHECKING:
     from rtmpose.evaluation.predict import Boxes
 
 MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/search.json")
-METRICS, TABLE, PICTURE = (
-    Path("metrics/evaluate.json"),
-    Path("metrics/per_keypoint.csv"),
-    Path("reports/predictions.png"),
-)
-SHOWN = 12
+METRICS = Path("metrics/evaluate.json")
+TABLE = Path("metrics/per_keypoint.csv")
+PICTURE = Path("reports/predictions.png")
+DRAWN = 12  # images in the picture
 NOBODY = "no annotation is a person with a labelled point (`rtmpose dataset check` says why)"
 
 
 def evaluator(params: Params, weights: Path) -> Evaluator:
     """The trained network and how the parameters say to evaluate it."""
     from rtmpose.evaluation.evaluator import load_evaluator
-    from rtmpose.targets import SimCC
+    from rtmpose.targets import codec_for
 
-    return load_evaluator(params, weights, SimCC(params.input_size))
+    return load_evaluator(params, weights, codec_for(params.model.head, params.input_size))
 
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
@@ -146,7 +144,7 @@ def evaluate_sets(params: Params) -> None:
             report = figures
             rows = per_keypoint_error(truth, results, judge.skeleton)
             write_csv(TABLE, list(rows[0]), rows)
-            draw_predictions(sample_images(folder, SHOWN), results, judge.skeleton, PICTURE)
+            draw_predictions(sample_images(folder, DRAWN), results, judge.skeleton, PICTURE)
         else:
             report[key] = figures
     write_atomic(METRICS, json.dumps(report, indent=1) + "\n")

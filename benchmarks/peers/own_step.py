@@ -31,7 +31,7 @@ from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import read_yaml
-from rtmpose.models import build_pose_net, normalise
+from rtmpose.models import autocast, build_pose_net, normalise
 from rtmpose.targets import SimCC, at_least_float32
 from rtmpose.training.loop import prefetched, timed
 from rtmpose.training.optim import adamw, ema_momentum
@@ -67,7 +67,7 @@ class Eager:
         targets, weights = self.task.codec.encode(
             batch.keypoints.to(self.device), batch.weights.to(self.device)
         )
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.half):
+        with autocast(self.device.type, "fp16" if self.half else "fp32"):
             output = tuple(map(at_least_float32, self.task.model(images)))
         loss = self.task.loss(output, targets, weights)
         for group in self.optimizer.param_groups:

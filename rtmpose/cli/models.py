@@ -169,9 +169,8 @@ def _skeleton(file: Path, shapes: Shapes, written: Params | None, params: Path |
         if points in (count, None):
             return written.skeleton
         if params is not None:
-            raise UserError(
-                f"{file}: has {points} points, skeleton {written.skeleton} of {params} {count}; give --skeleton"
-            )
+            theirs = f"{params}: skeleton {written.skeleton} has {count}"
+            raise UserError(f"{file}: has {points} points, {theirs}; give --skeleton")
     skeletons = {load_skeleton(name).name for name in shipped_datasets()}
     fitting = sorted(name for name in skeletons if points in (load_skeleton(name).num_keypoints, None))
     if DEFAULT_SKELETON in fitting:

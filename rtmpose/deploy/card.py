@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PositiveInt, field_validator, model_validator
 
 from rtmpose.config import Architecture, parse
-from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError
 from rtmpose.fingerprint import git_commit
-from rtmpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from rtmpose.models import PoseNet
@@ -77,6 +75,7 @@ class ModelCard(Architecture):
         """The card of a network of this code: of its architecture, its input (w, h) px, and the data set in
         datasets/ (or the descriptor file) whose points it has.
         """
+        from rtmpose.descriptors import load_skeleton
         from rtmpose.models import MEAN, STD
         from rtmpose.targets import SimCC
 
@@ -140,18 +139,6 @@ class ModelCard(Architecture):
                     f"{path}: '{name}' is {_times(found)}, by its metadata {_times(shape)}: it is the "
                     "metadata of another model; export the model again"
                 )
-
-    def own_skeleton(self, path: Path) -> Skeleton:
-        """The skeleton of the points, for flips and drawing; UserError where the data set of that name has
-        other points than the file `path`.
-        """
-        skeleton = load_skeleton(self.skeleton)
-        if skeleton.names != self.keypoint_names:
-            raise UserError(
-                f"{path}: its {len(self.keypoint_names)} points are not those of data set '{self.skeleton}' "
-                f"({len(skeleton.names)} points); export it with the --skeleton that it was trained with"
-            )
-        return skeleton
 
     def codec(self) -> Codec:
         """How the outputs become points."""

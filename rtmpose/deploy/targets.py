@@ -1,4 +1,4 @@
-"""Deploy targets: what hardware, which runtimes and precisions to try on it, how long, and what is fast enough."""
+"""Deploy targets: the hardware, which runtimes and precisions to try on it, and what is fast enough."""
 
 from __future__ import annotations
 

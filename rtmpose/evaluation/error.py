@@ -41,8 +41,8 @@ class _Labelled:
 
 
 def set_mean_pose(truth: Mapping[str, Any], points: int) -> Floats:
-    """The mean pose (K, 2) of a set's own persons in box coordinates: the best single pose for it, and
-    flattered at that.
+    """The mean pose (K, 2) of a set's own persons in box coordinates: the best single pose for this very set,
+    and therefore better than a mean pose of other persons would be.
     """
     persons = (
         (annotation, annotation_keypoints(annotation)[:points]) for annotation in person_annotations(truth)

@@ -58,8 +58,7 @@ class Evaluator:
         On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`, and with what
         `evaluation.counted` finds; `lost` are persons of no image, who count there too. `progress` is called
         with the number of images read so far. A network whose points are not finite gives NaN for every
-        figure,
-        and no results: COCO's matching would take them for perfect.
+        figure, and no results: COCO's matching would take them for perfect.
 
         Raises UserError where no pose can be predicted for more persons than `params.max_unpredicted` allows.
         """
@@ -145,13 +144,15 @@ class Evaluator:
         return self.images(opened(images), boxes, None, lost)
 
     def without_flip(self) -> Evaluator:
-        """Half the work, for the choice of checkpoints; they are compared on whatever persons have a box."""
+        """For the choice of checkpoints, half the work: no flip test. They are compared on the persons that
+        have a box, however few these are.
+        """
         tuning = {"flip_test": False, "max_unpredicted": 1.0}
         return replace(self, params=self.params.model_copy(update=tuning))
 
     def mean_pose_ap(self, truth: dict[str, Any]) -> float:
-        """AP of the set's own mean pose put into every box: the floor that any model must beat, and flattered
-        at that.
+        """AP of the set's own mean pose put into every box. Any model must beat it, although it is flattered:
+        it was computed from the very persons that it is compared with.
         """
         mean = set_mean_pose(truth, self.skeleton.num_keypoints)
         return evaluate_keypoints(truth, mean_pose_predictions(mean, truth), self.skeleton.sigmas)["AP"]

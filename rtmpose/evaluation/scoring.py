@@ -17,9 +17,7 @@ Suppress = Literal["oks", "soft_oks", "none"]
 
 @dataclass(frozen=True)
 class Pose:
-    """One predicted person: keypoints (K, 2) in image px, scores (K,), and what its final score is
-    made of.
-    """
+    """One predicted person: keypoints (K, 2) in image px, scores (K,), and what its rank is computed from."""
 
     image_id: Any
     keypoints: NDArray[np.floating]
@@ -55,14 +53,13 @@ def to_results(
     nms: Suppress = "oks",
     nms_threshold: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """Score poses, drop duplicates within an image by OKS, and write the rest as COCO results, image after
-    image.
+    """Poses as COCO results, image after image: scored, and without duplicates of the same person.
 
     Args:
         sigmas: OKS falloff of the K points, for the suppression.
         rescore, keypoint_threshold: see `pose_score`.
-        nms: "oks" drops what is more similar to a better pose than `nms_threshold`; "soft_oks" keeps the first 20 of an
-            image after lowering the rank of similar ones; "none" keeps all.
+        nms: "oks" drops what is more similar to a better pose than `nms_threshold`; "soft_oks" keeps the
+            first 20 of an image after lowering the rank of similar ones; "none" keeps all.
     """
     by_image: dict[Any, list[tuple[Pose, float]]] = {}
     for pose in poses:
@@ -80,6 +77,7 @@ def to_results(
 
 
 def result_of(pose: Pose, score: float) -> dict[str, Any]:
+    """A pose as COCO writes results: keypoints [x, y, score] * K flat in image px."""
     flat = np.concatenate([pose.keypoints, pose.scores[:, None]], axis=1).ravel().tolist()
     result: dict[str, Any] = {"image_id": pose.image_id, "category_id": 1, "keypoints": flat, "score": score}
     if len(pose.box):

@@ -16,8 +16,10 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.descriptors import load_skeleton
 from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, read_bytes, write_atomic
+from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import TopDown, through_arrays
 
 Box = tuple[float, float, float, float]  # x, y, w, h px
@@ -58,10 +60,23 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 def open_model(path: Path) -> tuple[ModelCard, TopDown]:
     """An exported file in ONNX Runtime, with everything around it as its card says."""
     card = read_card(path)
-    skeleton = card.own_skeleton(path)
+    skeleton = skeleton_of(card, path)
     threads = Placement(threads=torch.get_num_threads())
     network = through_arrays(open_session("onnxruntime", ModelFiles(path), placement=threads))
     return card, TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
+
+
+def skeleton_of(card: ModelCard, path: Path) -> Skeleton:
+    """The skeleton of an exported file's points, for flips and drawing; UserError where the data set that its
+    card names has other points.
+    """
+    skeleton = load_skeleton(card.skeleton)
+    if skeleton.names != card.keypoint_names:
+        raise UserError(
+            f"{path}: its {len(card.keypoint_names)} points are not those of data set '{card.skeleton}' "
+            f"({len(skeleton.names)} points); export it with the --skeleton that it was trained with"
+        )
+    return skeleton
 
 
 def named(

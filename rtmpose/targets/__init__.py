@@ -8,4 +8,10 @@ from rtmpose.targets.udp_heatmap import UDPHeatmap
 
 Codec = SimCC | UDPHeatmap
 
-__all__ = ["Codec", "SimCC", "UDPHeatmap", "at_least_float32"]
+
+def codec_for(head: str, input_size: tuple[int, int]) -> Codec:
+    """How the outputs of a kind of head, such as "simcc", become points; input_size (w, h) px."""
+    return UDPHeatmap(input_size) if head == "heatmap" else SimCC(input_size)
+
+
+__all__ = ["Codec", "SimCC", "UDPHeatmap", "at_least_float32", "codec_for"]

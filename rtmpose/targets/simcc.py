@@ -25,8 +25,8 @@ class SimCC:
 
     Args:
         input_size: network input (w, h), px.
-        sigma: standard deviation of the Gaussians in bins, one value or (x, y). None: the published values for the
-            three published sizes, else sqrt(bins / 16) per axis (RTMPose section 3.3).
+        sigma: standard deviation of the Gaussians in bins, one value or (x, y). None: the published values
+            for the three published sizes, else sqrt(bins / 16) per axis (RTMPose section 3.3).
         split_ratio: bins per pixel.
 
     Raises:

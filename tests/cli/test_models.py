@@ -1,4 +1,4 @@
-"""`rtmpose export` and `rtmpose weights` on every network that params.yaml can train, and what they ask for."""
+"""`rtmpose export` and `rtmpose weights` on every network that params.yaml can train."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_params_say_what_the_weights_do_not(capsys: pytest.CaptureFixture[str]) 
     assert names(points=14) == "aic"  # ./params.yaml
     assert names() == "coco17"  # which does not fit these weights
     with pytest.raises(
-        UserError, match=r"^w\.pt: has 17 points, skeleton aic of params\.yaml 14; give --skel"
+        UserError, match=r"^w\.pt: has 17 points, params\.yaml: skeleton aic has 14; give --skel"
     ):
         names(params=path)
     saved(Path("w.pt"), head="heatmap", hidden=16)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import onnx
 import torch
 
 from rtmpose.config import Architecture
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.models import PoseNet, build_pose_net
 from tests.support import det_tensor
 
@@ -33,3 +37,13 @@ def card() -> ModelCard:
 def save_weights(folder: Path) -> Path:
     torch.save(formula_net().state_dict(), folder / "rtmpose.pt")
     return folder / "rtmpose.pt"
+
+
+def relabelled(files: ModelFiles, folder: Path, **changes: Any) -> Path:
+    """The exported model with other metadata."""
+    model = onnx.load(str(files.onnx))
+    for item in model.metadata_props:
+        if (name := item.key.removeprefix("rtmpose.")) in changes:
+            item.value = json.dumps(changes[name])
+    onnx.save(model, str(folder / "other.onnx"))
+    return folder / "other.onnx"

@@ -4,12 +4,10 @@ another model's.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from rtmpose.config import Architecture
@@ -24,7 +22,7 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
 from rtmpose.models import MEAN, STD
 from rtmpose.targets import SimCC, UDPHeatmap
-from tests.deploy.support import SIZE, card
+from tests.deploy.support import SIZE, card, relabelled
 
 PATH = Path("model.onnx")
 
@@ -72,16 +70,6 @@ def test_a_card_that_says_nonsense_is_one_line(field: str, text: str, reason: st
         ModelCard.from_properties(card().properties() | {f"rtmpose.{field}": text}, PATH)
 
 
-def relabelled(files: ModelFiles, folder: Path, **changes: Any) -> Path:
-    """The exported model with other metadata."""
-    model = onnx.load(str(files.onnx))
-    for item in model.metadata_props:
-        if (name := item.key.removeprefix("rtmpose.")) in changes:
-            item.value = json.dumps(changes[name])
-    onnx.save(model, str(folder / "other.onnx"))
-    return folder / "other.onnx"
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -96,15 +84,6 @@ def test_the_card_of_another_model_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=rf"^[^\n]*other\.onnx: {reason}[^\n]*another model[^\n]*$"):
         read_card(relabelled(files, tmp_path, **changes))
-
-
-def test_points_of_another_data_set_are_refused(files: ModelFiles, tmp_path: Path) -> None:
-    path = relabelled(files, tmp_path, skeleton="ap10k")
-    with pytest.raises(
-        UserError, match=r"^[^\n]*other\.onnx: its 17 points are not those of data set 'ap10k'"
-    ):
-        read_card(path).own_skeleton(path)
-    assert read_card(files.onnx).own_skeleton(files.onnx).name == "coco17"
 
 
 def test_samples_are_normalised_as_the_card_says(tmp_path: Path) -> None:

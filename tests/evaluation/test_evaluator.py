@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pipelines import evaluate
-from rtmpose.config import EvaluateParams, Params, load_params
+from rtmpose.config import EvaluateParams, Head, Params, load_params
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.descriptors import load_dataset
-from rtmpose.evaluation.evaluator import Evaluator
+from rtmpose.evaluation.evaluator import Evaluator, opened
 from rtmpose.files import UserError
-from rtmpose.models import build_pose_net
+from rtmpose.models import build_model, build_pose_net
 from rtmpose.targets import SimCC
 from tests.data.raw.test_annotations import small_coco
 from tests.support import ROOT
@@ -81,3 +81,14 @@ def test_detector_boxes_that_are_not_there_are_one_line(monkeypatch: pytest.Monk
     judge: Any = Judge()
     with pytest.raises(UserError, match=r"coco17: has no detector file[^\n]*evaluate\.boxes$"):
         evaluate.set_figures(judge, asking_for("detections"), "coco17", Path("unused"))
+
+
+@pytest.mark.parametrize("head", ["simcc", "simcc_plain", "simcc_deconv", "heatmap"])
+def test_the_stage_evaluates_every_head_that_can_be_trained(head: Head, tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    model = params.model.model_copy(update={"head": head, "kernel": 1, "hidden": 16})
+    params = params.model_copy(update={"model": model})
+    torch.save(build_model(model, 17, params.input_size).state_dict(), tmp_path / "w.pt")
+    (raw,) = read_images(COCO, small_coco(tmp_path / "coco", [{}]), "val")
+    figures, results, _ = evaluate.evaluator(params, tmp_path / "w.pt").images(opened([raw]))
+    assert len(results) == 1 and len(results[0]["keypoints"]) == 3 * 17 and 0 <= figures["AP"] <= 1

@@ -1,4 +1,4 @@
-"""A photograph through an exported model: the same points as evaluation gives, at the places where they are."""
+"""A photograph through an exported model gives the points that evaluation gives."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.predict import predict_poses
 from rtmpose.files import UserError
 from rtmpose.inference.photo import predict_image
+from rtmpose.models import MEAN, STD
 from rtmpose.targets import SimCC
-from tests.deploy.support import SIZE, formula_net
+from tests.deploy.support import SIZE, formula_net, relabelled
 
 BOXES = [(10.0, 20.0, 60.0, 80.0), (-30.0, 5.5, 90.0, 300.0)]
 
@@ -84,3 +85,32 @@ def test_a_picture_that_is_none_is_one_line(files: ModelFiles, tmp_path: Path) -
     for name in ("text.jpg", "none.jpg"):
         with pytest.raises(UserError, match=rf"^[^\n]*{name}: [^\n]+$"):
             predict_image(tmp_path / name, files.onnx, [])
+
+
+def test_points_of_another_data_set_are_refused(files: ModelFiles, photo: Path, tmp_path: Path) -> None:
+    path = relabelled(files, tmp_path, skeleton="ap10k")
+    with pytest.raises(
+        UserError, match=r"^[^\n]*other\.onnx: its 17 points are not those of data set 'ap10k'"
+    ):
+        predict_image(photo, path, [])
+
+
+def test_the_cards_own_mean_and_deviation_prepare_the_photograph(
+    files: ModelFiles, photo: Path, tmp_path: Path
+) -> None:
+    """Twice as bright a picture under twice the mean and deviation is the same input."""
+    pixels = cv2.imread(str(photo))
+    assert pixels is not None
+    cv2.imwrite(str(tmp_path / "dark.png"), pixels // 2)
+    cv2.imwrite(str(tmp_path / "even.png"), pixels // 2 * 2)
+    doubled = [[2 * value for value in values] for values in (MEAN, STD)]
+    bright = relabelled(files, tmp_path, mean=doubled[0], std=doubled[1])
+    assert predict_image(tmp_path / "even.png", bright, [], None) != predict_image(
+        tmp_path / "even.png", files.onnx, [], None
+    )
+    ours, theirs = (
+        predict_image(path, model, [(0, 0, 160, 120)])
+        for path, model in ((tmp_path / "even.png", bright), (tmp_path / "dark.png", files.onnx))
+    )
+    points = [np.array(list(found[0]["keypoints"].values()))[:, :2] for found in (ours, theirs)]
+    assert (np.abs(points[0] - points[1]).max(-1) < 2).mean() > 0.7  # rounding moves near-ties

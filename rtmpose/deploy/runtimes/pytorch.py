@@ -8,6 +8,7 @@ import torch
 from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, require_bf16
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.models import autocast, load_exactly
+from rtmpose.targets import at_least_float32
 
 
 def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
@@ -25,7 +26,7 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         with torch.inference_mode(), autocast(device, precision):
             output = model(tensor)
         outputs = output if isinstance(output, tuple) else (output,)
-        return tuple(part.float().cpu().numpy() for part in outputs)
+        return tuple(at_least_float32(part).cpu().numpy() for part in outputs)
 
     return infer
 
