@@ -134,7 +134,7 @@ def load_exactly(model: nn.Module, weights: Path, fix: str = PARAMS_FIX) -> None
     shape, and the `fix`.
     """
     if not weights.is_file():
-        raise UserError(f"{weights}: no such file; run the finetune stage")
+        raise UserError(f"{weights}: no such file; run the finetune stage, or give trained weights")
     mismatch = load_weights(model, weights)
     for problem in ("wrong_shape", "missing", "unexpected"):
         if keys := list(getattr(mismatch, problem)):
