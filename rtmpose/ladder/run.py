@@ -14,6 +14,7 @@ dropped when it has been evaluated.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,8 @@ def evaluation_ap(params: Params, weights: Path, folder: Path) -> float:
     """AP on an evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
     codec = codec_of("finetune", params, params.finetune.sigma)
     figures, _, _ = load_evaluator(params, weights, codec).without_flip().shards(folder)
+    if math.isnan(figures["AP"]):
+        raise UserError(f"{weights}: AP on {folder} is not a number: the training of this rung diverged")
     return float(figures["AP"])
 
 

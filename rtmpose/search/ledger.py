@@ -19,6 +19,7 @@ from rtmpose.files import writing
 Status = Literal["running", "stopped", "finished"]
 Kind = Literal["reference", "searched", "repeat"]
 Report = dict[str, Any]  # {"report": from 1 on, "step": updates, and FIGURES on the tuning split}
+UNMEASURED = "unmeasured"  # of a report: AP was not a number, 0 stands for it
 FIGURES = ("AP", "error")  # the mean keypoint error tells something where AP is still 0
 
 

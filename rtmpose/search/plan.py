@@ -7,13 +7,14 @@ leads runs again under the reference's other seeds, and its point is chosen only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from rtmpose.config import Params
 from rtmpose.search.choice import Choice
-from rtmpose.search.ledger import Ledger, TrialRecord
+from rtmpose.search.ledger import UNMEASURED, Ledger, TrialRecord
 from rtmpose.search.space import reference_point, suggest
 
 Row = dict[str, Any]
@@ -26,7 +27,14 @@ def as_row(trial: TrialRecord) -> Row:
     """A trial that has ended, as it is kept and compared: its last AP counts."""
     last = trial.reports[-1]
     named = {"trial": trial.number, "kind": trial.kind, "seed": trial.seed, "status": trial.status}
-    return named | {"point": trial.point, "AP": last["AP"], "steps": last["step"], "reports": trial.reports}
+    unknown = {UNMEASURED: True} if last.get(UNMEASURED) else {}
+    figures = {"AP": last["AP"], "steps": last["step"], "reports": trial.reports}
+    return named | {"point": trial.point} | figures | unknown
+
+
+def measured(row: Row) -> bool:
+    """Whether a trial's AP is a number."""
+    return not row.get(UNMEASURED) and not math.isnan(row["AP"])
 
 
 def trials_in_all(params: Params) -> int:
@@ -97,15 +105,24 @@ def new_trial(params: Params, ledger: Ledger) -> TrialRecord | None:
 
 
 def reference_ap(rows: Sequence[Row]) -> tuple[float, float]:
-    """The best AP of the reference's runs, and the noise: the range of their APs, or the floor."""
-    aps = [trial["AP"] for trial in rows if trial["kind"] == "reference"]
-    assert len(aps) >= 2, "the reference point needs several seeds"
+    """The best AP of the reference's runs, and the noise: the range of their APs, or the floor.
+
+    Where one of these APs is not a number, nothing can lead: the noise is infinite.
+    """
+    references = [trial for trial in rows if trial["kind"] == "reference"]
+    aps = [trial["AP"] for trial in references if measured(trial)]
+    assert len(references) >= 2, "the reference point needs several seeds"
+    if len(aps) < len(references):
+        return max(aps, default=0.0), math.inf
     return max(aps), max(max(aps) - min(aps), NOISE_FLOOR)
 
 
 def best_of(rows: Sequence[Row]) -> Row:
-    """The trial with the highest AP, repeats left out; the reference where a trial is merely as good."""
-    first = [trial for trial in rows if trial["kind"] != "repeat"]
+    """The trial with the highest AP, repeats left out; the reference where a trial is merely as good. A
+    searched trial whose AP is not a number is none.
+    """
+    first = [trial for trial in rows if trial["kind"] != "repeat" and measured(trial)]
+    first = first or [trial for trial in rows if trial["kind"] == "reference"]
     return max(first, key=lambda trial: (trial["AP"], trial["kind"] == "reference"))
 
 
@@ -114,6 +131,8 @@ def choose(rows: Sequence[Row]) -> Choice:
     repeats, on average, the reference's runs of the same seeds by as much; nothing to change else.
     """
     (top, noise), best = reference_ap(rows), best_of(rows)
+    if math.isinf(noise):
+        return Choice({}, "AP of the reference is not a number in some run, the recipe's values are kept")
     if best["kind"] == "reference":
         return Choice({}, f"no trial beat the reference's AP {top:.3f}, the recipe's values are kept")
     if best["AP"] - top <= noise:
@@ -123,7 +142,7 @@ def choose(rows: Sequence[Row]) -> Choice:
     reference = {trial["seed"]: trial["AP"] for trial in rows if trial["kind"] == "reference"}
     lead = fmean(trial["AP"] - reference[trial["seed"]] for trial in rows if trial["kind"] == "repeat")
     note = f"AP {best['AP']:.3f} beats the reference's {top:.3f} (noise ±{noise:.3f})"
-    if lead <= noise:
+    if not lead > noise:
         return Choice(
             {}, f"{note}, but under other seeds leads by {lead:+.3f} only, the recipe's values are kept"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rtmpose.config import SearchRange
 from rtmpose.files import UserError, write_atomic, write_csv
 from rtmpose.search.choice import Choice
-from rtmpose.search.ledger import FIGURES, TrialRecord
+from rtmpose.search.ledger import FIGURES, UNMEASURED, TrialRecord
 from rtmpose.search.plan import Row, best_of, reference_ap
 from rtmpose.tracking import runs
 
@@ -30,6 +30,7 @@ COLOURS = "viridis_r"  # the best are the darkest
 def trial_line(trial: TrialRecord) -> str:
     """A trial that has ended, in one line."""
     last = trial.reports[-1]
+    ap = "not a number" if last.get(UNMEASURED) else f"{last['AP']:.3f}"
     values = "  ".join(f"{path} {shown(value)}" for path, value in trial.point.items())
     kind = (
         "  (stopped)"
@@ -38,7 +39,7 @@ def trial_line(trial: TrialRecord) -> str:
         if trial.kind == "searched"
         else f"  ({trial.kind})"
     )
-    return f"trial {trial.number:3d}  {values}  step {last['step']:6d}  AP {last['AP']:.3f}{kind}"
+    return f"trial {trial.number:3d}  {values}  step {last['step']:6d}  AP {ap}{kind}"
 
 
 def shown(value: Any) -> str:
@@ -259,6 +260,7 @@ def draw_curves(axes: Axes, rows: Sequence[Row], colours: Sequence[Any]) -> None
 def _reference_band(axes: Axes, rows: Sequence[Row]) -> None:
     """What counts as no better than the reference: from its worst run to its best one and the noise."""
     top, noise = reference_ap(rows)
+    noise = noise if math.isfinite(noise) else 0.0  # of a reference that was not measured
     axes.axhspan(
         min(trial["AP"] for trial in rows if trial["kind"] == "reference"), top + noise, color="0.9", zorder=0
     )

@@ -24,7 +24,7 @@ from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError, append, locked
 from rtmpose.fingerprint import fingerprint
 from rtmpose.models import load_weights, save_tensors
-from rtmpose.search.ledger import FIGURES, Report
+from rtmpose.search.ledger import FIGURES, UNMEASURED, Report
 from rtmpose.search.space import ARCHITECTURE, Point, resolved
 from rtmpose.training.job import Job, build_task, open_stream, tuning_ap
 from rtmpose.training.loop import check_split, from_rank0
@@ -235,7 +235,8 @@ def trial_reports(spec: TrialSpec, job: Job, worker: Worker) -> Generator[Report
             finite = {
                 key: float(figures[key]) for key in FIGURES if math.isfinite(figures.get(key, math.nan))
             }
-            reports.append({"report": index, "step": step, "AP": 0.0} | finite)
+            unknown: Report = {} if "AP" in finite or worker.rank > 0 else {UNMEASURED: True}
+            reports.append({"report": index, "step": step, "AP": 0.0} | unknown | finite)
             if not last and worker.rank == 0:
                 snapshot(path, step, updater, reports=reports)
             if len(reports) > spec.known:

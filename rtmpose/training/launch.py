@@ -179,6 +179,11 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
     state = store.load()
     assert state is not None, "a run that ended has a checkpoint"
     position = state["position"]
+    if not position["best_sha256"]:
+        raise UserError(
+            f"{store.folder}: AP on the tuning split was never a number, so that no weights can be chosen; "
+            f"lower {job.stage}.optim.lr, or see what `rtmpose dataset check` says of the data"
+        )
     if not store.best_is(position["best_sha256"]):
         raise UserError(f"{store.folder}: the best weights are damaged; delete the folder to start anew")
     codec = codec_of(job.stage, job.params, job.sigma)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,28 @@ class Position:
     best_epoch: int = 0
     best_sha256: str = ""
     stopped: bool = False
+
+
+def is_better(metrics: Mapping[str, float], best: Position) -> bool:
+    """Whether an evaluation beats the best so far: by its AP, then by its mean keypoint error, since AP is 0
+    for long at first.
+
+    An AP that is NaN beats nothing, and an error that is NaN no other. AP is -1 where the tuning split holds
+    nobody: then the newest weights are the best.
+    """
+    ap, error = metrics["AP"], metrics.get("error", math.inf)
+    if ap < 0 and best.best_ap <= ap:
+        return True
+    return (ap, -math.inf if math.isnan(error) else -error) > (best.best_ap, -best.best_error)
+
+
+def _unmeasured(ap: float) -> str:
+    """Why an AP tells nothing."""
+    if math.isnan(ap):
+        return "AP on the tuning split is not a number, these weights are not chosen"
+    return (
+        "AP on the tuning split is -1, it holds no person with labelled points: the newest weights are kept"
+    )
 
 
 class Run:
@@ -286,11 +308,12 @@ class Run:
         model = copy.deepcopy(self.updater.task.model)
         model.load_state_dict(self.updater.ema.state)
         metrics = self.evaluate(model)
-        error = metrics.get("error", math.inf)
-        # AP is 0 for long at first: then the error decides.
-        if (metrics["AP"], -error) > (self.position.best_ap, -self.position.best_error):
-            self.position.best_ap, self.position.best_error = metrics["AP"], error
-            self.position.best_epoch = epoch + 1
+        if not metrics["AP"] >= 0:
+            self.store.warn(f"epoch {epoch + 1}: {_unmeasured(metrics['AP'])}")
+        if is_better(metrics, self.position):
+            error = metrics.get("error", math.inf)
+            self.position.best_ap, self.position.best_epoch = metrics["AP"], epoch + 1
+            self.position.best_error = math.inf if math.isnan(error) else error
             self.position.best_sha256 = self.store.save_best(self.updater.ema.state)
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

@@ -96,6 +96,16 @@ def test_references_that_agree_leave_a_floor_of_noise(ap: float, taken: bool) ->
     assert bool(choice.values) == taken and "±0.005" in choice.note
 
 
+def test_an_ap_that_is_no_number_never_wins() -> None:
+    nan = float("nan")
+    assert chosen(nan, 0.1).values == {} and chosen(nan).values == {}
+    assert chosen(nan, 0.40, repeats=[0.34]).values == {"finetune.tau": 0.15, "sigma_factor": 1.0}
+    assert chosen(0.40, repeats=[nan]).values == {}
+    for references in ((nan, 0.1), (0.1, nan), (nan, nan)):
+        choice = chosen(0.40, references=references, repeats=[0.4])
+        assert choice.values == {} and "AP of the reference is not a number" in choice.note
+
+
 @pytest.mark.parametrize("trials", [(0.31, 0.1), (0.32,), ()])
 def test_when_no_trial_beats_the_reference_the_note_says_so(trials: tuple[float, ...]) -> None:
     assert chosen(*trials) == Choice(

@@ -15,7 +15,7 @@ from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.following import status_line
 from rtmpose.training.guard import Step
-from rtmpose.training.loop import Meter, memory, prefetched
+from rtmpose.training.loop import Meter, Position, is_better, memory, prefetched
 from rtmpose.training.update import Updater, simcc_task
 from tests.support import assert_golden, det_input, det_tensor, golden
 
@@ -115,3 +115,21 @@ def test_a_runs_line_says_what_to_watch() -> None:
     assert "skipped" not in text
     bad = status_line("finetune", line | {"skipped_updates": 3, "cuda_gb": 2.5})
     assert bad.endswith("3 skipped updates") and "CUDA 2.5 GB" in bad
+
+
+def test_a_metric_that_is_no_number_chooses_no_weights() -> None:
+    nan, start = math.nan, Position()
+    assert not is_better({"AP": nan}, start) and not is_better({"AP": nan, "error": 0.1}, start)
+    assert is_better({"AP": 0.0, "error": 0.9}, start) and is_better({"AP": 0.0, "error": nan}, start)
+    best = Position(best_ap=0.0, best_error=0.9, best_epoch=1)
+    assert is_better({"AP": 0.0, "error": 0.8}, best) and is_better({"AP": 0.1, "error": nan}, best)
+    for worse in ({"AP": nan}, {"AP": 0.0, "error": nan}, {"AP": 0.0, "error": 0.9}, {"AP": -1.0}):
+        assert not is_better(worse, best)
+    unknown = Position(best_ap=0.0, best_epoch=1)  # its error was NaN
+    assert is_better({"AP": 0.0, "error": 0.5}, unknown) and not is_better({"AP": 0.0, "error": nan}, unknown)
+
+
+def test_where_nothing_can_be_measured_the_newest_weights_lead() -> None:
+    assert is_better({"AP": -1.0}, Position()) and is_better(
+        {"AP": -1.0}, Position(best_ap=-1.0, best_epoch=1)
+    )
