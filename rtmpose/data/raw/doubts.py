@@ -115,7 +115,7 @@ class Doubts:
 
     def _judge_corners(self, number: int, box: fields.Four, xy: NDArray[np.floating]) -> None:
         x, y, w, h = box
-        if x > LEAST_OFFSET * w and y > LEAST_OFFSET * h:
+        if x > LEAST_OFFSET * w or y > LEAST_OFFSET * h:
             self.judged += 1
             inside = (xy >= (x, y)).all() and (xy <= (w, h)).all()
             self._note("corners", number, int(inside and w > x and h > y))

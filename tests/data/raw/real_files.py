@@ -1,5 +1,5 @@
-"""What `test_real_files` and `test_siblings` run on a raw folder: the check, evaluation and sharding, as a
-user would, but in this process.
+"""What tests run on a raw folder: the check, evaluation and sharding, as a user would, but in this process;
+and a plain set to change.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,18 @@ import yaml
 
 from rtmpose.cli.app import app
 from rtmpose.config import load_params
+from rtmpose.data.raw.annotations import index_raw, read_images
+from rtmpose.data.raw.check import check_split
+from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.files import UserError
 from rtmpose.models import build_model, save_tensors
 from tests.support import ROOT
 
-NAMES = [
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
-]  # fmt: skip
+COCO = load_dataset("coco17")
+NAMES = COCO.skeleton.names
 POINTS = [[45 + 4 * k, 20 + 5 * k, 2] for k in range(17)]
-Change = Callable[[dict[str, Any]], None]
+PLAIN: dict[Path, dict[str, Any]] = {}  # figures of the plain set, by weights
+Change = Callable[[dict[str, Any]], object]
 
 
 @dataclass
@@ -59,7 +60,6 @@ class Desk:
     folder: Path
     weights: Path
     capture: pytest.CaptureFixture[str]
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
 
     def run(self, command: Callable[[], object]) -> Outcome:
         self.capture.readouterr()
@@ -81,6 +81,12 @@ class Desk:
         """`python -m pipelines.evaluate --raw`."""
         words = ["--raw", str(raw), "--weights", str(self.weights), *more]
         return self.run(lambda: import_module("pipelines.evaluate").main(words))
+
+    def plain_figures(self) -> dict[str, Any]:
+        """Figures of the plain set, computed once for all tests with these weights."""
+        if self.weights not in PLAIN:
+            PLAIN[self.weights] = self.evaluate(plain_set(self.folder / "plain")).figures
+        return PLAIN[self.weights]
 
     def shard(self, raw: Path, descriptor: str = "coco17", max_skipped: float = 0.01) -> Outcome:
         """`python -m pipelines.raw` and `pipelines.shard`, as the workflow runs them."""
@@ -108,15 +114,16 @@ def random_weights(folder: Path) -> Path:
 def plain_set(
     root: Path, change: Change | None = None, images: int = 3, size: tuple[int, int] = (160, 120)
 ) -> Path:
-    """A COCO set of one person in each of three images, train and val alike, after `change` to its content."""
+    """A COCO set of a person in each of three images, train and val alike, after `change` to its content."""
     content: dict[str, Any] = {
         "images": [
-            {"id": k, "file_name": f"{k}.jpg", "width": size[0], "height": size[1]} for k in range(1, images + 1)
+            {"id": k, "file_name": f"{k}.jpg", "width": size[0], "height": size[1]}
+            for k in range(1, images + 1)
         ],
         "annotations": [
             {
-                "id": k, "image_id": k, "category_id": 1, "iscrowd": 0, "area": 4000.0, "bbox": [40, 12, 80, 95],
-                "num_keypoints": 17, "keypoints": [value for point in POINTS for value in point],
+                "id": k, "image_id": k, "category_id": 1, "iscrowd": 0, "area": 4000.0,
+                "bbox": [40, 12, 80, 95], "num_keypoints": 17, "keypoints": [v for p in POINTS for v in p],
             }
             for k in range(1, images + 1)
         ],
@@ -149,3 +156,31 @@ def each_annotation(**values: Any) -> Change:
             annotation.update(copy.deepcopy(values))
 
     return change
+
+
+def persons(root: Path, dataset: Dataset = COCO) -> list[Any]:
+    return [person for raw in read_images(dataset, root, "train") for person in raw.persons]
+
+
+def doubts(root: Path, dataset: Dataset = COCO) -> str:
+    return "\n".join(check_split(dataset, root, "train", workers=1).doubts)
+
+
+def problems(root: Path, dataset: Dataset = COCO) -> str:
+    return "\n".join(check_split(dataset, root, "train", workers=1).problems)
+
+
+def refused(root: Path, dataset: Dataset = COCO) -> str:
+    """The one line that reading, the check and sharding all end with."""
+    said = set()
+    for read in (
+        lambda: persons(root, dataset),
+        lambda: problems(root, dataset),
+        lambda: index_raw(dataset, root),
+    ):
+        with pytest.raises(UserError) as error:
+            read()
+        said.add(str(error.value).replace("val2017", "train2017"))
+    (line,) = said
+    assert "\n" not in line
+    return line
