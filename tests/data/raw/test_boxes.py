@@ -26,8 +26,8 @@ NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
-    "box", [None, "absent", [], [40, 12], [40, 12, 0, 0], [40, 12, 0, 95], [40, 12, -80, 95], [NAN] * 4, "box",
-            ["a"] * 4, {}, [500, 500, 9, 9], [-90, -90, 20, 20], [True, 1, 1, 1]],
+    "box", [None, "absent", [], [40, 12], [40, 12, 0, 0], [40, 12, 0, 95], [40, 12, -80, 95], [NAN] * 4,
+            "box", ["a"] * 4, {}, [500, 500, 9, 9], [-90, -90, 20, 20], [True, 1, 1, 1]],
 )  # fmt: skip
 def test_without_a_usable_box_the_points_extent_is_taken(box: Any, desk: Desk, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
