@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rtmpose.data.raw.exif import TURNS, orientation
 from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
-from rtmpose.descriptors import load_skeleton
+from rtmpose.descriptors import Frame, load_skeleton
 from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, read_bytes, write_atomic
 from rtmpose.skeleton import Skeleton
@@ -26,15 +27,16 @@ Box = tuple[float, float, float, float]  # x, y, w, h px
 
 
 def predict_image(
-    image: Path, model: Path, boxes: Sequence[Box], draw: Path | None = None
+    image: Path, model: Path, boxes: Sequence[Box], draw: Path | None = None, frame: Frame = "display"
 ) -> list[dict[str, Any]]:
     """Keypoints of the person in each box (x, y, w, h) px, or of one who fills the image; optionally drawn to
     a PNG.
 
-    Each result is {"box", "keypoints": {name: [x, y, score]}} in image px. Raises UserError for unreadable
-    files and for boxes that are none or lie outside the image.
+    Each result is {"box", "keypoints": {name: [x, y, score]}} in px of the image in `frame`: upright as
+    viewers show it, unless its pixels are asked for as they are stored (`rtmpose.data.raw.photograph`).
+    Raises UserError for unreadable files and for boxes that are none or lie outside the image.
     """
-    pixels = read_photo(image)
+    pixels = read_photo(image, frame)
     height, width = pixels.shape[:2]
     chosen = [*boxes] or [(0.0, 0.0, float(width), float(height))]
     for box in chosen:
@@ -52,9 +54,17 @@ def predict_image(
     ]
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
+def read_photo(path: Path, frame: Frame = "display") -> NDArray[np.uint8]:
     """An image file as uint8 RGB (H, W, 3), as displayed; UserError where it is none or claims too much."""
-    return decode_photograph(read_bytes(path, "give the path of a photograph"), path, "display")
+    return decode_photograph(read_bytes(path, "give the path of a photograph"), path, frame)
+
+
+def turn_of(path: Path) -> str | None:
+    """What has to be done to a photograph's stored pixels so that they are upright, by its EXIF, in words;
+    None where nothing has.
+    """
+    turn = orientation(read_bytes(path, "give the path of a photograph"))
+    return f"{TURNS[turn]} (orientation {turn})" if turn in TURNS else None
 
 
 def open_model(path: Path) -> tuple[ModelCard, TopDown]:

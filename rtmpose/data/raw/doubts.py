@@ -143,7 +143,7 @@ class Doubts:
             text = self._text(kind, one)
             if text is not None:
                 yield f"{text} {one.first('images' if kind == 'turns' else 'annotations')}"
-        if set(self.values) == {1.0}:
+        if self.whole_flags and set(self.values) == {1.0}:
             yield (
                 f"all {self.values[1.0]} labelled points have visibility flag 1 (labelled but hidden), none "
                 "has 2 (seen); correct the flags if they were meant as yes and no"
@@ -233,10 +233,16 @@ def _words(name: str) -> list[str]:
     return [SIDES.get(word.lower(), word.lower()) for word in words]
 
 
+def _side(words: Sequence[str]) -> set[str]:
+    return {"left", "right"} & set(words)
+
+
 def _alike(a: str, b: str) -> bool:
     first, second = sorted(_words(a)), sorted(_words(b))
     if "".join(_words(a)) == "".join(_words(b)):
         return True
+    if _side(first) == _side(second) and (set(first) <= set(second) or set(second) <= set(first)):
+        return True  # "head" and "top_head"
     pairs = zip(first, second, strict=False)
     return len(first) == len(second) > 0 and all(x.startswith(y) or y.startswith(x) for x, y in pairs)
 
