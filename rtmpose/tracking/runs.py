@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from rtmpose.checkout import code_root, home, in_job, shared
 from rtmpose.config import setup_environment
-from rtmpose.files import UserError, writing
+from rtmpose.files import UserError, temporary_beside, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,9 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri()
-    with reachable(uri), _writable(uri):
+    with reachable(uri):
+        if uri.startswith("sqlite:"):
+            _prepare(Path(_sqlite_path(uri)))
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -131,8 +134,6 @@ def log_metrics(run_id: str, metrics: Mapping[str, Any], step: int = 0) -> None:
 
     UserError when the store does not answer: whoever trains may go on without the curve.
     """
-    import time
-
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -228,31 +229,51 @@ def _experiment(store: MlflowClient) -> str:
     return str(store.create_experiment(EXPERIMENT, artifact_location=artifacts))
 
 
-@contextmanager
-def _writable(uri: str) -> Iterator[None]:
-    """A local data base that can be written to, asked before MLflow tries it for minutes; one that the block
-    could not make whole is removed again.
+def _prepare(path: Path) -> None:
+    """See to it that a local data base is there and can be written to, before MLflow tries it for minutes.
+
+    A new one appears whole or not at all: a process that is killed while MLflow makes its tables would leave
+    one that no later process can use.
     """
-    if not uri.startswith("sqlite:"):
-        yield
-        return
     import sqlite3
 
-    path = Path(_sqlite_path(uri))
-    new = not path.exists()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _create(path)
+    with writing(path), path.open("ab"):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA schema_version").fetchone()
+
+
+def _create(path: Path) -> None:
+    """A data base with MLflow's tables; one that another process has made meanwhile stays."""
+    from mlflow import MlflowClient
+
+    for left in path.parent.glob(f".{path.name}.*.tmp*"):  # of a process that was killed over one
+        if time.time() - left.stat().st_mtime > 600:
+            left.unlink(missing_ok=True)
+    temporary = temporary_beside(path)
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab"):
-                pass
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-        yield
-    except BaseException:
-        with suppress(OSError):
-            if new:
-                path.unlink(missing_ok=True)
-        raise
+            temporary.touch()
+        uri = f"sqlite:///{temporary}"
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        with writing(path):
+            _link(temporary, path)
+    finally:
+        with suppress(OSError):  # the first error is the one to be told
+            temporary.unlink(missing_ok=True)
+
+
+def _link(new: Path, path: Path) -> None:
+    """Give a whole file its name `path`, unless another one has it."""
+    try:
+        os.link(new, path)
+    except OSError:  # somebody was faster, or the file system has no hard links
+        if not path.exists():
+            new.rename(path)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,8 @@ def finish(spoilt: Spoilt) -> None:
 def give_up(spoilt: Spoilt) -> None:
     """End a run that cannot be mended."""
     if spoilt.process is not None:
-        os.killpg(spoilt.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended with an error, which is the one to be told
+            os.killpg(spoilt.process.pid, signal.SIGKILL)
         spoilt.process.wait()
         finish(spoilt)
 

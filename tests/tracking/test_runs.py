@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,28 @@ def test_relative_stores_are_refused_and_passwords_left_out(monkeypatch: pytest.
     assert runs.tracking_uri() == f"sqlite:///{ROOT}/mlflow.db"
     assert runs.without_password("https://me:secret@host:5000/path") == "https://host:5000/path"
     assert runs.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+KILLED = """
+import os, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from rtmpose.tracking.runs import client
+
+@event.listens_for(Engine, "before_cursor_execute")
+def note(connection, cursor, statement, *rest):
+    if "_alembic_tmp" in statement:  # in the middle of a table that is made anew
+        os._exit(9)
+
+client()
+"""
+
+
+def test_a_data_base_is_whole_though_its_maker_was_killed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / "killed/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, check=False, capture_output=True)
+    assert killed.returncode == 9 and not path.exists()
+    assert runs.start_or_resume_run("training") and path.exists()
