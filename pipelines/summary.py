@@ -11,12 +11,31 @@ import sys
 from pathlib import Path
 
 from pipelines import stage
+from rtmpose.config import Record, read_record
 
 RECEIPT, FIGURES, TRAINING = (
     Path("metrics/register.json"),
     Path("metrics/evaluate.json"),
     Path("models/receipt.json"),
 )
+
+
+class Measured(Record):
+    AP: float
+    mean_pose_AP: float
+
+
+class Registered(Record):
+    name: str
+    version: int
+    alias: str
+    tracking_uri: str
+    sha256: str
+
+
+class Trained(Record):
+    samples: int
+    best_epoch: int
 
 
 def register_again() -> None:
@@ -33,13 +52,13 @@ def register_again() -> None:
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.files import read_json
     from rtmpose.tracking.models import still_registered
 
     again = "run `make repro` again"
-    if not still_registered(read_json(RECEIPT, again)):
+    if not still_registered(read_record(Registered, RECEIPT, again)):
         register_again()
-    figures, receipt, training = (read_json(path, again) for path in (FIGURES, RECEIPT, TRAINING))
+    figures = read_record(Measured, FIGURES, again)
+    receipt, training = read_record(Registered, RECEIPT, again), read_record(Trained, TRAINING, again)
     sets = {key: value["AP"] for key, value in figures.items() if isinstance(value, dict) and "AP" in value}
     others = "".join(f", {key} set {ap:.3f}" for key, ap in sets.items())
     trained = f"{training['samples']} samples, best epoch {training['best_epoch']}"

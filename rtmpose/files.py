@@ -43,7 +43,13 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: its text is one line that names the file, the key and the fix."""
+    """A mistake the user can mend: its text is one line that names the file, the key and the fix.
+
+    Names and texts from a file may hold line breaks; they become spaces.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))
 
 
 @contextmanager

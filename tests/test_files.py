@@ -1,90 +1,120 @@
+"""JSON and YAML that nest, hide, overflow or are no text: one line each; what is well formed is read."""
+
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
+import json
 from pathlib import Path
 
 import pytest
 
-from rtmpose.files import ATTEMPTS, UserError, locked, one_line, retried, temporary_beside
-from tests.support import ROOT
+from rtmpose.config import load_params
+from rtmpose.ending import line_of
+from rtmpose.files import UserError, read_json, read_yaml
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join(['*a' if i == 0 else f'*b{i - 1}'] * 9)}]\n" for i in range(12)
+)
 
 
-class Failing:
-    """An action that fails so many times before it succeeds."""
-
-    def __init__(self, failures: int, error: Exception) -> None:
-        self.failures, self.error, self.calls = failures, error, 0
-
-    def __call__(self) -> int:
-        self.calls += 1
-        if self.calls <= self.failures:
-            raise self.error
-        return self.calls
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    found: list[float] = []
-    monkeypatch.setattr(time, "sleep", found.append)
-    return found
-
-
-def test_attempts_pause_for_twice_as_long_each_time(pauses: list[float]) -> None:
-    assert retried(Failing(0, OSError()), 1.0) == 1 and pauses == []
-    assert retried(Failing(ATTEMPTS - 1, OSError()), 1.0) == ATTEMPTS and pauses == [1.0, 2.0, 4.0, 8.0]
-
-
-def test_the_last_error_is_raised_as_it_is(pauses: list[float]) -> None:
-    action = Failing(99, ConnectionError("reset"))
-    with pytest.raises(ConnectionError, match=r"^reset$"):
-        retried(action)
-    assert action.calls == ATTEMPTS and len(pauses) == ATTEMPTS - 1
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "cut off"),
+        (b'{"a": 1', "cut off"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b'"\\ud800"', "no characters"),
+        (b'{"\\udfff": 1}', "no characters"),
+        (b'"\xed\xa0\x80"', "no characters"),
+        (b'"\xff\xfa"', "no characters"),
+        (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' stands twice"),
+        (b'[{"id": 99999999999999999999}]', "beyond 64 bits"),
+        (b"[" + b"9" * 5000 + b"]", "beyond 64 bits"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "JSON"),
+    ],
+)
+def test_json_that_is_refused(tmp_path: Path, content: bytes, word: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=word) as caught:
+        read_json(path, "fetch it again")
+    text = str(caught.value)
+    assert "\n" not in text and str(path) in text and text.endswith("fetch it again") and len(text) < 500
 
 
-def test_what_no_attempt_mends_is_raised_at_once(pauses: list[float]) -> None:
-    action = Failing(99, FileNotFoundError("no such bucket"))
-    with pytest.raises(FileNotFoundError):
-        retried(action, is_final=lambda error: isinstance(error, FileNotFoundError))
-    assert action.calls == 1 and pauses == []
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": "\U0001f600 é \\ud800", "b": [2**63 - 1, -(2**63) + 1, 1e300, 0.1234567890123456789]},
+        ["\ud83d\ude00", "12345678901234567890123", {"a": {"a": {"a": None}}}],
+    ],
+)
+def test_json_that_is_read(tmp_path: Path, value: object) -> None:
+    expected = json.loads(json.dumps(value))
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        (tmp_path / "a.json").write_bytes(json.dumps(value).encode(encoding))
+        assert read_json(tmp_path / "a.json") == expected
 
 
-def test_errors_without_text_are_named_by_their_class() -> None:
-    assert (
-        one_line(OSError("two\n  lines")) == "two lines"
-        and one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for read in (read_json, read_yaml):
+        with pytest.raises(UserError, match="a folder stands where a file belongs"):
+            read(tmp_path)
+        with pytest.raises(UserError, match="no such file"):
+            read(tmp_path / "absent")
+        with pytest.raises(UserError, match="shorten the name"):
+            read(tmp_path / ("a" * 300))
+        with pytest.raises(UserError, match="no name of a file"):
+            read(Path("a\0b"))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"a: [1", "line"),
+        (b"a: 1\nb: 2\na: 3\n", "the key 'a' stands twice"),
+        (LAUGHS.encode(), "more than 100000 values"),
+        (b"a: &a [*a]\n", "an alias inside of what it stands for"),
+        (b"[" * 50_000, "nested too deeply"),
+        (b"- " * 50_000, "nested too deeply"),
+        (b"a: \xff\xfe", "not valid YAML"),
+        (b"\x00\x01\x02", "not valid YAML"),
+        (b'a: "\\ud800"', "surrogate"),
+        (b"a: 99999999999999999999", "beyond 64 bits"),
+        (b"a: 0x" + b"f" * 100, "beyond 64 bits"),
+        (b"a: 2026-99-99", "not valid YAML"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"? {a: b}\n: c\n", "not valid YAML"),
+        (b"#" * (1 << 21), "too many"),
+    ],
+)
+def test_yaml_that_is_refused(tmp_path: Path, content: bytes, word: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=word) as caught:
+        read_yaml(path)
+    text = str(caught.value)
+    assert "\n" not in text and str(path) in text and len(text) < 500
+
+
+def test_yaml_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "\ufeffbase: &base {lr: 0.1, n: 3}\nother: {<<: *base, n: 9223372036854775807}\nname: é\n"
     )
+    expected = {"lr": 0.1, "n": 2**63 - 1}
+    assert read_yaml(path) == {"base": {"lr": 0.1, "n": 3}, "other": expected, "name": "é"}
 
 
-def test_temporary_names_are_hidden_and_new_each_time(tmp_path: Path) -> None:
-    one, two = temporary_beside(tmp_path / "best.pt"), temporary_beside(tmp_path / "best.pt")
-    assert one != two and one.parent == tmp_path
-    assert one.match(".best.pt.*.tmp") and two.match(".best.pt.*.tmp")
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e999"])
+def test_parameters_are_finite(tmp_path: Path, value: str) -> None:
+    text = Path("params.yaml").read_text().replace("tau: 0.1", f"tau: {value}", 1)
+    assert value in text
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml: .*tau"):
+        load_params(tmp_path / "params.yaml")
 
 
-def test_a_lock_that_is_held_says_what_to_do(tmp_path: Path) -> None:
-    path, fix = tmp_path / "work/lock", "wait until the other one has ended"
-    with locked(path, wait=0), pytest.raises(UserError) as caught, locked(path, wait=0, busy=fix):
-        pass
-    assert str(caught.value) == f"{path}: {fix}"
-    with locked(path, wait=0):
-        pass
-
-
-def test_a_lock_ends_with_its_killed_holder(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    code = "import sys, time; from pathlib import Path; from rtmpose.files import locked\n"
-    code += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", code, str(path)]
-    holder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=dict(os.environ))
-    try:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(UserError), locked(path, wait=0):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
-    with locked(path, wait=5):
-        pass
+def test_a_mistake_is_one_line_whatever_is_in_it() -> None:
+    assert str(UserError("a: \n b\r\nc")) == "a:   b c"
+    assert line_of(UserError("a\nb")) == "a b" and line_of(KeyError("a")) is None

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from rtmpose.config.base import Strict, parse
+from rtmpose.config.base import Record, Strict, parse, read_record
 from rtmpose.config.data import (
     AugmentConfig,
     DatasetParams,
@@ -55,6 +55,7 @@ __all__ = [
     "PixelTransform",
     "Precision",
     "PretrainParams",
+    "Record",
     "RegisterParams",
     "RenderParams",
     "SearchParams",
@@ -66,6 +67,7 @@ __all__ = [
     "TrainParams",
     "load_params",
     "parse",
+    "read_record",
     "refuse_baseline",
     "setup_environment",
     "with_values",

@@ -25,6 +25,9 @@ PREFIX = "rtmpose."
 SIMCC_OUTPUTS, HEATMAP_OUTPUTS = ("simcc_x", "simcc_y"), ("heatmaps",)
 
 
+GREY = 1e6  # far beyond any grey level
+
+
 class ModelCard(Architecture):
     """Metadata of an exported model, stored as JSON strings under `rtmpose.<field>` in the ONNX file.
 
@@ -47,8 +50,8 @@ class ModelCard(Architecture):
     @field_validator("mean", "std")
     @classmethod
     def _finite(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(map(math.isfinite, value)):
-            raise ValueError(f"{list(value)} must be finite")
+        if not all(math.isfinite(number) and abs(number) < GREY for number in value):
+            raise ValueError(f"{list(value)} must be finite grey levels")
         return value
 
     @model_validator(mode="after")

@@ -44,6 +44,8 @@ def predict_image(
             raise UserError(f"{image}: box {list(box)} lies outside the image, which is {width}x{height} px")
     card, way = open_model(model)
     found, scores = way.points([way.crop(pixels, box) for box in chosen])  # (N, K, 2), (N, K)
+    if not (np.isfinite(found).all() and np.isfinite(scores).all()):
+        raise UserError(f"{model}: gives points that are not finite; export it again from whole weights")
     if draw is not None:
         for points, score in zip(found, scores, strict=True):
             draw_skeleton(pixels, points, score > SURE, way.skeleton)

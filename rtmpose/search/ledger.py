@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rtmpose.files import writing
+from pydantic import Field, NonNegativeInt, ValidationError
+
+from rtmpose.config import Record
+from rtmpose.files import UserError, writing
 
 Status = Literal["running", "stopped", "finished"]
 Kind = Literal["reference", "searched", "repeat"]
@@ -26,6 +29,21 @@ FIGURES = ("AP", "error")  # the mean keypoint error tells something where AP is
 def report_of(entry: Mapping[str, Any]) -> Report:
     """The report within a line of the ledger, or within what Tune makes of it."""
     return {key: entry[key] for key in ("report", "step", *FIGURES) if key in entry}
+
+
+class _Line(Record):
+    """A line of the ledger; which of its keys there are depends on the event."""
+
+    event: Literal["start", "report", "end"]
+    trial: NonNegativeInt
+    point: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    kind: Kind = "searched"
+    report: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    AP: float = 0.0
+    error: float | None = None
+    status: Status = "running"
 
 
 @dataclass
@@ -49,12 +67,18 @@ class Ledger:
         self.path = path
         self.trials: dict[int, TrialRecord] = {}
         self.history: list[tuple[int, Report]] = []  # (trial, report) in the order in which they came
-        for line in path.read_text().splitlines() if path.exists() else []:
+        for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # the line a kill cut short: nothing has followed from it
+            except (ValueError, RecursionError):  # the line a kill cut short: nothing has followed from it
                 continue
-            self._apply(entry)
+            try:
+                self._apply(_Line.model_validate(entry).model_dump(exclude_unset=True))
+            except (ValidationError, KeyError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{path}: line {number} is damaged ({reason}); delete the file to start the search anew"
+                ) from None
 
     def start(self, point: dict[str, Any], *, seed: int, kind: Kind) -> TrialRecord:
         """A new trial under the next number."""

@@ -22,13 +22,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field, NonNegativeInt
 
-from rtmpose.files import UserError, append, read_json, sha256_of, write_atomic, writing
+from rtmpose.config import Record, read_record
+from rtmpose.files import UserError, append, sha256_of, write_atomic, writing
 from rtmpose.models import save_tensors
 
 KEPT_CHECKPOINTS = 2
 TOKEN, LOG, DAMAGED, WARNINGS, BEST = "token", "train.log", "damaged.txt", "warnings.txt", "best.pt"
 START_ANEW = "delete the run's folder to start anew"
+
+
+class _Entry(Record):
+    file: str = Field(pattern=r"^step-[0-9]+\.pt$")
+    sha256: str
+    step: NonNegativeInt
+
+
+class _Pointer(Record):
+    checkpoints: list[_Entry]
+
+
+class _Receipt(Record):
+    sha256: str
 
 
 class Superseded(RuntimeError):
@@ -66,12 +82,12 @@ class Store:
     def finished(self) -> dict[str, Any] | None:
         """The receipt of a finished run whose best weights are still whole."""
         path = self.folder / "finished.json"
-        receipt = read_json(path, START_ANEW) if path.exists() else None
+        receipt = read_record(_Receipt, path, START_ANEW) if path.exists() else None
         return receipt if receipt and self.best_is(receipt["sha256"]) else None
 
     def _pointer(self) -> dict[str, Any]:
         path = self.folder / "latest.json"
-        return read_json(path, START_ANEW) if path.exists() else {"checkpoints": []}
+        return read_record(_Pointer, path, START_ANEW) if path.exists() else {"checkpoints": []}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> str:
         self.refuse_if_superseded()
@@ -154,10 +170,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / LOG
     by_step: dict[tuple[int, bool], dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:  # the line a kill cut short
+            by_step[int(entry["step"]), "AP" in entry] = entry
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # the line a kill cut short
             continue
-        by_step[entry["step"], "AP" in entry] = entry
     return [by_step[key] for key in sorted(by_step)]

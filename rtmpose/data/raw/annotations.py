@@ -159,9 +159,15 @@ def check_unchanged(
     """UserError with the `fix` when an annotation file of `splits` is not the one that `index_raw` hashed."""
     for split in splits:
         path = root / split_layout(dataset, root, split).annotations
-        known = index.get("splits", {}).get(split, {}).get("annotation_file", {}).get("sha256")
-        if sha256_of(path) != known:
+        if sha256_of(path) != _indexed_hash(index, split):
             raise UserError(f"{path}: changed since it was indexed; {fix}")
+
+
+def _indexed_hash(index: object, split: str) -> object:
+    """The hash of a split's annotation file in what `index_raw` gave; None where it is not there."""
+    for key in ("splits", split, "annotation_file", "sha256"):
+        index = index.get(key) if isinstance(index, dict) else None
+    return index
 
 
 def _place(root: Path, images: Path, listed: ListedImage, path: Path) -> tuple[Path, Fault | None]:

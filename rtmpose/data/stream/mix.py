@@ -5,7 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtmpose.files import UserError, read_json
+from pydantic import Field, PositiveInt
+
+from rtmpose.config import Record, read_record
+from rtmpose.files import UserError
+
+
+class _Folder(Record):
+    dir: str = Field(min_length=1, pattern=r"^[^\x00]*$")
+
+
+class _Shown(_Folder):
+    repeat: PositiveInt
+
+
+class _Named(_Folder):
+    dataset: str
+
+
+class _Receipt(Record):
+    train: list[_Shown]
+    tune: list[_Folder]
+    val: list[_Named]
 
 
 @dataclass(frozen=True)
@@ -29,16 +50,14 @@ class Mix:
 
 def read_mix(path: Path) -> Mix:
     """The receipt that the stage `mix` writes; its folders, relative to the current one, become absolute."""
-    content = read_json(path, "run the stage mix")
-    try:
-        train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
-        tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
-        val = {entry["dataset"]: Path(entry["dir"]).resolve() for entry in content["val"]}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a mix receipt ({error}); run the stage mix again") from error
+    content = read_record(_Receipt, path, "run the stage mix again")
+    train = tuple(MixEntry(Path(entry["dir"]).resolve(), entry["repeat"]) for entry in content["train"])
+    tune = [Path(entry["dir"]).resolve() for entry in content["tune"]]
+    val = {entry["dataset"]: Path(entry["dir"]).resolve() for entry in content["val"]}
     if not train or not tune:
         missing = (
             "a dataset with train: true" if not train else "a dataset with train: true and evaluate: true"
         )
-        raise UserError(f"params.yaml: datasets: there is no {missing}; training needs one")
+        fix = "training needs one: mark it in params.yaml and run the stage mix again"
+        raise UserError(f"{path}: datasets: there is no {missing}; {fix}")
     return Mix(train, tune[0], val)

@@ -37,7 +37,11 @@ def read_card(path: Path) -> ModelCard:
     metadata is that of another model.
     """
     session = open_file(path, threads=1)
-    card = ModelCard.from_properties(session.get_modelmeta().custom_metadata_map, path)
+    try:
+        properties = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: metadata is damaged: no text; export the model again") from None
+    card = ModelCard.from_properties(properties, path)
     values = (*session.get_inputs(), *session.get_outputs())
     card.refuse_unlike({value.name: value.shape for value in values}, path)
     return card
