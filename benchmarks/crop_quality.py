@@ -38,6 +38,7 @@ from rtmpose.data.stream.augment import MIRROR, Augmenter, choose_half, draw
 from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.geometry import Floats, clip_box, compose, crop_to_photograph, fix_aspect, pad_box, warp
+from rtmpose.machine import cpu_line
 from rtmpose.skeleton import Skeleton
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="only the first N photographs with persons")
     options = parser.parse_args()
     setup_environment()
+    print(f"machine: {cpu_line()}", flush=True)
     cv2.setNumThreads(0)
     lowest: dict[str, float] = {}
     settings, images = plan(options.quick), 12 if options.quick else options.images

@@ -54,6 +54,7 @@ from rtmpose.data.stream.stream import TrainStream
 from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
+from rtmpose.machine import cpu_line
 from rtmpose.models import normalise
 from rtmpose.targets import SimCC
 
@@ -112,7 +113,7 @@ def main() -> None:
     setup_environment()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    print(f"load average before: {os.getloadavg()[0]:.2f}")
+    print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
     lines = {}
     for split, title in SPLITS.items():
         print(f"\n## {title}\n", flush=True)

@@ -20,8 +20,8 @@ import numpy as np
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.mannequins.render import Image
 from rtmpose.data.mannequins.scene import Scene, render_scene
-from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_skeleton
+from rtmpose.machine import cpu_line
 
 COLUMNS, ROWS, SIZE = 4, 3, (320, 240)
 
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--contact-sheet", type=Path, help="also write a picture of both levels to this PNG")
     arguments = parser.parse_args()
+    print(f"machine: {cpu_line()}", flush=True)
     if arguments.contact_sheet:
         contact_sheet(arguments.contact_sheet)
     images = 100 if arguments.quick else 600
@@ -88,7 +89,7 @@ def main() -> None:
     easy = images_per_second("easy", images, arguments.workers)
     result = {
         "name": "mannequins easy 320x240", "ours": round(easy, 1), "peer": None, "ratio": None,
-        "unit": "images/s", "machine": f"{cpu_name()}, {os.cpu_count()} cores", "hard": round(hard, 1),
+        "unit": "images/s", "machine": cpu_line(), "hard": round(hard, 1),
         "processes": arguments.workers,
     }  # fmt: skip
     print(json.dumps(result))

@@ -28,19 +28,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rtmpose.config import Params, load_params, setup_environment
+from rtmpose.config import Params, Precision, load_params, setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.shards.manifest import EvalImage, read_manifest
 from rtmpose.data.shards.write import in_tune, write_train_shards
 from rtmpose.data.stream.mix import Mix, MixEntry
-from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import load_detections
@@ -49,7 +48,9 @@ from rtmpose.evaluation.evaluator import Evaluator, opened
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes
 from rtmpose.files import UserError, read_json, write_atomic, write_csv
+from rtmpose.machine import cpu_line
 from rtmpose.models import save_tensors
+from rtmpose.precision import announce, choose_here
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.following import status_line
 from rtmpose.training.job import Job, build_task, open_stream
@@ -80,6 +81,7 @@ class Bench:
     """The data, the parameters and where everything goes."""
 
     params: Params
+    precision: Precision
     mix: Mix
     val: list[RawImage]
     out: Path
@@ -89,13 +91,14 @@ class Bench:
 
     def job(self, stage: str, store: Store, init: Path | None) -> Job:
         return Job(
-            stage=stage, params=self.params, mix=self.mix, store=store.folder, token=store.token, run_id="",
-            tracking_uri="", init=init, tau=self.params.finetune.tau, sigma=None,
+            stage=stage, params=self.params, precision=self.precision, mix=self.mix, store=store.folder,
+            token=store.token, run_id="", tracking_uri="", init=init, sigma=None,
+            tau=self.params.finetune.tau,
         )  # fmt: skip
 
     def judge(self, model: torch.nn.Module, task: Task, flip: bool) -> Evaluator:
         how = self.params.evaluate.model_copy(update={"flip_test": flip})
-        return Evaluator(model, task.codec, COCO.skeleton, how, self.params.hardware.precision, DEVICE)
+        return Evaluator(model, task.codec, COCO.skeleton, how, self.precision, DEVICE)
 
     def run(
         self, stage: str, store: Store, init: Path | None, log_steps: int, **hooks: Callable[..., Any]
@@ -113,7 +116,7 @@ class Bench:
             report=hooks["report"],
             epoch_done=hooks.get("epoch_done", lambda position: None),
             device=DEVICE,
-            precision=self.params.hardware.precision,
+            precision=self.precision,
         )
 
 
@@ -315,7 +318,7 @@ def parameters(options: argparse.Namespace, epochs: dict[str, Any]) -> Params:
     content = load_params(ROOT / "params.yaml").model_dump()
     content |= {"input_size": options.size}
     content["model"] |= {"size": "t"}
-    content["hardware"] |= {"workers": 1, "gpus_per_worker": 0, "loader_workers": 1, "precision": "bf16"}
+    content["hardware"] |= {"workers": 1, "gpus_per_worker": 0, "loader_workers": 1, "precision": "auto"}
     for stage in ("pretrain", "finetune"):
         count = max(int(epochs.get(stage, 1)), 1)
         warmup = min(200, 20 * count)  # updates
@@ -340,8 +343,14 @@ def prepared(options: argparse.Namespace) -> Bench:
         cut = [raw for raw in images if raw.image_id not in kept]
         write_train_shards(cut, folder, dataset=COCO, input_size=options.size, workers=1)
     params = parameters(options, {})
+    chosen = choose_here(params, on_gpu=False)
+    announce("mini_coco", chosen)
     return Bench(
-        params, Mix((MixEntry(folder.resolve(), 1),), folder.resolve(), {}), val, options.out.resolve()
+        params,
+        chosen.precision,
+        Mix((MixEntry(folder.resolve(), 1),), folder.resolve(), {}),
+        val,
+        options.out.resolve(),
     )
 
 
@@ -373,7 +382,7 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     bench = prepared(options)
     plan = planned(bench, options)
-    bench = Bench(parameters(options, plan), bench.mix, bench.val, bench.out)
+    bench = replace(bench, params=parameters(options, plan))
     print(f"{len(bench.val)} photographs to evaluate on; 95 % intervals in brackets", flush=True)
     print(
         f"{'stage':9} {'epoch':>5} {'samples':>8} {'minutes':>7}  {'AP':24}  {'error':24}  mean pose's error",
@@ -393,7 +402,8 @@ def main() -> None:
         "name": "mini_coco", "ours": row["error"], "peer": row["mean_pose_error"],
         "ratio": row["error_ratio"],
         "unit": "mean keypoint error over the root of the person's area (lower is better), peer: mean pose",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "minutes": diary.rows[-1]["minutes"],
+        "machine": cpu_line(), "precision": bench.precision,
+        "minutes": diary.rows[-1]["minutes"],
         "figures": row, "photographs": len(bench.val), "epochs": {stage: plan[stage] for stage in ("pretrain",
         "finetune")}, "size": list(options.size),
     }  # fmt: skip

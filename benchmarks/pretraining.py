@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from rtmpose.config import Params, load_params, setup_environment
+from rtmpose.config import Params, Precision, load_params, setup_environment
 from rtmpose.data.stream.mix import read_mix
-from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.files import read_json
+from rtmpose.machine import cpu_line
+from rtmpose.precision import announce, choose_here
 from rtmpose.search.trial import Worker, updates
 from rtmpose.training.job import Job, build_task, tuning_ap
 
 EVALUATIONS = 8
 
 
-def curve(params: Params, init: Path | None, samples: int, label: str) -> list[tuple[int, float]]:
+def curve(
+    params: Params, precision: Precision, init: Path | None, samples: int, label: str
+) -> list[tuple[int, float]]:
     """AP on the tuning split against the samples seen; the rate decays over the second half."""
     job = Job(
-        stage="finetune", params=params, mix=read_mix(Path("data/mix.json")),
+        stage="finetune", params=params, precision=precision, mix=read_mix(Path("data/mix.json")),
         store=Path(tempfile.gettempdir()), token="", run_id="", tracking_uri="", init=init,
         tau=params.finetune.tau, sigma=None,
     )  # fmt: skip
@@ -57,17 +59,22 @@ def main() -> None:
     options = parser.parse_args()
     setup_environment()
     params = load_params()
+    chosen = choose_here(params, on_gpu=False)
+    announce("pretraining", chosen)
     torch.set_num_threads(max(int(params.hardware.cpus_per_worker), 1))
     before = read_json("models/pretrain.json", "run `make repro`")["samples"]
     after = read_json("models/receipt.json", "run `make repro`")["samples"]
     share = 0.1 if options.quick else 1.0
-    ours = curve(params, Path("models/pretrain.pt").resolve(), int(after * share), "pretrained")
-    peer = curve(params, None, int((before + after) * share), "from scratch")
+    ours = curve(
+        params, chosen.precision, Path("models/pretrain.pt").resolve(), int(after * share), "pretrained"
+    )
+    peer = curve(params, chosen.precision, None, int((before + after) * share), "from scratch")
     print(f"pretraining took {before} samples, finetuning {after}; from scratch {before + after}")
     result = {
         "name": "pretraining", "ours": ours[-1][1], "peer": peer[-1][1],
         "ratio": ours[-1][1] / max(peer[-1][1], 1e-9), "unit": "AP on the tuning split at equal samples",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "curves": {"pretrained": ours, "scratch": peer},
+        "machine": cpu_line(), "precision": chosen.precision,
+        "curves": {"pretrained": ours, "scratch": peer},
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -34,6 +34,7 @@ from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
+from rtmpose.machine import cpu_line
 from rtmpose.topdown import TopDown, through_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few images")
     options = parser.parse_args()
     setup_environment()
+    print(f"machine: {cpu_line()}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx = exported(folder)

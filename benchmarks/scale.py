@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,8 +30,8 @@ from rtmpose.data.shards.write import write_train_shards
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.order import EpochOrder, SetSize
 from rtmpose.data.stream.stream import TrainStream
-from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset, load_skeleton
+from rtmpose.machine import cpu_line
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/realdata/coco"
 SIZE = (192, 256)
@@ -182,6 +181,7 @@ def main() -> None:
     if arguments.open:
         print(json.dumps(open_manifest(arguments.open)))
         return
+    print(f"machine: {cpu_line()}", flush=True)
     cv2.setNumThreads(0)
     print(
         "| set | window, shards | batch | variance of batch means, full shuffle = 1 | neighbours that meet, "
@@ -218,7 +218,7 @@ def main() -> None:
         "name": "windowed shuffle, 75 shards in the files' order, window 32, batch 256: variance of batch "
                 "means",
         "ours": round(spread, 3), "peer": 1.0, "ratio": round(spread, 3), "unit": "of a full shuffle's",
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "manifest": opened, "rates": rates,
+        "machine": cpu_line(), "manifest": opened, "rates": rates,
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -41,6 +41,7 @@ from rtmpose.data.shards.sample import encode_jpeg
 from rtmpose.data.shards.write import SHARD_BYTES, write_train_shards
 from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
+from rtmpose.machine import cpu_line
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (192, 256)
@@ -75,7 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     setup_environment()
     cv2.setNumThreads(0)
-    print(f"load average before: {os.getloadavg()[0]:.2f}")
+    print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
     lines = {}
     for split, title in SPLITS.items():
         raws = [raw for raw in read_images(DATASET, options.data, split) if raw.persons][

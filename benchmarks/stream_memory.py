@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
-from rtmpose.deploy.runtimes.base import cpu_name
 from rtmpose.descriptors import load_dataset
+from rtmpose.machine import cpu_line
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/realdata/coco"
 SIZE = (192, 256)
@@ -43,6 +42,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    print(f"machine: {cpu_line()}", flush=True)
     cv2.setNumThreads(0)
     epochs, dataset = 8 if arguments.quick else arguments.epochs, load_dataset("coco17")
     images = list(read_images(dataset, arguments.data, "val"))[: 30 if arguments.quick else None]
@@ -69,7 +69,7 @@ def main() -> None:
     grown = totals[-1] - totals[4]
     result = {
         "name": f"stream memory over {epochs} epochs, growth since the fifth", "ours": round(grown, 2),
-        "peer": None, "ratio": None, "unit": "MB", "machine": f"{cpu_name()}, {os.cpu_count()} cores",
+        "peer": None, "ratio": None, "unit": "MB", "machine": cpu_line(),
         "fifth": round(totals[4], 1), "last": round(totals[-1], 1), "least": round(min(totals), 1),
         "most": round(max(totals), 1),
     }  # fmt: skip

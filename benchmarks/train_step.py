@@ -4,8 +4,9 @@
 
 Both sides begin with the same weights, see the same random images and keypoints and run at the same rate;
 their first losses are printed, which shows that they do the same. Data loading is left out. Ours trains as
-the product does: bf16 autocast, channels-last, fused AdamW, targets encoded in the step; a second figure is
-ours in float32. MMPose trains as its own configuration and runner do: its model, data preprocessor, loss,
+the product does: bf16 autocast where the device has the instructions and float32 elsewhere, channels-last,
+fused AdamW, targets encoded in the step; a second figure is ours in float32. What would be emulated is left
+out, and said. MMPose trains as its own configuration and runner do: its model, data preprocessor, loss,
 AdamW with its groups and the EMA hook, eager, float32 on a CPU and AMP on a GPU; its targets are encoded
 beforehand, as its loader does. Each side is a process of its own; short slices alternate in one run and the
 ratio is the median over neighbouring slices, so that whatever else the machine does meets all of them.
@@ -40,6 +41,7 @@ from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
 from rtmpose.deploy.machine import machine
 from rtmpose.descriptors import load_dataset
+from rtmpose.machine import cpu_line, training_device
 from rtmpose.models import build_pose_net
 
 SIZE, POINTS, BATCHES = (192, 256), 17, 4
@@ -48,7 +50,7 @@ PEERS = Path(__file__).resolve().parent / "peers"
 TITLES = {
     "bf16": "ours, bf16",
     "fp32": "ours, float32",
-    "compiled": "ours, bf16, compiled",
+    "compiled": "ours, compiled",
     "eager": "the same network, eager as MMPose trains",
     "peer": "MMPose",
     "peer_passive": "MMPose, its threads waiting as ours do",
@@ -69,8 +71,10 @@ class Sides:
         on_gpu, arguments = device != "cpu", (str(folder), device)
         self.ours = stack.enter_context(Peer(Path(sys.executable), PEERS / "own_step.py", *arguments))
         self.peers: dict[str, Peer] = {}
-        self.head = "compiled" if on_gpu else "bf16"
-        self.own = ["bf16", "fp32", *(["compiled"] if options.compile or on_gpu else [])]
+        self.has_bf16 = training_device(on_gpu).bf16
+        product = "bf16" if self.has_bf16 else "fp32"
+        self.head = "compiled" if on_gpu else product
+        self.own = [*dict.fromkeys([product, "fp32"]), *(["compiled"] if options.compile or on_gpu else [])]
         if options.with_peer:
             python = peer_python("mmpose", MMPOSE_STEPS)
             for way in ["peer"] if on_gpu else ["peer_passive", "peer"]:
@@ -124,14 +128,18 @@ def main() -> None:
     options = parser.parse_args()
     setup_environment()  # before any process of ours starts
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"load average before: {os.getloadavg()[0]:.2f}; on {device}", flush=True)
+    where = training_device(device == "cuda")
+    print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}; on {where}", flush=True)
+    if not where.bf16:
+        print(f"left out: bf16, which {where} would emulate, {where.emulated}", flush=True)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         rows = 256 if device == "cuda" else 16
         write_inputs(folder, rows)
         line = measured(Sides(folder, device, options, stack), options, folder, rows)
     print(f"\nload average after: {os.getloadavg()[0]:.2f}")
-    print(json.dumps({"name": "train_step", **line, "machine": machine()}))
+    left_out = [] if where.bf16 else ["bf16"]
+    print(json.dumps({"name": "train_step", **line, "left_out": left_out, "machine": machine()}))
 
 
 def write_inputs(folder: Path, rows: int) -> None:
@@ -151,7 +159,6 @@ def measured(sides: Sides, options: argparse.Namespace, folder: Path, rows: int)
     """Everything, printed as it is found -> the figures of the JSON line; its head is the first thread
     count's.
     """
-    print(f"CPU: {', '.join(machine()['flags'])}")
     counts = [1, 2] if sides.device == "cpu" and len(os.sched_getaffinity(0)) > 1 else [1]
     macs = sides.ours.ask(what="macs")["macs"]
     print(
@@ -225,7 +232,8 @@ def table(slices: Slices, sides: Sides, threads: int, macs: float, peak: dict[st
         if against is not None and way in sides.own:
             figures |= ratios(found, slices[against])
         in_half = way != "fp32" and (sides.device != "cpu" or way in sides.own)
-        precision = "bf16" if in_half else "fp32"  # the peak of float16 is that of bfloat16
+        # The peak of float16 is that of bfloat16; without bf16 of its own a GPU's is not known.
+        precision = "bf16" if in_half and sides.has_bf16 else "fp32"
         figures["share_of_peak"] = round(3 * macs / time_per_sample(found, clock) / peak[precision], 3)
         cells = [f"{figures[name]:.2f}" if name in figures else "" for name in ("ratio", "ratio_cpu")]
         print(

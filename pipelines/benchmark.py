@@ -34,8 +34,8 @@ def main(argv: list[str]) -> None:
     write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
     machine = report["machine"]
     print(
-        f"benchmark {target.name}: {ONNX}, input {width}x{height}, on {machine['cpu']}, {machine['cores']} "
-        "cores; "
+        f"benchmark {target.name}: {ONNX}, input {width}x{height}, on {machine['cpu']} ({machine['kind']}), "
+        f"{machine['cores']} cores; "
         f"differences are to PyTorch fp32 on {kind}"
     )
     print(table(report))

@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines import stage
 from pipelines.progress import progress_line
@@ -31,12 +31,18 @@ DRAWN = 12  # images in the picture
 NOBODY = "no annotation is a person with a labelled point (`rtmpose dataset check` says why)"
 
 
-def evaluator(params: Params, weights: Path) -> Evaluator:
-    """The trained network and how the parameters say to evaluate it."""
+def evaluator(params: Params, weights: Path, to: TextIO | None = None) -> Evaluator:
+    """The trained network and how the parameters say to evaluate it, which `to` (stdout) is told."""
+    import torch
+
     from rtmpose.evaluation.evaluator import load_evaluator
+    from rtmpose.precision import announce, choose_here
     from rtmpose.targets import codec_for
 
-    return load_evaluator(params, weights, codec_for(params.model.head, params.input_size))
+    chosen = choose_here(params, on_gpu=torch.cuda.is_available())
+    announce("evaluate", chosen, to)
+    codec = codec_for(params.model.head, params.input_size)
+    return load_evaluator(params, weights, codec, chosen.precision)
 
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
@@ -169,7 +175,7 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
             )
         boxes = load_detections(root / detections, category_id=dataset.splits["val"].detections_category)
     doubts = Doubts(dataset, root / split_layout(dataset, root, "val").annotations)
-    figures, _, truth = evaluator(params, options.weights).raw(dataset, root, boxes, doubts)
+    figures, _, truth = evaluator(params, options.weights, to=sys.stderr).raw(dataset, root, boxes, doubts)
     if boxes != "ground truth":
         refuse_other_boxes(root / str(dataset.splits["val"].detections), truth)
     refuse_nan(figures)

@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     params = load_params()
     training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
+    tags["precision"] = str(training.get("precision", "unknown"))
     # The training run itself, when MLflow still points where it was logged: curves and model then stand
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)

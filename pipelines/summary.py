@@ -62,11 +62,14 @@ def main(argv: list[str]) -> None:
     sets = {key: value["AP"] for key, value in figures.items() if isinstance(value, dict) and "AP" in value}
     others = "".join(f", {key} set {ap:.3f}" for key, ap in sets.items())
     trained = f"{training['samples']} samples, best epoch {training['best_epoch']}"
+    where, asked = " and ".join(training["devices"]), training["precision_asked"]
+    computed = f"in {training['precision']} on {where} (hardware.precision: {asked})"
     registered = f"{receipt['name']} version {receipt['version']}"
     print(
         f"""
 AP          {figures["AP"]:.3f} on held-out images (mean pose {figures["mean_pose_AP"]:.3f}{others})
-model       models/rtmpose.onnx, weights models/rtmpose.pt ({trained})
+trained     {trained}; {computed}
+model       models/rtmpose.onnx, weights models/rtmpose.pt
 metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
 picture     reports/predictions.png

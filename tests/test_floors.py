@@ -31,9 +31,9 @@ FLOORS = (
     ("losses",),
     ("targets",),
     ("descriptors",),
-    ("skeleton", "geometry", "oks", "fingerprint"),
+    ("skeleton", "geometry", "oks", "fingerprint", "precision"),
     ("ending",),
-    ("config", "checkout"),
+    ("config", "checkout", "machine"),
     ("files",),
 )
 

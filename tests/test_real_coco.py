@@ -32,7 +32,7 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
     workspace.set(
         datasets={"coco17": data}, shard__tune_share=0.02, finetune__epochs=2, finetune__batch_size=64,
         finetune__evaluate_every=1, finetune__checkpoint_steps=None, finetune__log_steps=20,
-        hardware__loader_workers=1, hardware__precision="bf16", pretrain__enabled=True, pretrain__epochs=1,
+        hardware__loader_workers=1, pretrain__enabled=True, pretrain__epochs=1,
         pretrain__weak_epochs=0, pretrain__evaluate_every=1,
     )  # fmt: skip
     done = workspace.run("dvc", "repro", "register", timeout=600)

@@ -82,7 +82,6 @@ class Workspace:
             datasets={"coco17": data}, shard__tune_share=0.2, pretrain__enabled=False, search__enabled=False,
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,
             finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0,
-            hardware__precision="fp32",
         )  # fmt: skip
         return self
 

@@ -31,6 +31,7 @@ from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import read_yaml
+from rtmpose.machine import training_device
 from rtmpose.models import autocast, build_pose_net, normalise
 from rtmpose.targets import SimCC, at_least_float32
 from rtmpose.training.loop import prefetched, timed
@@ -39,10 +40,10 @@ from rtmpose.training.update import Task, Updater, simcc_task
 
 SIZE, TAU = (192, 256), 0.1
 WEIGHT_DECAY, EMA_MOMENTUM = 0.05, 0.0002
-WAYS: dict[str, tuple[Precision, bool]] = {  # precision, compiled
+WAYS: dict[str, tuple[Precision | None, bool]] = {  # precision (None: what this device has), compiled
     "bf16": ("bf16", False),
     "fp32": ("fp32", False),
-    "compiled": ("bf16", True),
+    "compiled": (None, True),
 }
 Step = Callable[[Batch, float], Tensor]
 
@@ -93,6 +94,7 @@ class Side:
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.device = folder, torch.device(device)
+        self.has_bf16 = training_device(self.device.type == "cuda").bf16
         with np.load(folder / "batches.npz") as file:
             images, points, weights = (
                 torch.from_numpy(file[name]) for name in ("images", "keypoints", "weights")
@@ -120,11 +122,11 @@ class Side:
             simcc_task(self.network().to(self.device), SimCC(SIZE), TAU), self.device, self.rows
         ).step
 
-    def _ours(self, precision: Precision, compiled: bool) -> Step:
+    def _ours(self, precision: Precision | None, compiled: bool) -> Step:
         updater = Updater(
             simcc_task(self.network(), SimCC(SIZE), TAU),
             device=self.device,
-            precision=precision,
+            precision=precision or ("bf16" if self.has_bf16 else "fp32"),
             global_batch=self.rows,
             weight_decay=WEIGHT_DECAY,
             optim=OptimParams(),
@@ -182,7 +184,8 @@ class Side:
 
     def peak(self, threads: int, rounds: int) -> dict[str, float]:
         """Multiply-adds per second of the product of two large square matrices or of a convolution, whichever
-        has more, the best of some rounds; on a CPU per second of processor time.
+        has more, the best of some rounds; on a CPU per second of processor time. Of bf16 only where it is not
+        emulated.
         """
         torch.set_num_threads(threads)
         clock = time.perf_counter if self.device.type == "cuda" else time.process_time
@@ -194,7 +197,8 @@ class Side:
         weight = torch.randn(256, 256, 3, 3, device=self.device)
         pixels = self.rows * 32 * 24
         found = {}
-        for name, dtype in {"bf16": torch.bfloat16, "fp32": torch.float32}.items():
+        types = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if self.has_bf16 else {})
+        for name, dtype in types.items():
             one, other, x, w = (each.to(dtype) for each in (left, right, images, weight))
             product = best_seconds(partial(torch.matmul, one, other), clock, self._wait, rounds)
             conv = best_seconds(partial(nn.functional.conv2d, x, w, padding=1), clock, self._wait, rounds)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtmpose.checkout import JOB_HOME, home, in_job
 from rtmpose.config import HardwareParams
-from rtmpose.files import UserError
+from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import forced_by_dvc, git_commit
 from rtmpose.tracking import runs
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FRESH = "RTMPOSE_FRESH"  # set to 1 in a job whose stage is to start anew
 RUN_KEY = "rtmpose_run"  # the metadata key by which the jobs of one run are found
+POINTER = ".run"  # of the file that holds a run's name, after the name of its task
 PAUSE, RETRIES = 5.0, 60  # seconds between attempts to reach the job server again, and how many
 SUBMISSIONS = 6  # attempts to hand in a job; the server itself waits for an agent before each refusal
 
@@ -88,6 +89,20 @@ def run_job(stage: str, server: str, run: str, *, fresh: bool) -> None:
             f"job {name} goes on without us; run the stage again to follow it, or end it with "
             f"`ray job stop {name}` (a stopped run resumes when the stage is run again)"
         ) from None
+
+
+def point_to(task: Path, run: Path) -> None:
+    """Inside a job, leave word in the storage where the run of a task is: its name holds the precision that
+    the cluster's machines have, which the submitter does not know.
+    """
+    if in_job() and task != run:
+        write_atomic(task.with_name(f"{task.name}{POINTER}"), run.name)
+
+
+def run_of(task: Path) -> Path:
+    """The folder of the run that a job made of a task, as far as this machine knows."""
+    pointer = task.with_name(f"{task.name}{POINTER}")
+    return task.with_name(pointer.read_text().strip()) if pointer.exists() else task
 
 
 def not_here(folder: Path, what: str) -> UserError:

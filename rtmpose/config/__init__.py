@@ -16,7 +16,7 @@ from rtmpose.config.data import (
     StreamParams,
 )
 from rtmpose.config.environment import MOST_PIXELS, setup_environment
-from rtmpose.config.hardware import HardwareParams, Precision
+from rtmpose.config.hardware import HardwareParams, Precision, PrecisionChoice
 from rtmpose.config.params import (
     EvaluateParams,
     Params,
@@ -54,6 +54,7 @@ __all__ = [
     "Params",
     "PixelTransform",
     "Precision",
+    "PrecisionChoice",
     "PretrainParams",
     "Record",
     "RegisterParams",

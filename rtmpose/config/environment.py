@@ -8,11 +8,14 @@ MOST_PIXELS = 1 << 27  # of one image; a camera of 100 megapixels stays below
 
 
 def setup_environment() -> None:
-    """Turn off every dependency's telemetry, and let OpenMP's threads sleep when they have waited a moment;
-    call before importing them.
+    """Turn off every dependency's telemetry, let OpenMP's threads sleep when they have waited a moment, and
+    let Ray's workers compute at the priority of whoever started Ray; call before importing them. What is set
+    already stays.
 
     Threads that spin for long take the cores of other processes; threads that sleep at once make a training
-    step on two cores a fifth slower.
+    step on two cores a fifth slower. Ray itself would run its workers at nice 15: beside one busy process of
+    the usual priority they get a thirtieth of a core, and training is what the user has asked for. To train
+    in the background, set RAY_worker_niceness to 15. On a cluster it counts where `ray start` runs.
     """
     for key, value in {
         "DVC_NO_ANALYTICS": "1",
@@ -20,6 +23,7 @@ def setup_environment() -> None:
         "DO_NOT_TRACK": "true",
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # read by Ray when it starts on a machine, and added to its own niceness
         "OMP_WAIT_POLICY": "PASSIVE",
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),  # read when OpenCV is imported
         "GOMP_SPINCOUNT": "10000",  # some ten microseconds

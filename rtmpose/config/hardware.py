@@ -9,16 +9,21 @@ from pydantic import Field, model_validator
 from rtmpose.config.base import Strict
 
 Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+# oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not initialised.
+BF16_LEAST_SIDE = 96  # px of the input
 
 
 class HardwareParams(Strict):
-    """Where training runs. Worker counts do not change a result; `precision` does."""
+    """Where training runs. Worker counts do not change a result; the precision does."""
 
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(2, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     loader_workers: int = Field(1, ge=0)
-    precision: Precision = "bf16"
+    precision: PrecisionChoice = Field(
+        "auto", description="auto: bf16 where every device that trains has instructions for it, else fp32"
+    )
     storage: str = Field("runs", description="where checkpoints go: a folder that every worker sees")
     max_failures: int = Field(2, ge=0)
     cache: str = Field("data/cache", description="where each machine keeps copies of remote shards")

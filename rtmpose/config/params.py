@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
-from rtmpose.config.hardware import HardwareParams
+from rtmpose.config.hardware import BF16_LEAST_SIDE, HardwareParams
 from rtmpose.config.search import LadderParams, SearchParams
 from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
 from rtmpose.files import UserError, read_yaml
@@ -67,13 +67,11 @@ class Params(Strict):
         if (
             self.hardware.precision == "bf16"
             and not self.hardware.gpus_per_worker
-            and min(self.input_size) < 96
+            and min(self.input_size) < BF16_LEAST_SIDE
         ):
-            # oneDNN's bf16 gradient of the head's 7x7 convolution on a map of 2 columns or rows is not
-            # initialised.
             raise ValueError(
-                f"input_size {list(self.input_size)} needs hardware.precision fp32 on a CPU (bf16 from 96 px "
-                "on)"
+                f"input_size {list(self.input_size)} needs hardware.precision fp32 or auto on a CPU (bf16 "
+                f"from {BF16_LEAST_SIDE} px on)"
             )
         for stage in ("pretrain", "finetune"):
             if getattr(self, stage).batch_size < self.hardware.workers:

@@ -26,6 +26,7 @@ from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.models import build_model, load_exactly
+from rtmpose.precision import choose_here
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec
 
@@ -178,13 +179,16 @@ def sample_images(folder: Path, count: int) -> list[EvalImage]:
     )
 
 
-def load_evaluator(params: Params, weights: Path, codec: Codec) -> Evaluator:
+def load_evaluator(
+    params: Params, weights: Path, codec: Codec, precision: Precision | None = None
+) -> Evaluator:
     """The network of the parameters with its trained weights, on a GPU where there is one, and how they say
-    to evaluate it.
+    to evaluate it; `precision` None: what they say of this device.
     """
     skeleton = load_skeleton(params.skeleton)
     net = build_model(params.model, skeleton.num_keypoints, params.input_size)
     load_exactly(net, weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Evaluator(net, codec, skeleton, params.evaluate, params.hardware.precision, device)
+    precision = precision or choose_here(params, device.type == "cuda").precision
+    return Evaluator(net, codec, skeleton, params.evaluate, precision, device)

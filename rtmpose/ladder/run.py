@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from rtmpose.checkout import in_job, shared
+from rtmpose.cluster.devices import agreed_precision
 from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.cluster.session import joins_cluster, ray_cluster
-from rtmpose.cluster.submit import forced, job_server, not_here, run_job
-from rtmpose.config import Params
+from rtmpose.cluster.submit import forced, job_server, not_here, point_to, run_job, run_of
+from rtmpose.config import Params, Precision
 from rtmpose.data.stream.mix import read_mix
 from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
@@ -45,6 +46,7 @@ from rtmpose.ladder.rungs import (
 from rtmpose.models import build_model, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
+from rtmpose.precision import Chosen
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, read_log
 from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
@@ -69,17 +71,14 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     if not read_mix(mix).val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
     check_pixels(params)
-    name = ladder_fingerprint(params, mix)
-    folder, fresh = shared(params.hardware.storage) / f"ladder-{name}", forced()
-    server = job_server(params.hardware)
-    expected = len(rungs) * len(ladder.seeds)
+    task = shared(params.hardware.storage) / f"ladder-{ladder_fingerprint(params, mix)}"
+    server, fresh, expected = job_server(params.hardware), forced(), len(rungs) * len(ladder.seeds)
     if server is None:
-        with locked(folder.parent / f"{folder.name}.lock", wait=15):
-            LadderRun(params, mix, folder, name).train_all(
-                rungs, lambda: publish(rungs, known_rows(params, folder, rungs))
-            )
-    elif fresh or len(known_rows(params, folder, rungs)) < expected:
-        run_job("ladder", server, folder.name, fresh=fresh)
+        folder = train_here(params, mix, task, rungs, publish)
+    else:
+        if fresh or len(known_rows(params, run_of(task), rungs)) < expected:
+            run_job("ladder", server, task.name, fresh=fresh)
+        folder = run_of(task)
     rows = known_rows(params, folder, rungs)
     if len(rows) < expected:
         raise not_here(folder, "ladder")
@@ -87,9 +86,22 @@ def run_ladder(params: Params, *, mix: Path, publish: Publish) -> tuple[list[Run
     return rungs, rows, read_json(folder / RUN_FILE)["run_id"]
 
 
-def ladder_fingerprint(params: Params, mix: Path) -> str:
+def train_here(params: Params, mix: Path, task: Path, rungs: list[Rung], publish: Publish) -> Path:
+    """Train and evaluate here what the ladder lacks; its folder."""
+    chosen = agreed_precision("ladder", params)
+    name = ladder_fingerprint(params, mix, chosen.precision)
+    folder = task.with_name(f"ladder-{name}")
+    point_to(task, folder)
+    with locked(folder.parent / f"{folder.name}.lock", wait=15):
+        LadderRun(params, chosen, mix, folder, name).train_all(
+            rungs, lambda: publish(rungs, known_rows(params, folder, rungs))
+        )
+    return folder
+
+
+def ladder_fingerprint(params: Params, mix: Path, precision: Precision | None = None) -> str:
     """Names an experiment set by everything its rows depend on; more rungs or seeds belong to the
-    same one.
+    same one. `precision`: see `job_fingerprint`.
     """
     ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
     given = [path and sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])]
@@ -98,7 +110,7 @@ def ladder_fingerprint(params: Params, mix: Path) -> str:
     return fingerprint(
         ladder=ladder,
         recipe=recipe,
-        precision=params.hardware.precision,
+        precision=precision or params.hardware.precision,
         mix=sha256_of(mix),
         init=given,
         code=code_version(LADDER_CODE),
@@ -118,8 +130,8 @@ def row_file(folder: Path, rung: str, seed: int) -> Path:
 class LadderRun:
     """One pass over the ladder in `folder`; what is there already is handed over by its stores."""
 
-    def __init__(self, params: Params, mix: Path, folder: Path, name: str) -> None:
-        self.params, self.mix, self.folder, self.name = params, mix, folder, name
+    def __init__(self, params: Params, chosen: Chosen, mix: Path, folder: Path, name: str) -> None:
+        self.params, self.chosen, self.mix, self.folder, self.name = params, chosen, mix, folder, name
         self.content = read_json(mix, "run the stage mix")
         self.entries: list[Entry] = self.content["train"]
         self.pretrained: dict[tuple[Path, int], Row] = {}
@@ -127,10 +139,12 @@ class LadderRun:
     def train_all(self, rungs: list[Rung], rung_done: Callable[[], None]) -> None:
         """Every rung under every seed, on one Ray cluster, below one MLflow run."""
         hardware = self.params.hardware
-        tags = lineage_tags(Path("dvc.lock"), self.mix, self.name) | {"stage": "ladder"}
+        tags = {"stage": "ladder", "precision": self.chosen.precision}
+        tags |= lineage_tags(Path("dvc.lock"), self.mix, self.name)
         self.run_id = open_run(self.folder, "ladder", tags)
         with runs.finished(self.run_id), ray_cluster(hardware.workers * hardware.cpus_per_worker + 1):
-            runs.log_params_flat(self.run_id, self.params.model_dump(mode="json"))
+            facts = self.chosen.facts()
+            runs.log_params_flat(self.run_id, self.params.model_dump(mode="json") | facts)
             for number, rung in enumerate(rungs):
                 for seed in ladder_of(self.params).seeds:
                     print(
@@ -228,6 +242,7 @@ class LadderRun:
             tau=tau,
             sigma=sigma,
             tags=tags | {"mlflow.runName": f"{rung}, seed {params.seed}"},
+            chosen=self.chosen,
         )
         weights.unlink()
         receipt.unlink()
@@ -238,13 +253,14 @@ class LadderRun:
         no GPU.
         """
         folder, hardware = next(iter(shared_mix(mix).val.values())), params.hardware
+        arguments = (params, weights, folder, self.chosen.precision)
         if not (in_job() or joins_cluster()):
-            return evaluation_ap(params, weights, folder)
+            return evaluation_ap(*arguments)
         import ray
 
         resources = {"num_cpus": hardware.cpus_per_worker, "num_gpus": hardware.gpus_per_worker}
         remote = ray.remote(**resources)(as_value)
-        return float(raised(ray.get(remote.remote(evaluation_ap, params, weights, folder))))
+        return float(raised(ray.get(remote.remote(evaluation_ap, *arguments))))
 
     def mix_of(self, params: Params) -> Path:
         """The mix of the sets that the parameters train on: the stage's own where they are all."""
@@ -266,10 +282,10 @@ def with_prefix(path: Path, copy: Path) -> Path:
     return copy
 
 
-def evaluation_ap(params: Params, weights: Path, folder: Path) -> float:
+def evaluation_ap(params: Params, weights: Path, folder: Path, precision: Precision) -> float:
     """AP on an evaluation set, with ground-truth boxes and no flip, as in the paper's ladder."""
     codec = codec_of("finetune", params, params.finetune.sigma)
-    figures, _, _ = load_evaluator(params, weights, codec).without_flip().shards(folder)
+    figures, _, _ = load_evaluator(params, weights, codec, precision).without_flip().shards(folder)
     if math.isnan(figures["AP"]):
         raise UserError(f"{weights}: AP on {folder} is not a number: the training of this rung diverged")
     return float(figures["AP"])

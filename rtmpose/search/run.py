@@ -33,8 +33,9 @@ from typing import Any
 import torch
 
 from rtmpose.checkout import home, shared
-from rtmpose.cluster.submit import forced, job_server, not_here, run_job
-from rtmpose.config import Params
+from rtmpose.cluster.devices import agreed_precision
+from rtmpose.cluster.submit import forced, job_server, not_here, point_to, run_job, run_of
+from rtmpose.config import Params, Precision
 from rtmpose.data.shards.manifest import read_manifest, refuse_stronger
 from rtmpose.data.stream.mix import Mix
 from rtmpose.data.stream.pixels import check_pixels
@@ -42,6 +43,7 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError, locked, read_json, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, lineage_tags
 from rtmpose.models import build_model
+from rtmpose.precision import Chosen
 from rtmpose.search.choice import Choice
 from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import as_row, best_of, choose, counted_trials, is_complete
@@ -67,13 +69,7 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
     if params.search.enabled:
         check_pixels(params)
         check_variants(params, shared_mix(mix))
-        name = search_fingerprint(params, mix, init)
-        folder, fresh = shared(params.hardware.storage) / f"search-{name}", forced()
-        server = job_server(params.hardware)
-        if server is not None and (fresh or not is_complete(params, Ledger(folder / "ledger.jsonl"))):
-            run_job("search", server, folder.name, fresh=fresh)
-        elif server is None:
-            run_trials(params, mix, init, folder, name, fresh)
+        folder = searched(params, mix, init)
         ledger = Ledger(folder / "ledger.jsonl")
         if not is_complete(params, ledger):
             raise not_here(folder, "search")
@@ -90,14 +86,32 @@ def run_search(params: Params, *, mix: Path, init: Path, out: Path, table: Path,
     return choice
 
 
-def search_fingerprint(params: Params, mix: Path, init: Path) -> str:
-    """Names a search by everything that its trials depend on.
+def searched(params: Params, mix: Path, init: Path) -> Path:
+    """The folder of the search, which was made here or by a job."""
+    root, fresh = shared(params.hardware.storage), forced()
+    task = root / f"search-{search_fingerprint(params, mix, init)}"
+    server = job_server(params.hardware)
+    if server is not None:
+        if fresh or not is_complete(params, Ledger(run_of(task) / "ledger.jsonl")):
+            run_job("search", server, task.name, fresh=fresh)
+        return run_of(task)
+    chosen = agreed_precision("search", params)
+    name = search_fingerprint(params, mix, init, chosen.precision)
+    folder = root / f"search-{name}"
+    point_to(task, folder)
+    run_trials(params, chosen, mix, init, folder, name, fresh)
+    return folder
+
+
+def search_fingerprint(params: Params, mix: Path, init: Path, precision: Precision | None = None) -> str:
+    """Names a search by everything that its trials depend on; `precision`: see `job_fingerprint`.
 
     How many trials there are, and how many run at a time, is not part of it: more trials continue a search.
     """
+    finetune = params.finetune
     return fingerprint(
         search=params.search.model_dump(exclude={"enabled", "trials", "concurrent", "workers"}),
-        job=job_fingerprint("finetune", params, mix, init, params.finetune.tau, params.finetune.sigma),
+        job=job_fingerprint("finetune", params, mix, init, finetune.tau, finetune.sigma, precision),
         code=code_version(SEARCH_CODE),
     )
 
@@ -131,7 +145,9 @@ def check_network(params: Params) -> None:
     freeze(net, params.finetune.freeze)
 
 
-def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, fresh: bool) -> None:
+def run_trials(
+    params: Params, chosen: Chosen, mix: Path, init: Path, folder: Path, name: str, fresh: bool
+) -> None:
     """All trials of the search in `folder` that have not ended; in MLflow the search is a run and each trial
     its child.
     """
@@ -139,15 +155,16 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         ledger = Ledger(folder / "ledger.jsonl")
-        tags = {"stage": "search"} | lineage_tags(Path("dvc.lock"), mix, name)
+        tags = {"stage": "search", "precision": chosen.precision}
+        tags |= lineage_tags(Path("dvc.lock"), mix, name)
         run_id = open_run(folder, "search", tags)
         with runs.finished(run_id):
-            runs.log_params_flat(run_id, params.model_dump(mode="json"))
+            runs.log_params_flat(run_id, params.model_dump(mode="json") | chosen.facts())
             trial_runs = TrialRuns(run_id, tags)
             if is_complete(params, ledger):
                 say(f"run {name} is finished already; its result is handed over again")
             else:
-                _tune(params, mix, init, folder, run_id, ledger, trial_runs)
+                _tune(params, chosen.precision, mix, init, folder, run_id, ledger, trial_runs)
             assert is_complete(params, ledger), "Tune has run every trial to its end"
             trials = counted_trials(params, ledger)
             for trial in trials:
@@ -161,9 +178,15 @@ def run_trials(params: Params, mix: Path, init: Path, folder: Path, name: str, f
 
 
 def _tune(
-    params: Params, mix: Path, init: Path, folder: Path, run_id: str, ledger: Ledger, trial_runs: TrialRuns
+    params: Params,
+    precision: Precision,
+    mix: Path,
+    init: Path,
+    folder: Path,
+    run_id: str,
+    ledger: Ledger,
+    trial_runs: TrialRuns,
 ) -> None:
-
     from rtmpose.search.tune import tune_trials  # which imports Ray
 
     # Trials have a current folder of their own, and inside a job perhaps a machine that has not the job's
@@ -172,6 +195,7 @@ def _tune(
     job = Job(
         stage="finetune",
         params=params.model_copy(update={"hardware": hardware}),
+        precision=precision,
         mix=shared_mix(mix),
         store=folder,
         token="",  # nobody takes over: the driver holds a lock, and trials write nothing but their own file

@@ -24,6 +24,7 @@ from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError, append, locked
 from rtmpose.fingerprint import fingerprint
 from rtmpose.models import load_weights, save_tensors
+from rtmpose.precision import refuse_emulation
 from rtmpose.search.ledger import FIGURES, UNMEASURED, Report
 from rtmpose.search.space import ARCHITECTURE, Point, resolved
 from rtmpose.training.job import Job, build_task, open_stream, tuning_ap
@@ -109,6 +110,7 @@ def updates(
     of the same trial: training goes on from there.
     """
     params, train = job.params, job.train
+    refuse_emulation(job.precision, params.hardware.precision, worker.device.type == "cuda")
     check_split(train, worker.world, "search.workers")
     seeded = params.model_copy(update={"seed": seed})
     stream = open_stream(seeded, train, job.mix, udp=task.codec.udp, rank=worker.rank, world=worker.world)
@@ -117,7 +119,7 @@ def updates(
     updater = Updater(
         task,
         device=worker.device,
-        precision=params.hardware.precision,
+        precision=job.precision,
         global_batch=train.batch_size,
         world=worker.world,
         weight_decay=params.model.weight_decay,

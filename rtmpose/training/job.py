@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rtmpose.checkout import home, in_job, shared
-from rtmpose.config import Params, TrainParams
+from rtmpose.config import Params, Precision, TrainParams
 from rtmpose.data.shards.cache import ShardCache
 from rtmpose.data.stream.mix import Mix, read_mix
 from rtmpose.data.stream.stream import TrainStream
@@ -59,6 +59,7 @@ class Job:
 
     stage: str  # "pretrain" or "finetune"
     params: Params
+    precision: Precision  # what `params.hardware.precision` was found to mean, for all workers
     mix: Mix
     store: Path
     token: str
@@ -140,9 +141,7 @@ def tuning_ap(
     params, skeleton = job.params, load_skeleton(job.params.skeleton)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        judge = Evaluator(
-            model, task.codec, skeleton, params.evaluate, params.hardware.precision, device
-        ).without_flip()
+        judge = Evaluator(model, task.codec, skeleton, params.evaluate, job.precision, device).without_flip()
         figures, results, _ = judge.shards(job.mix.tune)
         if seen is not None:
             seen(results)
@@ -152,10 +151,19 @@ def tuning_ap(
 
 
 def job_fingerprint(
-    stage: str, params: Params, mix: Path, init: Path | None, tau: float, sigma: object
+    stage: str,
+    params: Params,
+    mix: Path,
+    init: Path | None,
+    tau: float,
+    sigma: object,
+    precision: Precision | None = None,
 ) -> str:
     """Names a run by everything that its result depends on. Worker counts, places and what is shown of a run
     are not part of it.
+
+    `precision` is what the run computes in. None stands for what `params.hardware.precision` says, where the
+    machines that train are not known yet: that names the task, under which a submitter looks for its run.
     """
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
@@ -167,7 +175,7 @@ def job_fingerprint(
         stream=params.stream.model_dump(),
         # Sigmas count only where AP chooses the weights, in the skeleton that is evaluated.
         skeletons=[load_skeleton(train.skeleton).layout(), load_skeleton(params.skeleton).to_dict()],
-        precision=params.hardware.precision,
+        precision=precision or params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
         mix=sha256_of(mix),
         init=sha256_of(init) if init else None,

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from rtmpose.checkout import home, shared
+from rtmpose.cluster.devices import agreed_precision
 from rtmpose.cluster.session import ray_cluster
-from rtmpose.cluster.submit import forced, job_server, not_here, run_job
+from rtmpose.cluster.submit import forced, job_server, not_here, point_to, run_job, run_of
 from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params
 from rtmpose.data.stream.pixels import check_pixels
@@ -28,6 +29,7 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import lineage_tags
 from rtmpose.models import save_tensors
+from rtmpose.precision import Chosen, refuse_emulation
 from rtmpose.targets import SimCC
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
@@ -58,6 +60,7 @@ def run_rank(job: Job) -> None:
     hardware = job.params.hardware
     device = ray.train.torch.get_device()
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
+    refuse_emulation(job.precision, hardware.precision, device.type == "cuda")
     store, task = Store(job.store, job.token, {"run_id": job.run_id}), build_task(job)
     stream = open_stream(
         job.params,
@@ -88,7 +91,7 @@ def run_rank(job: Job) -> None:
         report=report,
         epoch_done=ray.train.report,
         device=device,
-        precision=hardware.precision,
+        precision=job.precision,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
     )
@@ -122,20 +125,25 @@ def run_stage(
     tau: float = 0.1,
     sigma: tuple[float, float] | None = None,
     tags: Mapping[str, str] | None = None,
+    chosen: Chosen | None = None,
 ) -> dict[str, Any]:
     """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags`
-    go to MLflow, too.
+    go to MLflow, too. `chosen` is what to compute in, None: what `params.hardware.precision` means on the
+    machines that train.
 
     A run that was killed goes on from its last checkpoint. A finished run is handed over again, where DVC has
     lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
     """
     check_pixels(params)
-    name = job_fingerprint(stage, params, mix, init, tau, sigma)
-    root, run, fresh = shared(params.hardware.storage), f"{stage}-{name}", forced()
+    root, fresh = shared(params.hardware.storage), forced()
+    task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma)}"
     server = job_server(params.hardware)
     if server is not None:
-        return run_elsewhere(stage, server, root / run, fresh, weights, receipt)
-    store = Store.open(root, run, fresh=fresh)
+        return run_elsewhere(stage, server, task, fresh, weights, receipt)
+    chosen = chosen or agreed_precision(stage, params)
+    name = job_fingerprint(stage, params, mix, init, tau, sigma, chosen.precision)
+    store = Store.open(root, f"{stage}-{name}", fresh=fresh)
+    point_to(task, store.folder)
     done = store.finished()
     if done is not None:
         print(f"{stage}: run {name} is finished already; its weights are handed over again", flush=True)
@@ -146,31 +154,37 @@ def run_stage(
     elif init is not None:
         print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
     lineage = lineage_tags(Path("dvc.lock"), mix, name)
-    run_id = open_run(store.folder, stage, lineage | {"stage": stage} | dict(tags or {}), state.get("run_id"))
-    runs.log_params_flat(run_id, params.model_dump(mode="json") | {"tau": tau, "sigma": sigma})
+    lineage |= {"stage": stage, "precision": chosen.precision}
+    run_id = open_run(store.folder, stage, lineage | dict(tags or {}), state.get("run_id"))
+    facts = {"tau": tau, "sigma": sigma} | chosen.facts()
+    runs.log_params_flat(run_id, params.model_dump(mode="json") | facts)
     start = init and shared_file(init, store.folder)
     uri = runs.tracking_uri()
     # Ray Train's workers have a current folder of their own.
     hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
     params = params.model_copy(update={"hardware": hardware})
-    job = Job(stage, params, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau, sigma)
+    job = Job(
+        stage, params, chosen.precision, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau,
+        sigma,
+    )  # fmt: skip
     with runs.finished(run_id):
         launch(job)
-    return hand_over(store, conclusion(job, store, name), weights, receipt)
+    return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt)
 
 
 def run_elsewhere(
-    stage: str, server: str, folder: Path, fresh: bool, weights: Path, receipt: Path
+    stage: str, server: str, task: Path, fresh: bool, weights: Path, receipt: Path
 ) -> dict[str, Any]:
-    """Have the stage run as a job of a cluster, which writes the store in `folder`, and hand its result over
-    here.
+    """Have the stage run as a job of a cluster, which writes the store of the run of `task`, and hand its
+    result over here.
     """
-    store = Store(folder, token="")  # the job's: read, never taken over
+    store = Store(run_of(task), token="")  # the job's: read, never taken over
     if fresh or store.finished() is None:
-        run_job(stage, server, folder.name, fresh=fresh)
+        run_job(stage, server, task.name, fresh=fresh)
+        store = Store(run_of(task), token="")
     done = store.finished()
     if done is None:
-        raise not_here(folder, "run")
+        raise not_here(store.folder, "run")
     return hand_over(store, done, weights, receipt)
 
 

@@ -216,6 +216,12 @@ class Run:
         state = self.store.load()
         if state is None:
             return
+        before, now = state["precision"], self.updater.precision
+        if before != now:
+            raise UserError(
+                f"{self.store.folder}: this run has computed in {before} so far and cannot go on in {now}; "
+                f"set hardware.precision: {before}, or delete the folder to start anew"
+            )
         self.updater.task.model.load_state_dict(state["model"])
         self.updater.ema.load(state["ema"], state["ema_updates"])
         self.updater.optimizer.load_state_dict(state["optimizer"])
@@ -235,6 +241,7 @@ class Run:
             self.store.save(
                 {
                     "step": self.position.step,
+                    "precision": self.updater.precision,
                     "position": vars(self.position),
                     "model": self.updater.task.model.state_dict(),
                     "ema": self.updater.ema.state,

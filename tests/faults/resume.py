@@ -109,8 +109,7 @@ def prepared(folder: Path) -> Workspace:
     """
     workspace = Workspace(folder).small()
     workspace.environment[MARK] = uuid.uuid4().hex
-    # Ray would run its workers at the lowest priority: beside other work the run would take minutes.
-    workspace.environment |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    workspace.environment["OMP_NUM_THREADS"] = "1"
     workspace.set(
         finetune__epochs=6, finetune__checkpoint_steps=4, finetune__evaluate_every=3,
         hardware__cpus_per_worker=1, hardware__max_failures=100, model__hidden=64, model__ema_momentum=0.01,

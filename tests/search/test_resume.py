@@ -26,6 +26,7 @@ import torch
 from ray.tune.schedulers import TrialScheduler
 
 from rtmpose.config import load_params
+from rtmpose.precision import choose_here
 from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import new_trial
 from rtmpose.search.trial import TrialSpec, Worker, trial_reports
@@ -47,7 +48,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.set(
         search={
             "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2,
-            "reference_seeds": 2, "concurrent": 1, "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
+            "reference_seeds": 2, "concurrent": 1,
+            "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
         },
         model__hidden=32, hardware__cpus_per_worker=1,
     )  # fmt: skip
@@ -70,9 +72,10 @@ def job_in(workspace: Workspace, store: Path) -> Job:
     params = load_params(workspace.folder / "params.yaml")
     store.mkdir(exist_ok=True)
     return Job(
-        stage="finetune", params=params, mix=shared_mix(workspace.folder / "data/mix.json"), store=store,
-        token="", run_id="", tracking_uri="", init=workspace.folder / "models/pretrain.pt",
-        tau=params.finetune.tau, sigma=params.finetune.sigma,
+        stage="finetune", params=params, precision=choose_here(params, on_gpu=False).precision,
+        mix=shared_mix(workspace.folder / "data/mix.json"), store=store, token="", run_id="",
+        tracking_uri="", init=workspace.folder / "models/pretrain.pt", tau=params.finetune.tau,
+        sigma=params.finetune.sigma,
     )  # fmt: skip
 
 

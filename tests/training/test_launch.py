@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from rtmpose.cluster.submit import point_to, run_of
 from rtmpose.config import Params, load_params
 from rtmpose.data.stream.mix import Mix
 from rtmpose.files import UserError, sha256_of
@@ -112,9 +113,26 @@ def test_result_of_a_job_is_handed_over_from_the_shared_store(
     store.save({"step": 1})  # the submitter has not taken the job's store over
 
 
+def test_a_job_says_which_run_it_made_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The submitter knows `precision: auto` only, the job what its machines have."""
+    task, run = tmp_path / "finetune-abc", tmp_path / "finetune-def"
+    point_to(task, run)
+    assert run_of(task) == task and not list(tmp_path.iterdir()), "outside of a job both are known"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    point_to(task, task)
+    assert run_of(task) == task
+    point_to(task, run)
+    assert run_of(task) == run and run_of(run) == run
+    store = Store.open(tmp_path, run.name, fresh=False)
+    store.save_best({"w": torch.ones(2)})
+    store.finish({"sha256": sha256_of(run / "best.pt"), "steps": 9})
+    files = (tmp_path / "models/w.pt", tmp_path / "models/r.json")
+    assert launch.run_elsewhere("finetune", "http://head", task, False, *files)["steps"] == 9
+
+
 def job(tmp_path: Path, params: Params, init: Path) -> Job:
     mix = Mix((), tmp_path, {})
-    return Job("finetune", params, mix, tmp_path, "", "", "", init, 0.1, None)
+    return Job("finetune", params, "fp32", mix, tmp_path, "", "", "", init, 0.1, None)
 
 
 def test_finetuning_starts_from_a_backbone_or_from_a_whole_network(tmp_path: Path) -> None:

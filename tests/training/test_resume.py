@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams
+from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams, Precision
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
@@ -93,6 +93,7 @@ def run(
     evaluate: Callable[[torch.nn.Module], dict[str, float]] = sum_of_weights,
     rank: int = 0,
     world: int = 1,
+    precision: Precision = "fp32",
 ) -> Run:
     torch.manual_seed(0)
     task = simcc_task(build_pose_net("t", input_size=SIZE), SimCC(SIZE), params.tau)
@@ -118,7 +119,7 @@ def run(
         report=report,
         epoch_done=lambda position: None,
         device=torch.device("cpu"),
-        precision="fp32",
+        precision=precision,
         rank=rank,
         world=world,
     )
@@ -282,6 +283,22 @@ def test_a_run_that_was_superseded_stops_at_its_next_write(tmp_path: Path) -> No
         with pytest.raises(Superseded):
             write()
     assert new.load() is None
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(
+    tmp_path: Path, shards: Path, params: FinetuneParams
+) -> None:
+    """As where a worker is started again on a machine of another kind."""
+    store = Store.open(tmp_path, "run", fresh=False)
+    with pytest.raises(Killed):
+        run(store, shards, params, kill_at=4).train()
+    before = state_of(store)
+    said = (
+        r"run: this run has computed in fp32 so far and cannot go on in bf16; set hardware\.precision: fp32"
+    )
+    with pytest.raises(UserError, match=said):
+        run(store, shards, params, precision="bf16")
+    assert state_of(store)["step"] == before["step"] and before["precision"] == "fp32"
 
 
 def test_a_mistake_in_the_data_is_the_users_to_read(tmp_path: Path, shards: Path) -> None:

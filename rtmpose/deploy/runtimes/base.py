@@ -4,13 +4,14 @@ set on purpose.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from rtmpose.machine import bf16_instructions, cpu_kind
 
 RuntimeName = Literal["pytorch", "onnxruntime", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -43,33 +44,6 @@ def require_bf16() -> None:
     """NotPossible on a CPU that would emulate bfloat16."""
     if not bf16_instructions():
         raise NotPossible(
-            "this CPU has no bf16 instructions (avx512_bf16, amx_bf16 or ARM bf16); it would be emulated"
+            f"this CPU ({cpu_kind()}) has no bf16 instructions (avx512_bf16, amx_bf16 or ARM bf16); it would "
+            "be emulated"
         )
-
-
-def cpu_flags() -> frozenset[str]:
-    """The instruction sets that the Linux kernel reports for this CPU; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(
-        word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[2:]
-    )
-
-
-def cpu_name() -> str:
-    """The CPU's own name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
-
-
-def bf16_instructions() -> frozenset[str]:
-    """Which of the bfloat16 instruction sets this CPU has."""
-    return cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"}
