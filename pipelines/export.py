@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import stage
 from rtmpose.config import load_params
-from rtmpose.files import write_atomic
+from rtmpose.files import read_json, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MIX = Path("data/mix.json")
 WEIGHTS = Path("models/rtmpose.pt")
+RECEIPT = Path("models/receipt.json")
 SEARCH = Path("models/search.json")
 ONNX = Path("models/rtmpose.onnx")
 METRICS = Path("metrics/export.json")
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> None:
     from rtmpose.search.choice import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
-    card = ModelCard.of(params.model, params.input_size, params.skeleton)
+    precision = read_json(RECEIPT).get("precision") if RECEIPT.exists() else None
+    card = ModelCard.of(params.model, params.input_size, params.skeleton, training_precision=precision)
     model = card.network()
     load_exactly(model, WEIGHTS)
     export_onnx(model, card.input_size, ONNX, card=card)

@@ -56,8 +56,8 @@ class Skeleton:
         return asdict(self)
 
     def layout(self) -> dict[str, Any]:
-        """`to_dict` without OKS sigmas and limbs: what shards and training depend on. Other sigmas evaluate the
-        same data in another way, other limbs draw it in another way.
+        """`to_dict` without OKS sigmas and limbs: what shards and training depend on. Other sigmas evaluate
+        the same data in another way, other limbs draw it in another way.
         """
         without = ("sigmas", "sigmas_estimated", "limbs")
         return {key: value for key, value in self.to_dict().items() if key not in without}

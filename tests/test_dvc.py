@@ -44,8 +44,8 @@ def code_of(stage: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("stage", ["pretrain", "search", "finetune", "ladder"])
 def test_stages_that_train_name_the_same_folders(stage: str) -> None:
-    """A run's own name goes by the single files that it depends on. So an edit elsewhere in these folders runs
-    the stage again, and the stage then finds its run finished.
+    """A run's own name goes by the single files that it depends on. So an edit elsewhere in these folders
+    runs the stage again, and the stage then finds its run finished.
     """
     common = code_of(stages()["pretrain"])
     more = {"search": set(SEARCH_CODE), "finetune": {"search/choice.py"}, "ladder": {"ladder"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,5 +91,5 @@ def test_the_stage_evaluates_every_head_that_can_be_trained(head: Head, tmp_path
     params = params.model_copy(update={"model": model})
     torch.save(build_model(model, 17, params.input_size).state_dict(), tmp_path / "w.pt")
     (raw,) = read_images(COCO, small_coco(tmp_path / "coco", [{}]), "val")
-    figures, results, _ = evaluate.evaluator(params, tmp_path / "w.pt").images(opened([raw]))
+    figures, results, _ = evaluate.evaluator(params, tmp_path / "w.pt", to=sys.stderr).images(opened([raw]))
     assert len(results) == 1 and len(results[0]["keypoints"]) == 3 * 17 and 0 <= figures["AP"] <= 1
