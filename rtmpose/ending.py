@@ -7,11 +7,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from rtmpose.config import setup_environment
 from rtmpose.files import FIXES, UserError, disk_trouble
+
+MOMENT = 0.05  # seconds
 
 
 class Signalled(BaseException):
@@ -30,6 +34,7 @@ def run_command(main: Callable[[], object]) -> None:
     """
     setup_environment()
     signal.signal(signal.SIGTERM, _raise)
+    sys.unraisablehook = _once_more
     try:
         main()
     except (UserError, OSError) as error:
@@ -46,6 +51,28 @@ def run_command(main: Callable[[], object]) -> None:
         sys.exit(128 + ended.number)
 
 
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """What signals ask for during the block happens at its end: an import that is cut in two leaves modules
+    half made, and they complain.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    known = {
+        number: signal.signal(number, lambda given, _: came.append(given))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, answer in known.items():
+            signal.signal(number, answer)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def line_of(error: BaseException) -> str | None:
     """The one line for a user that an error comes down to; None for a defect."""
     if isinstance(error, UserError):
@@ -58,6 +85,23 @@ def line_of(error: BaseException) -> str | None:
 
 def _say(line: str) -> None:
     print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def _once_more(dropped: sys.UnraisableHookArgs) -> None:
+    """Python drops exceptions in callbacks, such as those around a fork. A signal that met one is raised
+    again a moment later, where it can be seen.
+    """
+    error = dropped.exc_value
+    # SystemExit is what Ray answers to SIGTERM while it starts.
+    if isinstance(error, Signalled) or (isinstance(error, SystemExit) and error.code == signal.SIGTERM):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, lambda *_: _raise(signal.SIGTERM, None))
+    elif isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+    else:
+        sys.__unraisablehook__(dropped)
+        return
+    signal.setitimer(signal.ITIMER_REAL, MOMENT)
 
 
 def _raise(number: int, _: FrameType | None) -> None:

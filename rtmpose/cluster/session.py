@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.config import setup_environment
-from rtmpose.ending import Signalled
+from rtmpose.ending import Signalled, signals_later
 from rtmpose.files import UserError
 
 Task = TypeVar("Task")
@@ -40,7 +40,8 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if not joins_cluster():  # Ray's own minute is for the head of a cluster that somebody starts again
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    import ray
+    with signals_later():
+        import ray
 
     if ray.is_initialized():
         yield

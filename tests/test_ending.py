@@ -1,0 +1,71 @@
+"""How a command ends: one line and an exit code for mistakes, refusing disks and signals at bad moments."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+HEAD = """
+import errno, os, signal, sys, time
+from rtmpose.ending import run_command, signals_later
+from rtmpose.files import UserError
+
+def kill(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+
+class Dropping:
+    def __init__(self, number): self.number = number
+    def __del__(self): kill(self.number)
+
+def mistake(): raise UserError("a.json: is damaged\\nmend it")
+def full(): raise OSError(errno.ENOSPC, "No space left on device", "/full/a.json")
+def defect(): raise OSError(errno.ENOENT, "No such file", "a.json")
+def term(): kill(signal.SIGTERM)
+def interrupt(): kill(signal.SIGINT)
+def dropped_term(): Dropping(signal.SIGTERM); time.sleep(9)
+def dropped_interrupt(): Dropping(signal.SIGINT); time.sleep(9)
+def twice():
+    try: kill(signal.SIGTERM)
+    finally: kill(signal.SIGTERM); print("cleared away", flush=True)
+def later():
+    with signals_later(): kill(signal.SIGTERM); print("the whole block", flush=True)
+    time.sleep(9)
+"""
+
+
+def ended(name: str) -> subprocess.CompletedProcess[str]:
+    code = f"{HEAD}\nrun_command({name})"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word", "printed"),
+    [
+        ("mistake", 2, "a.json: is damaged mend it", ""),
+        ("full", 2, "/full/a.json: no space left on device; free space there", ""),
+        ("term", 128 + signal.SIGTERM, "SIGTERM", ""),
+        ("interrupt", 128 + signal.SIGINT, "SIGINT", ""),
+        ("dropped_term", 128 + signal.SIGTERM, "SIGTERM", ""),
+        ("dropped_interrupt", 128 + signal.SIGINT, "SIGINT", ""),
+        ("twice", 128 + signal.SIGTERM, "SIGTERM", "cleared away\n"),
+        ("later", 128 + signal.SIGTERM, "SIGTERM", "the whole block\n"),
+    ],
+)
+def test_one_line_and_an_exit_code(name: str, code: int, word: str, printed: str) -> None:
+    done = ended(name)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (code, printed)
+    assert line.startswith("error: ") and word in line
+
+
+def test_a_defect_is_a_traceback() -> None:
+    done = ended("defect")
+    assert done.returncode == 1 and "Traceback" in done.stderr
