@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,11 +50,17 @@ def run_workers(
         ),
     )
     mistake.clear()
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
+    except SystemExit:  # Ray Train's own answer to SIGINT, when the workers have ended
+        raise KeyboardInterrupt from None
     except WorkerGroupError as error:
         if not mistake.is_left():
             raise _refusal(error) or error from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
     mistake.raise_left()
 
 
