@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mini_coco_picture import Row, draw
 
 from rtmpose.config import Params, Precision, load_params, setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
@@ -69,7 +70,6 @@ COLUMNS = [
     "minutes",
     *(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")),
 ]
-Row = dict[str, Any]
 
 
 class Enough(Exception):
@@ -275,42 +275,6 @@ def final(bench: Bench, weights: Path, detections: Path) -> Row:
         boxes = {image: found for image, found in load_detections(detections).items() if image in known}
         row |= {f"detector_{name}": value for name, value in figures(judge, bench.images(), boxes).items()}
     return row
-
-
-def draw(rows: list[Row], path: Path) -> None:
-    """Both figures against epochs, with intervals, pretraining before finetuning."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    first = max((row["epoch"] for row in rows if row["stage"] == "pretrain"), default=0)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
-    for axis, names, title in zip(
-        axes, (("error", "mean_pose_error"), ("AP",)), ("mean keypoint error", "AP"), strict=True
-    ):
-        for name, colour in zip(names, ("tab:blue", "tab:grey"), strict=False):
-            for stage, shift in (("pretrain", 0), ("finetune", first)):
-                part = [row for row in rows if row["stage"] == stage]
-                x = [row["epoch"] + shift for row in part]
-                label = (
-                    {"error": "RTMPose-t", "mean_pose_error": "mean pose"}.get(name)
-                    if stage == "finetune"
-                    else None
-                )
-                axis.plot(x, [row[name] for row in part], "o-", markersize=3, color=colour, label=label)
-                low, high = ([row[f"{name}_{end}"] for row in part] for end in ("low", "high"))
-                axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        if first:
-            axis.axvline(first, color="black", linewidth=0.8, linestyle=":")
-        axis.set(title=title, xlabel="epoch (heatmap pretraining, then SimCC)", ylim=(0, None))
-        if "error" in names:  # the first epochs of heatmaps are far above
-            axis.set_ylim(0, 1.8 * max(row["mean_pose_error_high"] for row in rows))
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def parameters(options: argparse.Namespace, epochs: dict[str, Any]) -> Params:

@@ -255,6 +255,33 @@ def sound(dataset: Any, root: Path) -> bool:
 # Shards
 
 
+def restored(whole: dict[Path, bytes], spoil: Callable[[Rng], Path]) -> Callable[[Rng], Path]:
+    """`spoil`, with the files of the case before put back first."""
+
+    def spoilt(rng: Rng) -> Path:
+        for path, content in whole.items():
+            path.write_bytes(content)
+        return spoil(rng)
+
+    return spoilt
+
+
+def one_of(paths: list[Path], whole: dict[Path, bytes]) -> Callable[[Rng], Path]:
+    """Damages one file of `paths`, removes it, or puts another one's content into it."""
+
+    def spoil(rng: Rng) -> Path:
+        path = paths[rng.integers(len(paths))]
+        if rng.random() < 0.1:
+            path.write_bytes(whole[paths[rng.integers(len(paths))]])
+        elif rng.random() < 0.1:
+            path.unlink()
+        else:
+            path.write_bytes(damaged(whole[path], rng))
+        return path
+
+    return restored(whole, spoil)
+
+
 def shard_kinds(folder: Path) -> Iterator[Kind]:
     root, dataset = folder / "raw-shards", load_dataset("coco17")
     render_dataset(root, "coco17", images={"train": 6, "val": 1}, size=(96, 80), seed=2, workers=1)
@@ -265,29 +292,6 @@ def shard_kinds(folder: Path) -> Iterator[Kind]:
     whole = {path: path.read_bytes() for path in (*train.iterdir(), *val.iterdir()) if path.is_file()}
     expected = {skip: epoch(train, dataset.skeleton, skip) for skip in (False, True)}
     truth = photographs(val)
-
-    def restored(spoil: Callable[[Rng], Path]) -> Callable[[Rng], Path]:
-        def spoilt(rng: Rng) -> Path:
-            for path, content in whole.items():
-                path.write_bytes(content)
-            return spoil(rng)
-
-        return spoilt
-
-    def some(pattern: str, place: Path) -> Callable[[Rng], Path]:
-        paths = sorted(place.glob(pattern))
-
-        def spoil(rng: Rng) -> Path:
-            path = paths[rng.integers(len(paths))]
-            if rng.random() < 0.1:
-                path.write_bytes(whole[paths[rng.integers(len(paths))]])  # another one's
-            elif rng.random() < 0.1:
-                path.unlink()
-            else:
-                path.write_bytes(damaged(whole[path], rng))
-            return path
-
-        return restored(spoil)
 
     def streamed(skip: bool) -> bool:
         """Every sample is the one that was written, or is named as damaged and black."""
@@ -300,12 +304,12 @@ def shard_kinds(folder: Path) -> Iterator[Kind]:
     manifest = json.loads(whole[train / MANIFEST])
     for skip in (False, True):
         ending = "skipping" if skip else "strict"
-        yield Kind(f"tar {ending}", some("*.tar", train), partial(streamed, skip))
-        yield Kind(f"idx {ending}", some("*.idx", train), partial(streamed, skip))
+        yield Kind(f"tar {ending}", one_of(sorted(train.glob("*.tar")), whole), partial(streamed, skip))
+        yield Kind(f"idx {ending}", one_of(sorted(train.glob("*.idx")), whole), partial(streamed, skip))
 
     # Whatever a manifest may be changed to say, the stream must go through it or refuse it.
     def within(place: Path, tree: Any) -> Callable[[Rng], Path]:
-        spoil = restored(of_tree(place / MANIFEST, tree, json_bytes))
+        spoil = restored(whole, of_tree(place / MANIFEST, tree, json_bytes))
 
         def spoilt(rng: Rng) -> Path:
             spoil(rng)
@@ -315,7 +319,9 @@ def shard_kinds(folder: Path) -> Iterator[Kind]:
 
     spoil = within(train, manifest)
     yield Kind("manifest", spoil, lambda: bool(epoch(train, dataset.skeleton, False)) or True)
-    yield Kind("tar of evaluation", some("*.tar", val), lambda: photographs(val) == truth, 0.5)
+    yield Kind(
+        "tar of evaluation", one_of(sorted(val.glob("*.tar")), whole), lambda: photographs(val) == truth, 0.5
+    )
     spoil = within(val, json.loads(whole[val / MANIFEST]))
     yield Kind("manifest of evaluation", spoil, lambda: bool(photographs(val)) or True, 0.5)
 

@@ -163,11 +163,8 @@ def test_a_ladder_cut_off_in_a_rung_goes_on_in_it(
     params = with_values(params, {"hardware.storage": "runs/here"})
 
     def launch_here(job: Job) -> None:
-        store, task, cpu = (
-            Store(job.store, job.token, {"run_id": job.run_id}),
-            build_task(job),
-            torch.device("cpu"),
-        )
+        store, task = Store(job.store, job.token, {"run_id": job.run_id}), build_task(job)
+        cpu = torch.device("cpu")
         stream = open_stream(job.params, job.train, job.mix, udp=task.codec.udp)
 
         def epoch_done(position: dict[str, Any]) -> None:
@@ -195,17 +192,14 @@ def test_a_ladder_cut_off_in_a_rung_goes_on_in_it(
     limit = 0
     _, rows, run_id = climb()
     assert published == [3, 6, 6] and [row["seed"] for row in rows] == [1, 2, 3, 1, 2, 3]
-    assert (
-        len(set(epochs)) == 3 + 3 * 2 and len(epochs) == 3 + 6 * 2
-    )  # hidden and gau are the same epochs of a seed
+    # hidden and gau are the same epochs of a seed
+    assert len(set(epochs)) == 3 + 3 * 2 and len(epochs) == 3 + 6 * 2
     assert all(row["samples"] == 2 * row["pretrain_samples"] > 0 for row in rows)
     assert rows[0]["parameters"] == rows[2]["parameters"] < rows[3]["parameters"]
     runs = children(run_id)
     assert sorted(run.data.tags["rung"] for run in runs) == ["gau"] * 3 + ["hidden"] * 3 + ["pretraining"] * 3
-    assert (
-        all(run.info.status == "FINISHED" for run in runs)
-        and len({run.data.tags["ladder"] for run in runs}) == 1
-    )
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["ladder"] for run in runs}) == 1
     known = len(epochs)
     assert climb()[1] == rows and len(epochs) == known
     store = prepared.folder / "runs/here"
