@@ -26,7 +26,6 @@ import torch
 from ray.tune.schedulers import TrialScheduler
 
 from rtmpose.config import load_params
-from rtmpose.precision import choose_here
 from rtmpose.search.ledger import Ledger
 from rtmpose.search.plan import new_trial
 from rtmpose.search.trial import TrialSpec, Worker, trial_reports
@@ -72,7 +71,7 @@ def job_in(workspace: Workspace, store: Path) -> Job:
     params = load_params(workspace.folder / "params.yaml")
     store.mkdir(exist_ok=True)
     return Job(
-        stage="finetune", params=params, precision=choose_here(params, on_gpu=False).precision,
+        stage="finetune", params=params, precision="fp32",
         mix=shared_mix(workspace.folder / "data/mix.json"), store=store, token="", run_id="",
         tracking_uri="", init=workspace.folder / "models/pretrain.pt", tau=params.finetune.tau,
         sigma=params.finetune.sigma,
