@@ -5,22 +5,52 @@ small COCO.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rtmpose.config import load_params
+from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.precision import choose_here
 from tests.support import realdata
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
 
+IMAGES = {"train": 300, "val": 100}  # of each split: what is tested takes no longer with more
+
+
+def some_of(coco: Path, folder: Path) -> Path:
+    """A raw folder with the first images of a small COCO that show a person, and what is known of them."""
+    for split, count in IMAGES.items():
+        path = Path(f"annotations/person_keypoints_{split}2017.json")
+        content = json.loads((coco / path).read_text())
+        shown = {one["image_id"] for one in content["annotations"] if one["num_keypoints"]}
+        content["images"] = [image for image in content["images"] if image["id"] in shown][:count]
+        kept = {image["id"]: image["file_name"] for image in content["images"]}
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(json.dumps(content))
+        (folder / f"{split}2017").mkdir()
+        for name in kept.values():
+            shutil.copy(coco / f"{split}2017" / name, folder / f"{split}2017" / name)
+    path = Path("person_detection_results/COCO_val2017_detections_AP_H_56_person.json")
+    boxes = [box for box in json.loads((coco / path).read_text()) if box["image_id"] in kept]
+    (folder / path).parent.mkdir()
+    (folder / path).write_text(json.dumps(boxes))
+    return folder
+
+
 def test_two_epochs_on_photographs(tmp_path: Path) -> None:
-    raw = realdata("coco")
+    raw = some_of(realdata("coco"), tmp_path / "coco")
     before = sorted(path.name for path in raw.rglob("*"))
-    workspace = Workspace(tmp_path).small()
+    workspace = Workspace(tmp_path / "work").small()
+    folder = workspace.folder
     data = {
         "descriptor": "coco17",
         "raw": str(raw),
@@ -31,30 +61,48 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
     }
     workspace.set(
         datasets={"coco17": data}, shard__tune_share=0.02, finetune__epochs=2, finetune__batch_size=64,
-        finetune__evaluate_every=1, finetune__checkpoint_steps=None, finetune__log_steps=20,
+        finetune__evaluate_every=1, finetune__checkpoint_steps=None, finetune__log_steps=5,
         hardware__loader_workers=1, pretrain__enabled=True, pretrain__epochs=1,
         pretrain__weak_epochs=0, pretrain__evaluate_every=1,
     )  # fmt: skip
-    done = workspace.run("dvc", "repro", "register", timeout=600)
+    done = workspace.run("dvc", "repro", "register", timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
-    receipt = json.loads((tmp_path / "models/receipt.json").read_text())
+    receipt = json.loads((folder / "models/receipt.json").read_text())
     assert receipt["steps"] == 2 * -(
-        -json.loads((tmp_path / "data/mix.json").read_text())["train"][0]["samples"] // 64
+        -json.loads((folder / "data/mix.json").read_text())["train"][0]["samples"] // 64
     )
-    figures = json.loads((tmp_path / "metrics/evaluate.json").read_text())
+    figures = json.loads((folder / "metrics/evaluate.json").read_text())
     assert 0 <= figures["AP"] <= 1 and 0 <= figures["detector_AP"] <= 1
-    parity = json.loads((tmp_path / "metrics/export.json").read_text())
+    parity = json.loads((folder / "metrics/export.json").read_text())
     assert parity["max_diff"] < 1e-3
-    timed = json.loads((tmp_path / "metrics/benchmark/cpu-x86.json").read_text())
+    timed = json.loads((folder / "metrics/benchmark/cpu-x86.json").read_text())
     assert {row["runtime"] for row in timed["results"]} == {"pytorch", "onnxruntime", "openvino"}
-    assert json.loads((tmp_path / "metrics/register.json").read_text())["version"] == 1
+    assert json.loads((folder / "metrics/register.json").read_text())["version"] == 1
     direct = workspace.run(
         sys.executable, "-m", "pipelines.evaluate", "--raw", str(raw), "--boxes", "ground_truth"
     )
     assert direct.returncode == 0, direct.stderr
     assert json.loads(direct.stdout)["AP"] == pytest.approx(figures["AP"], abs=1e-9)
-    check_what_mlflow_shows(tmp_path)
+    check_what_mlflow_shows(folder)
+    check_what_precision_is_said(folder, done.stdout, receipt)
     assert sorted(path.name for path in raw.rglob("*")) == before, "raw data is read, never written"
+
+
+def check_what_precision_is_said(folder: Path, said: str, receipt: dict[str, Any]) -> None:
+    """What `auto` became on this machine: in each stage's first line, the receipts, the exported file's card,
+    MLflow's runs and the registered version.
+    """
+    here = choose_here(load_params(folder / "params.yaml"), on_gpu=False)
+    for stage in ("pretrain", "finetune"):
+        (first, *_) = (line for line in said.splitlines() if line.startswith(stage))
+        assert first == f"{stage:9} {here.line}"
+    assert receipt["precision"] == here.precision and receipt["precision_asked"] == "auto"
+    assert read_card(folder / "models/rtmpose.onnx").training_precision == here.precision
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        runs = {row[0] for row in database.execute("select value from tags where key = 'precision'")}
+        params = {row[0] for row in database.execute("select value from params where key = 'precision'")}
+        versions = database.execute("select value from model_version_tags where key = 'precision'").fetchall()
+    assert runs == params == {here.precision} and versions == [(here.precision,)]
 
 
 def check_what_mlflow_shows(folder: Path) -> None:
