@@ -98,7 +98,7 @@ def cpu_kind() -> str:
     special = [name for name in RELEVANT if name in flags and name not in PLAIN]
     plain = [name for name in PLAIN if name in flags]
     kind = ", ".join(special or plain[:1]) or platform.machine()
-    return f"{kind} (ONEDNN_MAX_CPU_ISA={cap.upper()})" if (cap := _cap()) else kind
+    return f"{kind}, ONEDNN_MAX_CPU_ISA={cap.upper()}" if (cap := _cap()) else kind
 
 
 def cpu_line() -> str:
