@@ -10,8 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtmpose.machine import bf16_instructions
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+# For tests of what a CPU computes in bf16: others emulate it, which takes minutes.
+bf16_cpu = pytest.mark.skipif(not bf16_instructions(), reason="needs a CPU with bf16 instructions")
 
 
 def golden(name: str) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rtmpose.models import build_pose_net
 from rtmpose.models.cspnext import DepthwiseConv, _Depthwise
 from tests.models.support import fill
+from tests.support import bf16_cpu
 
 MAPS = [
     (1, 1),
@@ -23,9 +24,6 @@ MAPS = [
     (8, 6),
     (9, 4),
 ]  # smaller, as large and larger than the kernel
-bf16_cpu = pytest.mark.skipif(
-    not torch.cpu._is_avx512_bf16_supported(), reason="needs a CPU with bf16 instructions"
-)
 
 
 def layouts(x: Tensor) -> dict[str, Tensor]:
