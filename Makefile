@@ -12,7 +12,7 @@ repro: $(VENV)/.ready
 	@dvc repro && python -m pipelines.summary
 
 test: $(VENV)/.ready
-	@python -m pytest
+	@python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from rtmpose.config import Architecture, parse
+from rtmpose.config import Architecture, Strict, parse
 from rtmpose.files import UserError
 from rtmpose.fingerprint import git_commit
 
@@ -28,13 +28,22 @@ SIMCC_OUTPUTS, HEATMAP_OUTPUTS = ("simcc_x", "simcc_y"), ("heatmaps",)
 GREY = 1e6  # far beyond any grey level
 
 
+class DataSource(Strict):
+    """A data set that a network was trained on: its name, the hash of its manifest, and its licence."""
+
+    name: str
+    sha256: str
+    licence: str
+
+
 class ModelCard(Architecture):
     """Metadata of an exported model, stored as JSON strings under `rtmpose.<field>` in the ONNX file.
 
     The architecture, input_size (w, h) px, the skeleton and the names of its points, mean and std of RGB in
     0..255, SimCC's bins per pixel (None: the outputs are heatmaps), the precision it was trained in (None:
-    not said), and what exported it. Files from before a field with a default was introduced have that
-    default.
+    not said), and what exported it. Then: SimCC's σ in bins, the MLflow run that trained it, the data, the
+    precision of this file, what was measured of it (parity with PyTorch, AP, by name), and the temperature of
+    its confidence. Files from before a field with a default was introduced have that default.
     """
 
     input_size: tuple[PositiveInt, PositiveInt]
@@ -46,6 +55,12 @@ class ModelCard(Architecture):
     git_commit: str
     version: str
     training_precision: str | None = None
+    sigma: tuple[float, float] | None = None
+    training_run: str | None = None
+    data: tuple[DataSource, ...] = ()
+    precision: str = "fp32"
+    measured: dict[str, dict[str, float]] = Field(default_factory=dict)
+    temperature: float | None = None
 
     @field_validator("mean", "std")
     @classmethod

@@ -13,7 +13,22 @@ import numpy as np
 
 from rtmpose.machine import bf16_instructions, cpu_kind
 
-RuntimeName = Literal["pytorch", "onnxruntime", "openvino"]
+RuntimeName = Literal[
+    "pytorch",
+    "pytorch-compiled",
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "ncnn",
+    "mnn",
+    "litert",
+    "executorch",
+    "rknn",
+    "coreml",
+]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # float32 (N, 3, H, W) RGB normalised → float32 simcc_x (N, K, 2W) and simcc_y (N, K, 2H), or heatmaps
 # (N, K, H/4, W/4)
@@ -25,11 +40,31 @@ class NotPossible(Exception):
 
 
 @dataclass(frozen=True)
+class Session:
+    """A model that is open in a runtime: call it with images."""
+
+    infer: Infer
+    version: str  # the runtime's own, such as "1.31.1"
+    device: str  # what it computes on, in the runtime's words, such as "CPUExecutionProvider"
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.infer(images)
+
+
+@dataclass(frozen=True)
 class ModelFiles:
-    """An exported model and, for PyTorch, the weights it was exported from."""
+    """An exported model and, for PyTorch, the weights it was exported from.
+
+    Other forms of the model lie beside it and share its stem: `rtmpose.onnx`, `rtmpose.fp16.onnx`,
+    `rtmpose.int8.onnx`, `rtmpose.int8.xml`, `rtmpose.ncnn.param`.
+    """
 
     onnx: Path
     weights: Path | None = None
+
+    def form(self, precision: Precision, ending: str = ".onnx") -> Path:
+        """Where the model lies in a precision and a file format: fp32 has no word in its name."""
+        return self.onnx.with_suffix(ending if precision == "fp32" else f".{precision}{ending}")
 
 
 @dataclass(frozen=True)

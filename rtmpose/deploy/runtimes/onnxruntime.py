@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, Session
 from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
@@ -47,7 +47,7 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
-def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
+def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
     """Load the exported file; only fp32, and never on another provider than asked for."""
     if placement.device != "cpu":
         raise NotPossible("ONNX Runtime is tried on the CPU only")
@@ -61,4 +61,4 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
     def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(session.run(names, {"input": images}))
 
-    return infer
+    return Session(infer, ort.__version__, PROVIDER)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, require_bf16
+from rtmpose.deploy.runtimes.base import (
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    Session,
+    require_bf16,
+)
 
 TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
-def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
+def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
     """Compile the exported file for one batch size.
 
     Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What
@@ -45,4 +52,4 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         outputs = request.infer({"input": images}, share_inputs=True)
         return tuple(outputs[output] for output in compiled.outputs)
 
-    return infer
+    return Session(infer, ov.__version__, "CPU")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, require_bf16
+from rtmpose.deploy.runtimes.base import (
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    Session,
+    require_bf16,
+)
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.models import autocast, load_exactly
 from rtmpose.targets import at_least_float32
 
 
-def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Infer:
+def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
     """Load the weights into the network that the exported file describes."""
     if files.weights is None:
         raise NotPossible("PyTorch needs the weights that the model was exported from")
@@ -28,7 +35,7 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         outputs = output if isinstance(output, tuple) else (output,)
         return tuple(at_least_float32(part).cpu().numpy() for part in outputs)
 
-    return infer
+    return Session(infer, torch.__version__, device)
 
 
 def _device(precision: Precision, placement: Placement) -> str:

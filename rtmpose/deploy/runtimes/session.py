@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import (
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    RuntimeName,
+    Session,
+)
 
 
 def open_session(
@@ -11,7 +18,7 @@ def open_session(
     precision: Precision = "fp32",
     placement: Placement | None = None,
     batch: int = 1,
-) -> Infer:
+) -> Session:
     """Load the model into a runtime, by default on the CPU with one thread; `batch` is a hint, other sizes
     may be refused.
 
@@ -33,5 +40,7 @@ def open_session(
                 from rtmpose.deploy.runtimes import openvino
 
                 return openvino.load(files, precision, where, batch)
+            case other:
+                raise NotPossible(f"{other} cannot be opened here yet")
     except ImportError as error:
         raise NotPossible(f"not installed ({error})") from None
