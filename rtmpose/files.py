@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import stat
 import time
 import uuid
 from collections import Counter
@@ -70,22 +71,51 @@ def disk_trouble(error: OSError) -> str:
 
 def write_atomic(path: Path | str, content: str | bytes) -> Path:
     """Write `content` to `path` through a temporary name beside it and one rename; readers never see half a
-    file. UserError naming `path` where the disk does not take it.
+    file. Links lead to the file that is replaced: see `destination`. UserError naming `path` where the disk
+    does not take it.
     """
-    path = Path(path)
-    temporary = temporary_beside(path)
+    target = destination(path)
+    temporary = temporary_beside(target)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         finally:
             with suppress(OSError):  # the first error is the one to be told
                 temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
+
+
+def destination(path: Path | str, *, folder: bool = False) -> Path:
+    """The file, or with `folder` the folder, that a writer puts in the place of `path`, absolute: where
+    `path` is a link, what it leads to. A rename onto the link would cut it and leave its target as it was.
+
+    UserError naming `path` where something else stands there: a rename would destroy a device, a pipe or a
+    socket, and opening one may wait for ever.
+    """
+    wanted, other = ("folder", "file") if folder else ("file", "folder")
+    try:
+        target = Path(os.path.realpath(path))
+        # What the system itself links to, such as the pipe behind /dev/stdout, has no path to follow.
+        found = _kind(os.stat(path).st_mode) if os.path.exists(path) else None
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"{str(path)!r}: no name of a {wanted} ({error}); name another") from None
+    if target.is_symlink():
+        raise UserError(f"{path}: cannot be written: its links lead in a circle; name another {wanted}")
+    if found == other:
+        raise UserError(f"{path}: cannot be written: a {other} stands where a {wanted} belongs; name another")
+    if found not in (wanted, None):
+        raise UserError(f"{path}: cannot be written: it is a {found}; name a {wanted}")
+    return target
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def temporary_beside(path: Path) -> Path:
@@ -135,9 +165,10 @@ def locked(path: Path, *, wait: float | None = None, busy: str = BUSY) -> Iterat
     Where another process holds it for longer than `wait` seconds (None: for ever), UserError with the file
     and `busy`, which says what to do.
     """
+    target = destination(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("a")
     with file:
         if wait is None:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -163,7 +194,7 @@ def _lock_within(file: TextIO, seconds: float) -> bool:
 
 def append(path: Path | str, content: str | bytes) -> None:
     """Add `content` to the end of a file; UserError naming it where the disk does not take it."""
-    with writing(path), Path(path).open("ab") as file:
+    with writing(path), destination(path).open("ab") as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

@@ -1,15 +1,26 @@
-"""JSON and YAML that nest, hide, overflow or are no text: one line each; what is well formed is read."""
+"""JSON and YAML that nest, hide, overflow or are no text: one line each; what is well formed is read. What is
+written goes where links lead, and replaces nothing but files and folders.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from rtmpose.config import load_params
+from rtmpose.data.shards.complete_folders import complete_folder, resumable_folder
+from rtmpose.deploy.export import export_onnx
 from rtmpose.ending import line_of
-from rtmpose.files import UserError, read_json, read_yaml
+from rtmpose.files import UserError, append, locked, read_json, read_yaml, write_atomic
+from rtmpose.models import save_tensors
+from rtmpose.search.ledger import Ledger
+from rtmpose.tracking.runs import _prepare
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"b{i}: &b{i} [{', '.join(['*a' if i == 0 else f'*b{i - 1}'] * 9)}]\n" for i in range(12)
@@ -118,3 +129,101 @@ def test_parameters_are_finite(tmp_path: Path, value: str) -> None:
 def test_a_mistake_is_one_line_whatever_is_in_it() -> None:
     assert str(UserError("a: \n b\r\nc")) == "a:   b c"
     assert line_of(UserError("a\nb")) == "a b" and line_of(KeyError("a")) is None
+
+
+def other_than_a_file(folder: Path, kind: str) -> Path:
+    path = folder / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "write_atomic": lambda path: write_atomic(path, "new"),
+    "append": lambda path: append(path, "new"),
+    "locked": lambda path: locked(path, wait=0).__enter__(),
+    "ledger": lambda path: Ledger(path).start({"a": 1}, seed=1, kind="searched"),
+    "data base": lambda path: _prepare(path),
+    "complete_folder": lambda path: complete_folder(path).__enter__(),
+    "resumable_folder": lambda path: resumable_folder(path, path.parent / "work", []).__enter__(),
+}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "ring"])
+@pytest.mark.parametrize("writer", [name for name in WRITERS if "folder" not in name])
+def test_what_is_no_file_is_neither_replaced_nor_opened(writer: str, kind: str, tmp_path: Path) -> None:
+    path = other_than_a_file(tmp_path, kind)
+    before = path.lstat()
+    with pytest.raises(UserError, match=rf"{path}: [^\n]*{'circle' if kind == 'ring' else kind}[^\n]*; "):
+        WRITERS[writer](path)
+    assert path.lstat() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("writer", [name for name in WRITERS if "folder" in name])
+def test_what_is_no_folder_is_not_replaced_by_one(writer: str, tmp_path: Path) -> None:
+    path = other_than_a_file(tmp_path, "pipe")
+    with pytest.raises(UserError, match=f"{path}: [^\n]*pipe[^\n]*; name a folder"):
+        WRITERS[writer](path)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="a file stands where a folder belongs"):
+        WRITERS[writer](tmp_path / "file")
+    assert path.is_fifo() and (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b"])
+def test_a_path_without_a_name_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"a folder stands where a file belongs|no name of a file"):
+        write_atomic(Path(name), "new")
+
+
+def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("there", "not yet"):
+        link = tmp_path / name
+        link.symlink_to(tmp_path / "far" / name)
+        if name == "there":
+            (tmp_path / "far" / name).write_text("old")
+        for content in ("new", "newer"):
+            assert write_atomic(link, content) == link
+            assert link.is_symlink() and (tmp_path / "far" / name).read_text() == content
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["not yet", "there"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_what_a_link_to_a_folder_leads_to_is_replaced(existing: bool, tmp_path: Path) -> None:
+    link, target = tmp_path / "shards", tmp_path / "far" / "shards"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    if existing:
+        target.mkdir()
+        (target / "old").touch()
+    with complete_folder(link) as folder:
+        (folder / "new").touch()
+    assert link.is_symlink() and [path.name for path in target.iterdir()] == ["new"]
+    with resumable_folder(link, tmp_path / "work", ["part"]) as (folder, _):
+        (folder / "newer").touch()
+    assert link.is_symlink() and [path.name for path in target.iterdir()] == ["newer"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_commands_leave_pipes_and_links_as_they_are(tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 2, 1)
+    pipe, link = other_than_a_file(tmp_path, "pipe"), tmp_path / "link.onnx"
+    with pytest.raises(UserError, match=f"{pipe}: [^\n]*pipe"):
+        export_onnx(net, (64, 64), pipe)
+    with pytest.raises(UserError, match=f"{pipe}: [^\n]*pipe"):
+        save_tensors(pipe, net.state_dict())
+    with pytest.raises(UserError, match=r"^\.: [^\n]*a folder stands where a file belongs"):
+        export_onnx(net, (64, 64), Path())
+    (tmp_path / "far").mkdir()
+    link.symlink_to(tmp_path / "far" / "m.onnx")
+    export_onnx(net, (64, 64), link)
+    assert pipe.is_fifo() and link.is_symlink()
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["m.onnx"]

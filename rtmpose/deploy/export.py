@@ -17,7 +17,7 @@ from torch import nn
 
 from rtmpose.deploy.card import HEATMAP_OUTPUTS, SIMCC_OUTPUTS, ModelCard
 from rtmpose.deploy.runtimes.onnxruntime import open_file
-from rtmpose.files import temporary_beside, writing
+from rtmpose.files import destination, temporary_beside, writing
 from rtmpose.targets import Codec
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
@@ -41,15 +41,16 @@ def export_onnx(
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
     example = torch.zeros(2, 3, height, width)
-    temporary = temporary_beside(path)
+    target = destination(path)
+    temporary = temporary_beside(target)
     exported = _exported(model, example, opset)
     onnx.helper.set_model_props(exported, card.properties() if card else {})
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             onnx.save(exported, str(temporary))
             onnx.checker.check_model(str(temporary), full_check=True)
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             with contextlib.suppress(OSError):  # the first error is the one to be told
                 temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, ValidationError
 
 from rtmpose.config import Record
-from rtmpose.files import UserError, writing
+from rtmpose.files import UserError, destination, writing
 
 Status = Literal["running", "stopped", "finished"]
 Kind = Literal["reference", "searched", "repeat"]
@@ -64,7 +64,7 @@ class Ledger:
     """The trials of a search by number, read from and appended to `path`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = destination(path)
         self.trials: dict[int, TrialRecord] = {}
         self.history: list[tuple[int, Report]] = []  # (trial, report) in the order in which they came
         for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):

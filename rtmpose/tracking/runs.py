@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from rtmpose.checkout import code_root, home, in_job, shared
 from rtmpose.config import setup_environment
-from rtmpose.files import UserError, temporary_beside, writing
+from rtmpose.files import UserError, destination, temporary_beside, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,6 +237,7 @@ def _prepare(path: Path) -> None:
     """
     import sqlite3
 
+    path = destination(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field, NonNegativeInt
 
 from rtmpose.config import Record, read_record
-from rtmpose.files import UserError, append, sha256_of, write_atomic, writing
+from rtmpose.files import UserError, append, destination, sha256_of, write_atomic, writing
 from rtmpose.models import save_tensors
 
 KEPT_CHECKPOINTS = 2
@@ -139,7 +139,7 @@ class Store:
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         self.refuse_if_superseded()
-        with writing(self.folder / LOG), (self.folder / LOG).open("ab+") as file:
+        with writing(self.folder / LOG), destination(self.folder / LOG).open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a kill cut the last line short; it must not swallow this one

@@ -26,7 +26,7 @@ import numpy as np
 from rtmpose.data.mannequins.layouts import ANNOTATE, WRITE, Drawn, Parameters, image_name, occluded_share
 from rtmpose.data.mannequins.points import AIC14, COCO17
 from rtmpose.data.mannequins.scene import render_scene
-from rtmpose.files import UserError, read_json, temporary_beside, write_atomic, writing
+from rtmpose.files import UserError, destination, read_json, temporary_beside, write_atomic, writing
 
 MARKER = "mannequins.json"
 JPEG_QUALITY = 92
@@ -87,6 +87,7 @@ def render_dataset(
     marker = _read_marker(root)
     if marker is not None and marker.get("finished") and marker.get("parameters") == parameters.as_json():
         return dict(marker["summary"])
+    root = destination(root, folder=True)
     temporary = temporary_beside(root)
     with writing(root):
         temporary.mkdir(parents=True)

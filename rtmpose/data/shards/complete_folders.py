@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rtmpose.files import locked, temporary_beside, writing
+from rtmpose.files import destination, locked, temporary_beside, writing
 
 BUSY = "another process is writing the same shards; wait until it has ended"
 
@@ -16,8 +16,9 @@ BUSY = "another process is writing the same shards; wait until it has ended"
 @contextmanager
 def complete_folder(path: Path) -> Iterator[Path]:
     """A folder under a temporary name beside `path` that takes its place, and an older one's, when the block
-    succeeds.
+    succeeds. Where `path` is a link, that is the folder it leads to.
     """
+    path = destination(path, folder=True)
     _remove_left_behind(path)
     temporary = temporary_beside(path)
     with writing(path):
@@ -39,6 +40,7 @@ def resumable_folder(path: Path, work: Path, parts: Collection[str]) -> Iterator
     begins with hard links to the files of `path` (on one file system; elsewhere it begins empty).
     Raises UserError while another process is at work there.
     """
+    path, work = destination(path, folder=True), destination(work, folder=True)
     with locked(work / "lock", wait=0, busy=BUSY):
         _remove_left_behind(path)
         folder, notes = work / "shards", work / "receipts"
