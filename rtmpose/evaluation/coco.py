@@ -101,7 +101,8 @@ def matched(
     predictions: Sequence[Mapping[str, Any]],
     sigmas: Sequence[float] | None = None,
 ) -> COCOeval:
-    """pycocotools' evaluation with predictions matched to persons in every image, not yet accumulated.
+    """pycocotools' evaluation with predictions matched to persons in every image, not yet accumulated; the
+    images in its `evalImgs` have the ids of the ground truth.
 
     Arguments and errors as in `evaluate_keypoints`.
     """
@@ -221,12 +222,21 @@ def _box(prediction: Mapping[str, Any]) -> list[float]:
 def _matched(
     data: Mapping[str, Any], truth: list[dict[str, Any]], detections: list[dict[str, Any]], sigmas: np.ndarray
 ) -> COCOeval:
-    frame = {"images": data["images"], "categories": [{"id": 1, "name": "person"}]}
+    # pycocotools sorts the images' ids, which numbers and texts together do not allow: it gets numbers.
+    ids = sorted({image["id"] for image in data["images"]}, key=lambda given: (isinstance(given, str), given))
+    number = {given: place for place, given in enumerate(ids)}
+    frame = {"images": [{"id": place} for place in number.values()], "categories": [{"id": 1}]}
+    numbered = (
+        [{**item, "image_id": number[item["image_id"]]} for item in items if item["image_id"] in number]
+        for items in (truth, detections)
+    )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables; errors still come through
-        indexed = (_index({**frame, "annotations": items}) for items in (truth, detections))
+        indexed = (_index({**frame, "annotations": items}) for items in numbered)
         evaluation = COCOeval(*indexed, "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
+    for item in filter(None, evaluation.evalImgs):
+        item["image_id"] = ids[item["image_id"]]
     return evaluation
 
 

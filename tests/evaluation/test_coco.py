@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import Params
 
 from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.bootstrap import Ranking
 from rtmpose.evaluation.coco import (
     STATISTICS,
     WHOLE_BODY_PARTS,
@@ -13,6 +15,7 @@ from rtmpose.evaluation.coco import (
     evaluate_keypoints,
     evaluate_whole_body,
     load_detections,
+    matched,
     person_annotations,
 )
 from rtmpose.evaluation.predict import Pose, to_results
@@ -206,3 +209,22 @@ def test_whom_a_pose_is_predicted_for(truth: dict[str, Any]) -> None:
         {**first, "keypoints": [0] * 51},
     )
     assert person_annotations([crowd, first, flat, unlabelled, second]) == [first, second]
+
+
+def test_images_with_numbers_and_texts_for_ids() -> None:
+    pose = [[10.0 + 3 * k, 20.0 + 2 * k, 2] for k in range(17)]
+    flat = [number for point in pose for number in point]
+    one = {"bbox": [10, 20, 50, 40], "area": 1500.0, "keypoints": flat}
+    ids = [7, "frame_a", "a", 3]
+    truth = {
+        "images": [{"id": given} for given in ids],
+        "annotations": [{**one, "id": k, "image_id": given} for k, given in enumerate(ids, 1)],
+    }
+    found = [{"image_id": given, "keypoints": flat, "score": 1.0} for given in ids]
+    assert evaluate_keypoints(truth, found)["AP"] == pytest.approx(1)
+    assert evaluate_keypoints(truth, found[:1])["AR"] == pytest.approx(0.25)
+    items = [item for item in matched(truth, found).evalImgs if item is not None]
+    assert {item["image_id"] for item in items} == {*ids}
+    sigmas = Params(iouType="keypoints").kpt_oks_sigmas
+    ranking = Ranking.of(truth, found, sigmas)
+    assert sorted(ranking.image.tolist()) == [0, 1, 2, 3] and ranking.persons.tolist() == [1] * 4
