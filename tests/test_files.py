@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from torch import nn
 
 from rtmpose.config import load_params
@@ -124,6 +125,22 @@ def test_parameters_are_finite(tmp_path: Path, value: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml: .*tau"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("size", [[0, 0], [-96, -128], [96, 0], [96.5, 128]])
+@pytest.mark.parametrize("key", ["input_size", "shard.input_size", "datasets.hard.render.size"])
+def test_sizes_are_positive(key: str, size: list[float], tmp_path: Path) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    *parents, last = key.split(".")
+    group = params
+    for parent in parents:
+        group = group[parent]
+    assert last in group
+    group[last] = size
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=rf"params\.yaml: {key}\.[01]: "):
+        load_params(path)
 
 
 def test_a_mistake_is_one_line_whatever_is_in_it() -> None:

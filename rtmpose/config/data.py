@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from rtmpose.config.base import Strict
 
@@ -50,9 +50,9 @@ class RenderParams(Strict):
     """
 
     level: Literal["easy", "hard"] = "easy"
-    images: dict[Literal["train", "val"], int]
-    size: tuple[int, int] = (320, 240)
-    seed: int = 1
+    images: dict[Literal["train", "val"], NonNegativeInt]
+    size: tuple[PositiveInt, PositiveInt] = (320, 240)
+    seed: NonNegativeInt = 1
 
 
 class DatasetParams(Strict):
@@ -73,7 +73,7 @@ class ShardParams(Strict):
     for choices.
     """
 
-    input_size: tuple[int, int]
+    input_size: tuple[PositiveInt, PositiveInt]
     tune_share: float = Field(..., gt=0, lt=0.5)
     shard_mb: float = Field(200.0, gt=0)
     quality: int = Field(88, ge=50, le=100)

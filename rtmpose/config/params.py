@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
@@ -44,7 +44,7 @@ class Params(Strict):
     recipe: str
     seed: int = Field(21, ge=0)
     skeleton: str = "coco17"
-    input_size: tuple[int, int]
+    input_size: tuple[PositiveInt, PositiveInt]
     datasets: dict[str, DatasetParams]
     targets: list[str]
     shard: ShardParams
