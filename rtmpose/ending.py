@@ -5,17 +5,19 @@ and for a signal. Only a defect of ours ends in a traceback.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rtmpose.config import setup_environment
 from rtmpose.files import FIXES, UserError, disk_trouble
 
 MOMENT = 0.05  # seconds
+UNREAD = 128 + signal.SIGPIPE  # the exit code where nobody reads on, as the shell has it of other tools
 
 
 class Signalled(BaseException):
@@ -30,11 +32,32 @@ class Signalled(BaseException):
 
 def run_command(main: Callable[[], object]) -> None:
     """Run a command to its end: exit code 2 for a mistake and for a disk that is full or not ours to write
-    to, 128 + n for signal n.
+    to, 128 + n for signal n. Where nobody reads on what it prints (`| head`), it ends like any tool, without
+    a word and as if by SIGPIPE.
     """
     setup_environment()
     signal.signal(signal.SIGTERM, _raise)
     sys.unraisablehook = _once_more
+    try:
+        _told(main)
+        _flush()
+    except BrokenPipeError:
+        if not _silence_unread():
+            raise
+        sys.exit(UNREAD)
+    except SystemExit as ended:
+        try:
+            _flush()
+            unread = ended.code == 1  # so ends the command line's own package where it met a closed pipe
+        except BrokenPipeError:
+            unread = True
+        if unread and _silence_unread() and ended.code in (None, 0, 1):
+            sys.exit(UNREAD)
+        raise
+
+
+def _told(main: Callable[[], object]) -> None:
+    """Run `main`; where it ends early, one line says why."""
     try:
         main()
     except (UserError, OSError) as error:
@@ -83,8 +106,28 @@ def line_of(error: BaseException) -> str | None:
     return None
 
 
+def _flush() -> None:
+    if sys.stdout is not None:  # closed by the shell (>&-)
+        sys.stdout.flush()
+
+
+def _silence_unread() -> bool:
+    """Whether the reader of stdout or stderr has gone; what is still to be flushed then goes nowhere."""
+    found = False
+    for number in (1, 2):
+        poll = select.poll()
+        poll.register(number, select.POLLOUT)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+            found = True
+    return found
+
+
 def _say(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):  # the exit code still says it
+        print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def _once_more(dropped: sys.UnraisableHookArgs) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from rtmpose.ending import UNREAD
 from tests.support import ROOT
 
 HEAD = """
@@ -69,3 +71,35 @@ def test_one_line_and_an_exit_code(name: str, code: int, word: str, printed: str
 def test_a_defect_is_a_traceback() -> None:
     done = ended("defect")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("print('a' * 100)", UNREAD),
+        ("print('a' * 100_000, flush=True)", UNREAD),
+        ("sys.exit(0) if print('a') is None else 1", UNREAD),
+        ("print('a', flush=True, file=sys.stderr)", UNREAD),
+        ("print('a') or mistake()", 2),
+        ("typer.run(lambda: print('a', flush=True))", UNREAD),
+        ("typer.run(lambda: print('a'))", UNREAD),
+        ("None", 0),
+        ("sys.exit(3)", 3),
+    ],
+)
+def test_where_nobody_reads_on_it_ends_without_a_word(code: str, expected: int) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "wb") as closed:
+        script = f"{HEAD}\nimport typer\nrun_command(lambda: {code})"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, text=True, stdout=closed, timeout=60, check=False,
+            stderr=closed if "stderr" in code else subprocess.PIPE,
+        )  # fmt: skip
+    told = (done.stderr or "").splitlines()
+    assert done.returncode == expected and len(told) == (expected == 2), told
+
+
+def test_another_broken_pipe_is_a_defect() -> None:
+    done = ended("lambda: (_ for _ in ()).throw(BrokenPipeError(errno.EPIPE, 'Broken pipe'))")
+    assert done.returncode == 1 and "BrokenPipeError" in done.stderr
