@@ -20,6 +20,9 @@ SETS = (
 )  # fmt: skip
 LEVELS = 4  # of sets within sets, such as {"ema": {"module": {...}}}
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and EMA, and of torch.compile
+PARTS = ("backbone", "head")  # of a network, before whose names nothing belongs
+# The share of the largest set's tensors from which on another is a set: averages may lack the statistics.
+WHOLE = 0.25
 COUNTERS = ("n_averaged", "steps")  # of averaged models, among their weights
 
 
@@ -27,8 +30,9 @@ def chosen_weights(content: object, path: Path | str) -> dict[str, Tensor]:
     """The weights that count among all that a file holds: of our training checkpoints the averaged ones
     (`ema`), else `model`; of others the first of `SETS`; a bare state dict as it is.
 
-    `module.` and `_orig_mod.`, which wrappers put before a name, are cut, however they are nested. Raises
-    UserError when there are none, when two names become one, or when one is not a dense tensor.
+    `module.` and `_orig_mod.`, which wrappers put before a name, are cut, however they are nested, and so is
+    an attribute that holds the whole network. Raises UserError when there are none, when two names become
+    one, or when one is not a dense tensor.
     """
     weights: dict[str, Tensor] = {}
     for key, value in _tensors(_innermost(content)):
@@ -41,7 +45,18 @@ def chosen_weights(content: object, path: Path | str) -> dict[str, Tensor]:
             weights[name] = value
     if not weights:
         raise UserError(f"{path}: holds no model weights; give a .pth file with a state dict")
-    return weights
+    return _unwrapped(weights)
+
+
+def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the attribute under which another class, such as a LightningModule, holds the whole
+    network: `model.backbone.stem…` → `backbone.stem…`, where all names begin so.
+    """
+    holders = {name.partition(".")[0] for name in weights}
+    inner = {plain_name(name.partition(".")[2]): value for name, value in weights.items()}
+    if len(holders) > 1 or holders & set(PARTS) or len(inner) < len(weights):
+        return weights
+    return inner if any(name.partition(".")[0] in PARTS for name in inner) else weights
 
 
 def _innermost(content: object) -> object:
@@ -49,17 +64,19 @@ def _innermost(content: object) -> object:
         if not isinstance(content, dict):
             return content
         sets = (content.get(name) for name in SETS)
-        inner = next((one for one in sets if isinstance(one, dict) and any(_names_tensors(one))), None)
-        if inner is None:
+        counted = [(one, _count(one)) for one in sets if isinstance(one, dict)]
+        most = max((count for _, count in counted), default=0)
+        if most == 0 or most < WHOLE * sum(1 for _ in _tensors(content)):
             return content
-        content = inner
+        # An average's settings, such as its decay as a tensor, are no set of weights.
+        content = next(one for one, count in counted if count >= WHOLE * most)
     return content
 
 
-def _names_tensors(found: dict[str, Any]) -> Iterator[bool]:
-    """Whether there are tensors in a set or in a set within it."""
-    yield any(_tensors(found))
-    yield any(isinstance(found.get(name), dict) and any(_tensors(found[name])) for name in SETS)
+def _count(found: dict[str, Any]) -> int:
+    """How many tensors there are in a set, or in the largest set within it."""
+    inner = (found.get(name) for name in SETS)
+    return max(sum(1 for _ in _tensors(one)) for one in (found, *inner))
 
 
 def _tensors(found: object) -> Iterator[tuple[str, Tensor | Unusable]]:

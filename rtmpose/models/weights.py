@@ -80,8 +80,11 @@ def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) 
             raise UserError(f"{path}: {key} is {shapes}; {_fix(weights)}")
     fitting = {key: found[key] for key in own if key in found and key not in wrong}
     if not fitting:
+        which = f" that begins with {prefix!r}" if prefix else ""
         raise UserError(
-            f"{path}: holds no weight of this model{f' that begins with {prefix!r}' if prefix else ''}"
+            f"{path}: holds no weight of this model{which}: its names are such as "
+            f"{shown(next(iter(weights)))}, the model's such as {next(iter(own), prefix)}; give a checkpoint "
+            "of this model, or rename them"
         )
     model.load_state_dict(_numbers(fitting, own, path), strict=False)
     missing, unexpected = (tuple(key for key in a if key not in b) for a, b in ((own, found), (found, own)))

@@ -385,3 +385,48 @@ def test_tensors_may_not_reach_beyond_their_storage(tmp_path: Path, monkeypatch:
         save_official(tmp_path / "far.pth", monkeypatch, {"state_dict": {"x": tensor}})
         with pytest.raises(UserError, match=r"far\.pth"):
             read_checkpoint(tmp_path / "far.pth")
+
+
+# Names of others
+
+
+@pytest.mark.parametrize(
+    "holder", ["model.", "net.", "module.model.", "model._orig_mod.", "pose_net.module."]
+)
+def test_a_class_that_holds_the_network_is_no_part_of_its_names(holder: str, tmp_path: Path) -> None:
+    weights = state()
+    torch.save(
+        {"state_dict": {f"{holder}{key}": value for key, value in weights.items()}}, tmp_path / "w.ckpt"
+    )
+    found, mismatch = loaded(tmp_path / "w.ckpt")
+    assert mismatch.ok
+    assert_same(found, weights)
+
+
+def test_names_that_are_not_held_together_are_shown(tmp_path: Path) -> None:
+    names = {f"model.{key}": value for key, value in state().items()} | {"criterion.weight": torch.ones(2)}
+    for content, first in ((names, "model.backbone.stem"), ({"conv1.weight": torch.ones(2)}, "conv1.weight")):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(
+            UserError, match=rf"such as {first}.*, the model's such as backbone\.stem.*; give a"
+        ):
+            loaded(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("other", ["ema", "model_ema", "ema_weights"])
+def test_the_settings_of_an_average_are_no_weights(other: str, tmp_path: Path) -> None:
+    weights = state(2.0)
+    torch.save(
+        {other: {"decay": torch.tensor(0.999), "updates": torch.tensor(7)}, "model": weights},
+        tmp_path / "w.pt",
+    )
+    found, mismatch = loaded(tmp_path / "w.pt")
+    assert mismatch.ok
+    assert_same(found, weights)
+
+
+def test_an_average_of_the_parameters_alone_still_counts(tmp_path: Path) -> None:
+    average = {key: value for key, value in state(3.0).items() if "running" not in key and "num_" not in key}
+    torch.save({"ema": average, "model": state(2.0)}, tmp_path / "w.pt")
+    found, _ = loaded(tmp_path / "w.pt")
+    assert all(torch.equal(found[key], value) for key, value in average.items())
