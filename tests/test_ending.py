@@ -90,11 +90,12 @@ def test_a_defect_is_a_traceback() -> None:
 def test_where_nobody_reads_on_it_ends_without_a_word(code: str, expected: int) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with open(theirs, "wb") as closed:
         script = f"{HEAD}\nimport typer\nrun_command(lambda: {code})"
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=ROOT, text=True, stdout=closed, timeout=60, check=False,
-            stderr=closed if "stderr" in code else subprocess.PIPE,
+            env=buffered, stderr=closed if "stderr" in code else subprocess.PIPE,
         )  # fmt: skip
     told = (done.stderr or "").splitlines()
     assert done.returncode == expected and len(told) == (expected == 2), told
