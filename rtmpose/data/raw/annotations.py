@@ -20,7 +20,7 @@ from rtmpose.data.raw import fields
 from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.fields import Points
 from rtmpose.data.raw.formats import ListedImage, read_aic, read_coco, read_mpii
-from rtmpose.data.raw.photograph import locate
+from rtmpose.data.raw.photograph import is_file, locate
 from rtmpose.data.raw.records import UNLISTED, Fault, Person, RawImage
 from rtmpose.descriptors import Dataset, Split
 from rtmpose.files import UserError, read_json, sha256_of
@@ -184,7 +184,7 @@ def _sort_out(
 ) -> RawImage:
     """The image with its persons, and what is none of them with the reason why."""
     raw = RawImage(listed.image_id, path, listed.width, listed.height, [], [], exif=dataset.exif, fault=fault)
-    defect = listed.defect or (fault[0] if fault else None if path.is_file() else "missing image")
+    defect = listed.defect or (fault[0] if fault else None if is_file(path) else "missing image")
     size = raw.width or np.inf, raw.height or np.inf
     for annotation, points in listed.poses:
         number = annotation["id"]

@@ -25,7 +25,7 @@ from rtmpose.data.raw.annotations import (
 )
 from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.exif import UPRIGHT, orientation
-from rtmpose.data.raw.photograph import read_photograph
+from rtmpose.data.raw.photograph import is_file, read_photograph
 from rtmpose.descriptors import SIGMA_RULE, Dataset
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats, box_to_center_scale
@@ -110,7 +110,7 @@ def _look(raw: RawImage) -> _Look:
     whole = [(person, None) for person in raw.persons]
     if raw.unlisted:
         return _Look(raw, None, None, whole)
-    if raw.fault is None and not raw.path.is_file():
+    if raw.fault is None and not is_file(raw.path):
         return _Look(raw, f"{raw.path}: missing image", None, whole)
     try:
         content, pixels = read_photograph(raw)

@@ -1,4 +1,5 @@
-"""How many pixels an image file may claim: judged from its header, before anything is decoded.
+"""What the beginning of an image file says: how many pixels it claims, before anything is decoded, and of
+which form it is where it cannot be.
 
 Three kilobytes can claim 20,000 x 20,000 pixels, and a decoder then takes gigabytes for them. OpenCV has the
 same limit set in `config.setup_environment`, for the formats whose headers are not read here.
@@ -40,6 +41,36 @@ def claimed_size(content: bytes) -> tuple[int, int] | None:
     except (IndexError, struct.error):  # cut off before the size: the decoder says so
         return None
     return None
+
+
+# How files begin that hold a picture, but not in a form that is read here. Brands follow on the word `ftyp`.
+BRANDS = {
+    b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC",
+    b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "a camera's RAW file", b"qt  ": "a film",
+    b"isom": "a film", b"iso2": "a film", b"mp41": "a film", b"mp42": "a film", b"M4V ": "a film",
+}  # fmt: skip
+STARTS = {
+    b"%PDF": "a PDF",
+    b"FUJIFILMCCD-RAW": "a camera's RAW file",
+    b"IIRO": "a camera's RAW file",
+    b"IIRS": "a camera's RAW file",
+    b"IIU\0": "a camera's RAW file",
+    b"\0MRM": "a camera's RAW file",
+    b"FOVb": "a camera's RAW file",
+    b"II*\0": "TIFF or a camera's RAW file",
+    b"MM\0*": "TIFF or a camera's RAW file",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "a Photoshop file",
+    b"<svg": "SVG",
+}
+
+
+def unread_kind(content: bytes) -> str | None:
+    """What a file is that could not be decoded, as far as its beginning tells; None where it is not known."""
+    if content[4:8] == b"ftyp":
+        return BRANDS.get(content[8:12])
+    return next((kind for start, kind in STARTS.items() if content.startswith(start)), None)
 
 
 def _pair(form: str, content: bytes, at: int) -> tuple[int, int]:

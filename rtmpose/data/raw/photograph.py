@@ -26,11 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data.raw.exif import TURNS, Pixels, orientation, upright
-from rtmpose.data.raw.limits import too_many_pixels
+from rtmpose.data.raw.fields import shown
+from rtmpose.data.raw.limits import too_many_pixels, unread_kind
 from rtmpose.data.raw.records import Fault, RawImage
 from rtmpose.descriptors import Frame
 from rtmpose.files import UserError
 
+LONGEST = 255  # bytes of a file's name, without its folders
 OUTSIDE = "path outside the raw folder"
 
 
@@ -55,9 +57,10 @@ def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, Pixels]:
         raise PhotographError(*raw.fault)
     try:
         content = raw.path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PhotographError(
-            "missing image", f"{raw.path}: cannot be read ({error.strerror}): unpack the images again"
+            "missing image", f"{raw.path}: cannot be read ({reason}): unpack the images again"
         ) from error
     pixels = decode_photograph(content, raw.path, raw.exif, bgr)
     if raw.width is not None and raw.height is not None:
@@ -78,7 +81,10 @@ def decode_photograph(content: bytes, path: Path, frame: Frame, bgr: bool = Fals
         raise PhotographError("too many pixels", f"{path}: {claim}")
     pixels = decode(content, bgr)
     if pixels is None:
-        raise PhotographError("corrupt image", f"{path}: not an image that can be decoded: download it again")
+        kind = unread_kind(content)
+        fix = f"is {kind}, which is not read: convert it to JPEG or PNG"
+        problem = fix if kind else "not an image that can be decoded: download it again"
+        raise PhotographError("corrupt image", f"{path}: {problem}")
     return pixels if frame == "stored" else upright(pixels, orientation(content))
 
 
@@ -90,8 +96,11 @@ def locate(root: Path, images: Path, name: str, where: str) -> tuple[Path, Fault
     raw folder.
     """
     path = images / name
+    if "\0" in name or any(len(os.fsencode(part)) > LONGEST for part in path.parts):
+        problem = f"is no name of a file: it holds a NUL, or is longer than {LONGEST} bytes"
+        return path, ("missing image", f"{where}: file_name {shown(name)} {problem}; correct it")
     drive = PureWindowsPath(name).drive
-    if ("\\" in name or drive) and not _is_file(path):
+    if ("\\" in name or drive) and not is_file(path):
         windows = PureWindowsPath(name)
         says = f"{where}: file_name {name!r} is a Windows path"
         if drive or windows.root:
@@ -100,7 +109,7 @@ def locate(root: Path, images: Path, name: str, where: str) -> tuple[Path, Fault
                 f"{says} of another machine; write file names relative to {images}",
             )
         path = images / windows.as_posix()
-        if not _leads_out(path, root, images) and not _is_file(path):
+        if not _leads_out(path, root, images) and not is_file(path):
             return path, ("missing image", f"{says}, and there is no {path}; unpack the images again")
     if _leads_out(path, root, images):
         problem = f"{where}: file_name {name!r} leads out of {root}"
@@ -116,10 +125,11 @@ def _leads_out(path: Path, root: Path, images: Path) -> bool:
     return not any(os.path.commonpath([found, top]) == top for top in map(os.path.abspath, (root, images)))
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is no error."""
     try:
         return path.is_file()
-    except OSError:  # such as a name that is too long
+    except (OSError, ValueError):  # a name that is too long, or with a NUL in it
         return False
 
 

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from rtmpose.data.raw.annotations import RawImage
-from rtmpose.data.raw.photograph import is_whole_jpeg, read_photograph
+from rtmpose.data.raw.photograph import decode_photograph, is_whole_jpeg, read_photograph
 from rtmpose.data.shards.sample import encode_jpeg
 from rtmpose.files import UserError
 from tests.data.shards.test_crops import photograph
@@ -46,3 +46,28 @@ def test_other_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"odd\.jpg: is 160x128 px, its annotations say 99x128"):
         read_photograph(RawImage(1, path, 99, 128, [], []))
     assert read_photograph(RawImage(1, path, 160, 128, [], []))[1].shape == (128, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0", "a camera's RAW file"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "a film"),
+        (b"II*\0\x10\0\0\0CR\2\0", "TIFF or a camera's RAW file"),
+        (b"FUJIFILMCCD-RAW 0201", "a camera's RAW file"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"\xff\x0a\0\0\0\0", "JPEG XL"),
+    ],
+)
+def test_a_picture_in_a_form_that_is_not_read_is_to_be_converted(content: bytes, kind: str) -> None:
+    with pytest.raises(UserError, match=rf"IMG_1: is {kind}, which is not read: convert it to JPEG or PNG"):
+        decode_photograph(content * 9, Path("IMG_1"), "display")
+
+
+@pytest.mark.parametrize("content", [b"<html>" * 9, b"\0\0\0\x18ftyp" * 9, b"\x89PNG\r\n\x1a\n"])
+def test_what_is_unknown_or_damaged_is_to_be_fetched_again(content: bytes) -> None:
+    with pytest.raises(UserError, match="not an image that can be decoded: download it again"):
+        decode_photograph(content, Path("IMG_1"), "display")
