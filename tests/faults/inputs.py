@@ -205,6 +205,7 @@ def raw_kinds(folder: Path) -> Iterator[Kind]:
             f"annotations {layout}", of_tree(path, tree, json_bytes),
             partial(sound, dataset, root), 2.0 if layout == "coco17" else 1.0,
         )  # fmt: skip
+    yield mpii_kind(folder)
     root, dataset = folder / "raw-index", load_dataset("coco17")
     render_dataset(root, "coco17", images={"train": 2, "val": 1}, size=(96, 80), seed=1, workers=1)
     path = folder / "coco17.json"
@@ -220,6 +221,26 @@ def raw_kinds(folder: Path) -> Iterator[Kind]:
         return True
 
     yield Kind("raw index", indexed, unchanged, 0.5)
+
+
+def mpii_kind(folder: Path) -> Kind:
+    """MPII's layout, which mannequins are not rendered in, with pictures of noise."""
+    root, dataset = folder / "raw-mpii", load_dataset("mpii")
+    layout = dataset.splits["train"]
+    path = root / layout.annotations
+    path.parent.mkdir(parents=True)
+    (root / layout.images).mkdir(parents=True)
+    persons = [
+        {
+            "image": name, "center": [48.0, 40.0], "scale": 0.3,
+            "joints": [[20.0 + 3 * k, 10.0 + 4 * k] for k in range(16)], "joints_vis": [1] * 15 + [0],
+        }
+        for name in ("005808361.jpg", "frame_a.jpg", "frame_a.jpg")
+    ]  # fmt: skip
+    for name in {str(person["image"]) for person in persons}:
+        noise = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
+        cv2.imwrite(str(root / layout.images / name), noise)
+    return Kind("annotations mpii", of_tree(path, persons, json_bytes), partial(sound, dataset, root))
 
 
 def read_or_none(path: Path) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "Person", "RawImage", "check_unchanged", "index_raw", "judge_within", "read_images", "split_layout",
 ]  # fmt: skip
 
+EMPTY_BOX, ODD_BOX = "empty box", "box that is not four numbers x, y, width, height"
 FARTHEST = 1e6  # px from the image's corner; what lies farther is no point
 
 
@@ -38,10 +39,10 @@ def read_images(dataset: Dataset, root: Path, split: str, doubts: Doubts | None 
     implausible.
 
     Left out by the format's own rules: "crowd", "no keypoints". Skipped for a defect: "duplicate id", "empty
-    box" (nothing of it inside the image), "points outside the image" (all that are labelled), "points that
-    are not finite", "missing image", "path outside the raw folder", "duplicate image id" (one id for two
-    files), "image not listed" (by the annotation file). Images are not opened: where their size is not
-    listed, `judge_within` finds the rest.
+    box" (nothing of it inside the image), ODD_BOX, "points outside the image" (all that are labelled),
+    "points that are not finite", "missing image", "path outside the raw folder", "duplicate image id"
+    (one id for two files), "image not listed" (by the annotation file). Images are not opened:
+    where their size is not listed, `judge_within` finds the rest.
 
     Raises UserError for a missing folder or annotation file, malformed JSON, keypoints of the wrong length,
     and fields that mean nothing, by file, id and field.
@@ -198,6 +199,8 @@ def _sort_out(
             else defect or _defect(annotation["bbox"], points, *size)
         )
         seen.add(number)
+        if problem == EMPTY_BOX and number in listed.odd_boxes:
+            problem = ODD_BOX
         if problem is not None:
             raw.skipped.append((problem, number))
         elif rule is not None:
@@ -232,7 +235,7 @@ def _defect_within(person: Person, width: int, height: int) -> str | None:
 
 def _defect(box: Sequence[float], points: Points, width: float, height: float) -> str | None:
     if fields.box(list(box)) is None or min(clip_box(box, width, height)[2:]) <= 0:
-        return "empty box"
+        return EMPTY_BOX
     labelled = points[points[:, 2] > 0, :2]
     if not (np.abs(labelled) < FARTHEST).all():  # NaN is not either
         return "points that are not finite"

@@ -62,7 +62,7 @@ def whole(value: Any, where: str) -> int:
     found = _float(value)
     if found is None or not found.is_integer():
         raise UserError(f"{where} {shown(value)} is not a whole number; number the annotations")
-    return int(value) if isinstance(value, str) and _is_digits(value) else int(found)
+    return int(value) if isinstance(value, str) and is_digits(value) else int(found)
 
 
 def identity(value: Any) -> int | str | None:
@@ -72,7 +72,7 @@ def identity(value: Any) -> int | str | None:
     Text with leading zeros stays text: it is a name.
     """
     if isinstance(value, str):
-        return int(value) if _is_digits(value) and (value == "0" or not value.startswith("0")) else value
+        return int(value) if is_digits(value) and (value == "0" or not value.startswith("0")) else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) else None
@@ -92,11 +92,19 @@ def four(value: Any) -> Four | None:
 
 
 def box(value: Any) -> Four | None:
-    """A box (x, y, w, h) px with a size; None where there is none: null, not four numbers, or no width or
-    height.
+    """A box (x, y, w, h) px with a size; None where there is none: null, not four numbers, no width or
+    height, or an area beyond all numbers.
     """
     found = four(value)
-    return found if found is not None and found[2] > 0 and found[3] > 0 else None
+    return found if found is not None and min(found[2:]) > 0 and found[2] * found[3] < math.inf else None
+
+
+def is_box_or_unknown(value: Any) -> bool:
+    """Whether a box is not there, or four numbers, however large: anything else is its writer's mistake."""
+    if value is None or value in ("", []):
+        return True
+    known = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 4
+    return known and all(part is None or _float(part) is not None for part in value)
 
 
 def points(value: Any, count: int, where: str) -> Points:
@@ -104,15 +112,20 @@ def points(value: Any, count: int, where: str) -> Points:
 
     UserError when it is not `count` points long, or holds something else than numbers.
     """
+    return rows(value, count, 3, where)
+
+
+def rows(value: Any, count: int, width: int, where: str) -> Points:
+    """A list of numbers, flat or nested -> (count, width); null becomes NaN. UserError as of `points`."""
     try:
         numbers = np.asarray(value, np.float64).ravel()
     except OverflowError:
         raise UserError(f"{where}: a number in it is too large; correct it") from None
     except (TypeError, ValueError):
         raise UserError(f"{where}: something in it is not a number; correct it") from None
-    if len(numbers) != 3 * count:
-        raise UserError(f"{where}: has {len(numbers)} numbers, expected {3 * count} ({count} points)")
-    return numbers.reshape(-1, 3)
+    if len(numbers) != width * count:
+        raise UserError(f"{where}: has {len(numbers)} numbers, expected {width * count} ({count} points)")
+    return numbers.reshape(-1, width)
 
 
 def shown(value: Any) -> str:
@@ -133,7 +146,8 @@ def _float(value: Any) -> float | None:
         return math.inf
 
 
-def _is_digits(text: str) -> bool:
+def is_digits(text: str) -> bool:
+    """Whether a text is a whole number of at most 18 digits: ASCII's alone, "²" is a digit to Python too."""
     return text.isascii() and text.isdigit() and len(text) < 19
 
 

@@ -33,7 +33,8 @@ class ListedImage:
     """One image as the annotation file lists it, and its poses: each an annotation in COCO's fields and its
     points.
 
-    `defect` is a reason why none of them can be used.
+    `defect` is a reason why none of them can be used, `odd_boxes` the ids of those whose box is no box at
+    all.
     """
 
     image_id: int | str
@@ -42,6 +43,7 @@ class ListedImage:
     height: int | None = None
     poses: list[tuple[dict[str, Any], Points]] = field(default_factory=list)
     defect: str | None = None
+    odd_boxes: set[int] = field(default_factory=set)
 
 
 def read_coco(
@@ -152,8 +154,10 @@ def _with_poses(
             number = annotation["id"] * len(dataset.instances) + i
             points = _gather_points(instance, annotation, where)
             form = coco_form(instance, annotation, number, points, where)
+            if not fields.is_box_or_unknown(annotation.get(instance.box)):
+                listed.odd_boxes.add(number)
             if doubts is not None and instance.box == "bbox" and "area" in annotation:
-                doubts.area(number, fields.positive(annotation["area"], f"{where}: area"))
+                doubts.area(form, fields.positive(annotation["area"], f"{where}: area"))
             listed.poses.append((form | shared, points))
     return listed
 
@@ -200,7 +204,10 @@ def read_aic(
             # 1 seen, 2 hidden, 3 not labelled -> 2, 1, 0
             points[:, 2] = np.clip(3 - points[:, 2], 0, 2)
             points[~(points[:, 2] > 0)] = 0
-            left, top, right, bottom = fields.four(image["human_annotations"][human]) or (0, 0, 0, 0)
+            corners = image["human_annotations"][human]
+            if not fields.is_box_or_unknown(corners):
+                listed.odd_boxes.add(running)
+            left, top, right, bottom = fields.four(corners) or (0, 0, 0, 0)
             box = [left, top, right - left, bottom - top]
             listed.poses.append((plain_form(running, listed.image_id, box, points), points))
         yield listed
@@ -222,8 +229,13 @@ def read_mpii(
         raise UserError(f"{path}: not an MPII annotation file (a list of persons)")
     images: dict[str, ListedImage] = {}
     for number, person in enumerate(content, 1):
-        name, stem = person["image"], person["image"].rpartition(".")[0]
-        listed = images.setdefault(name, ListedImage(int(stem) if stem.isdigit() else stem, name))
+        name = person["image"]
+        if not isinstance(name, str) or not name:
+            raise UserError(
+                f"{path}: person {number}: image: {fields.shown(name)} is not the name of a file; correct it"
+            )
+        stem = name.rpartition(".")[0] or name
+        listed = images.setdefault(name, ListedImage(int(stem) if fields.is_digits(stem) else stem, name))
         where = f"{path}: person {number} ({name})"
         points = _mpii_points(person, dataset.skeleton.num_keypoints, where)
         listed.poses.append((plain_form(number, listed.image_id, _mpii_box(person, where), points), points))
@@ -233,7 +245,10 @@ def read_mpii(
 def _mpii_box(person: dict[str, Any], where: str) -> list[float]:
     """The square box, empty where there is no centre (-1) or no scale."""
     scale = fields.number(person["scale"], f"{where}: scale") or 0.0
-    x, y = (fields.number(value, f"{where}: center") for value in person["center"])
+    center = person["center"]
+    if not isinstance(center, list) or len(center) != 2:
+        raise UserError(f"{where}: center: {fields.shown(center)} is not x and y; correct it")
+    x, y = (fields.number(value, f"{where}: center") for value in center)
     if x is None or y is None:
         return [0.0, 0.0, 0.0, 0.0]
     side = scale * MPII_UNIT if x >= 0 else 0.0
@@ -241,11 +256,9 @@ def _mpii_box(person: dict[str, Any], where: str) -> list[float]:
 
 
 def _mpii_points(person: dict[str, Any], count: int, where: str) -> Points:
-    joints, labelled = person["joints"], person["joints_vis"]
-    if len(joints) != count or len(labelled) != count:
-        raise UserError(f"{where}: {len(joints)} joints and {len(labelled)} joints_vis, expected {count}")
+    joints = fields.rows(person["joints"], count, 2, f"{where}: joints")
+    shown = fields.rows(person["joints_vis"], count, 1, f"{where}: joints_vis")[:, 0] > 0
     points = np.zeros((count, 3))
-    shown = np.asarray(labelled, np.float64) > 0
-    points[shown, :2] = np.asarray(joints, np.float64)[shown] - 1
+    points[shown, :2] = joints[shown] - 1
     points[shown, 2] = 2
     return points

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from rtmpose.data.raw.annotations import RawImage, index_raw, read_images
+from rtmpose.data.raw.check import check_split
 from rtmpose.data.raw.coco_form import AREA_PER_BOX
+from rtmpose.data.raw.photograph import is_file, read_photograph
 from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.evaluation.coco import evaluate_keypoints
 from rtmpose.files import UserError
@@ -231,7 +233,7 @@ def test_mpii_gathers_the_persons_of_an_image(tmp_path: Path) -> None:
     ]
     assert first.skipped == [("empty box", 3)] and first.left_out == [("no keypoints", 4)]
     (tmp_path / "annotations/mpii_train.json").write_text(json.dumps([{**person, "joints": [[9, 9]]}]))
-    with pytest.raises(UserError, match=r"person 1 \(7.jpg\): 1 joints and 16 joints_vis, expected 16"):
+    with pytest.raises(UserError, match=r"person 1 \(7\.jpg\): joints: has 2 numbers, expected 32"):
         list(read_images(dataset, tmp_path, "train"))
 
 
@@ -476,3 +478,71 @@ def test_aic_keypoints_of_the_wrong_length_are_named(tmp_path: Path) -> None:
 def test_a_split_that_the_descriptor_lacks(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no split 'test'"):
         list(read_images(COCO, tmp_path, "test"))
+
+
+MPII_PERSON = {
+    "image": "7.jpg", "center": [30, 20], "scale": 0.1, "joints": [[9, 9]] * 16, "joints_vis": [1] * 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("joints", None, "joints: has 1 numbers, expected 32"),
+        ("joints", "abc", "joints: something in it is not a number"),
+        ("joints", [9, 9] * 15, "joints: has 30 numbers, expected 32"),
+        ("joints", [[9, "x"]] * 16, "joints: something in it is not a number"),
+        ("joints_vis", ["yes"] * 16, "joints_vis: something in it is not a number"),
+        ("joints_vis", {}, "joints_vis: something in it is not a number"),
+        ("center", [30], r"center: \[30\] is not x and y"),
+        ("center", None, "center: None is not x and y"),
+        ("center", [30, "x"], "center: 'x' is not a number"),
+        ("scale", "x", "scale: 'x' is not a number"),
+        ("image", 7, "image: 7 is not the name of a file"),
+        ("image", None, "image: None is not the name of a file"),
+    ],
+)
+def test_what_mpii_does_not_write_is_named_by_person_and_field(
+    field: str, value: Any, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations/mpii_train.json"
+    path.write_text(json.dumps([MPII_PERSON, MPII_PERSON | {field: value}]))
+    with pytest.raises(UserError, match=rf"mpii_train\.json: person 2[^\n]*: {said}[^\n]*$"):
+        list(read_images(load_dataset("mpii"), tmp_path, "train"))
+
+
+def test_names_and_flat_joints_of_mpii_are_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    persons = [MPII_PERSON | {"image": name} for name in ("²7.jpg", "007.jpg", "9" * 30, "a.b.jpg")]
+    persons[1]["joints"] = [9, 9] * 16
+    (tmp_path / "annotations/mpii_train.json").write_text(json.dumps(persons))
+    images = list(read_images(load_dataset("mpii"), tmp_path, "train"))
+    assert [image.image_id for image in images] == ["²7", 7, "9" * 30, "a.b"]
+    assert all(len(image.annotations[0]["keypoints"]) == 48 for image in images)
+
+
+@pytest.mark.parametrize("name", ["7.jpg\0", "\0", "a" * 300, "sub/" + "é" * 130 + ".jpg"])
+def test_a_name_that_no_file_can_have_is_a_missing_image(name: str, tmp_path: Path) -> None:
+    root = small_coco(tmp_path / "coco")
+    path = root / "annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    (raw,) = read_images(COCO, root, "train")
+    assert raw.skipped == [("missing image", 100)]
+    with pytest.raises(
+        UserError, match=r"train2017\.json: image 7: file_name '.* is no name of a file: .*; correct"
+    ):
+        read_photograph(raw)
+    (problem,) = check_split(COCO, root, "train", workers=1).problems[:1]
+    assert "annotations: 100" in problem and "image 7" in problem
+
+
+def test_a_path_that_is_too_long_as_a_whole_is_a_missing_image(tmp_path: Path) -> None:
+    assert not is_file(tmp_path / "/".join(["a" * 200] * 30)) and not is_file(Path("a\0"))
+    raw = RawImage(7, Path("a\0"), None, None, [], [])
+    with pytest.raises(UserError, match=r"cannot be read .*null byte"):
+        read_photograph(raw)

@@ -27,7 +27,8 @@ NAN, INF = math.nan, math.inf
 
 @pytest.mark.parametrize(
     "box", [None, "absent", [], [40, 12], [40, 12, 0, 0], [40, 12, 0, 95], [40, 12, -80, 95], [NAN] * 4,
-            "box", ["a"] * 4, {}, [500, 500, 9, 9], [-90, -90, 20, 20], [True, 1, 1, 1]],
+            "box", ["a"] * 4, {}, [40, 12, 80, 95, 0.9], [[40, 12, 80, 95]],
+            [500, 500, 9, 9], [-90, -90, 20, 20], [True, 1, 1, 1]],
 )  # fmt: skip
 def test_without_a_usable_box_the_points_extent_is_taken(box: Any, desk: Desk, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
@@ -43,7 +44,11 @@ def test_without_a_usable_box_the_points_extent_is_taken(box: Any, desk: Desk, t
         0,
     )
     assert "first annotation 2 of image 2" in found.notes and 0 < found.figures["error"] < 3
-    assert "annotation 2 of image 2: empty box" in problems(root)
+    meant = box in (None, "absent", []) or (
+        isinstance(box, list) and len(box) == 4 and box[0] not in ("a", True)
+    )
+    reason = "empty box" if meant else "box that is not four numbers x, y, width, height"
+    assert f"annotation 2 of image 2: {reason}" in problems(root)
     cut = desk.shard(root, max_skipped=0.5)
     assert "train 2 persons (1 skipped)" in cut.out, cut.said
 
