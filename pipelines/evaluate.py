@@ -27,8 +27,11 @@ MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("m
 METRICS = Path("metrics/evaluate.json")
 TABLE = Path("metrics/per_keypoint.csv")
 PICTURE = Path("reports/predictions.png")
+PX = "correct `area`, which is in px², or leave it out: a share of the box counts then"
 DRAWN = 12  # images in the picture
 NOBODY = "no annotation is a person with a labelled point (`rtmpose dataset check` says why)"
+# px²: COCO's AP counts nobody of a larger area, APM and APL nobody of a smaller one.
+LARGEST, SMALL = 10**10, 32**2
 
 
 def evaluator(params: Params, weights: Path, to: TextIO | None = None) -> Evaluator:
@@ -85,7 +88,8 @@ def set_figures(
     refuse_nan(figures)
     tell(key, figures, truth)
     if figures["AP"] < 0:
-        raise UserError(f"{params.datasets[key].raw}: {NOBODY} in data set '{key}'; evaluate another")
+        why = uncounted(figures, truth)
+        raise UserError(f"{params.datasets[key].raw}: data set '{key}': {why}; evaluate another")
     figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
     return figures, results, truth
 
@@ -118,8 +122,27 @@ def tell(key: str, figures: Figures, truth: dict[str, Any]) -> None:
 
     for note in Counted.of(truth).notes():
         print(f"evaluate  {key}: {note}", file=sys.stderr, flush=True)
-    if figures["AP"] < 0:
-        print(f"evaluate  {key}: AP is -1: {NOBODY}", file=sys.stderr, flush=True)
+    why = uncounted(figures, truth)
+    if why is not None:
+        names = "AP is" if figures["AP"] < 0 else "APM and APL are"
+        print(f"evaluate  {key}: {names} -1: {why}", file=sys.stderr, flush=True)
+
+
+def uncounted(figures: Figures, truth: dict[str, Any]) -> str | None:
+    """Why AP, or APM and APL alike, are -1, which COCO says where it has counted nobody; None where they are
+    not.
+    """
+    from rtmpose.data.raw.coco_form import is_person
+
+    if max(figures["APM"], figures["APL"]) >= 0 or math.isnan(figures["AP"]):
+        return None
+    persons = [annotation for annotation in truth["annotations"] if is_person(annotation)]
+    if not persons:
+        return NOBODY
+    areas = [annotation["area"] for annotation in persons]
+    bound = f"above {LARGEST:.0e}" if figures["AP"] < 0 else f"below {SMALL}"
+    found = f"from {min(areas):.3g} to {max(areas):.3g}"
+    return f"all {len(persons)} persons have an area {bound} px² ({found}); {PX}"
 
 
 def evaluate_sets(params: Params) -> None:

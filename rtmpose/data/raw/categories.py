@@ -56,6 +56,16 @@ def chosen_categories(dataset: Dataset, content: Mapping[str, Any], path: object
     )
 
 
+def holds_points(dataset: Dataset, annotation: Mapping[str, Any]) -> bool:
+    """Whether one of the fields that the descriptor reads holds a point that is labelled, as far as a look at
+    its flags tells.
+    """
+    fields_read = {part.field for instance in dataset.instances for part in instance.parts}
+    values = (annotation.get(name) for name in fields_read)
+    flags = (value[2::3] for value in values if isinstance(value, list))
+    return any(flag not in (0, "0", None) for of_field in flags for flag in of_field)
+
+
 def category_of(annotation: Mapping[str, Any], path: object) -> Id:
     """An annotation's category id; None where it has none."""
     value = annotation.get("category_id")

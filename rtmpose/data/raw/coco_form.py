@@ -20,6 +20,7 @@ from rtmpose.geometry import clip_box
 # Neither CrowdPose's boxes, nor AI Challenger's, nor those of hands and faces come with an area; this share
 # of the box is what COCO's `area` is to its box on average over persons.
 AREA_PER_BOX = 0.53
+SEEN = 2.0  # the flag of a labelled point that is not hidden
 NO_BOX = [0.0, 0.0, 0.0, 0.0]
 # Where nobody drew a box, the extent of the labelled points is grown by this factor about its middle, and its
 # shorter side to at least this share of the longer one: heads, hands and feet lie outside of their points.
@@ -73,7 +74,7 @@ def coco_form(
 
 def plain_form(number: int, image_id: int | str, box: Sequence[float], points: Points) -> dict[str, Any]:
     """The form of a person in a raw format other than COCO's, which has box xywh px and points alone."""
-    found = fields.box(list(box))
+    found, counted = fields.box(list(box)), countable(points)
     return {
         "id": number,
         "image_id": image_id,
@@ -81,19 +82,19 @@ def plain_form(number: int, image_id: int | str, box: Sequence[float], points: P
         "bbox": NO_BOX if found is None else list(box),
         "area": area_of_box(box, points),
         "iscrowd": 0,
-        "keypoints": countable(points).ravel().tolist(),
-        "num_keypoints": int((points[:, 2] > 0).sum()),
+        "keypoints": counted.ravel().tolist(),
+        "num_keypoints": int((counted[:, 2] > 0).sum()),
     }
 
 
 def countable(points: Points) -> Points:
     """Points (K, 3) that evaluation can count: those without coordinates (null, NaN) are not labelled, and
-    lie at 0.
+    lie at 0. An infinite flag is above 2 and counts as seen, like any other.
     """
     if np.isfinite(points).all():
         return points
-    known = np.isfinite(points).all(axis=1, keepdims=True)
-    return np.where(known, points, 0.0)
+    known = (np.isfinite(points[:, :2]).all(axis=1) & ~np.isnan(points[:, 2]))[:, None]
+    return np.where(known, np.nan_to_num(points, posinf=SEEN, neginf=0.0), 0.0)
 
 
 def _plain_points(values: Any, count: int, where: str) -> list[float]:

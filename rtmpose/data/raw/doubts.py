@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.data.raw import fields
+from rtmpose.data.raw.coco_form import is_person
 from rtmpose.data.raw.exif import TURNS
 from rtmpose.data.raw.fields import Points
 from rtmpose.descriptors import Dataset
@@ -26,6 +27,7 @@ from rtmpose.skeleton import Skeleton
 
 FIRST = 5  # ids that a line shows
 FLAGS = (0, 1, 2)
+LEAST_AREA, LARGEST_AREA = 0.01, 2.0  # of the box's: COCO's persons have 0.1 to 0.95
 LARGEST_SHARE = 2.0  # coordinates of shares, those a little outside the image too, are below it
 JUDGED = 3  # labelled points that it takes to say which of two boxes they fit
 LEAST_OFFSET = 0.05  # of a box's side: nearer to the image's corner, xywh and corners are the same box
@@ -58,6 +60,8 @@ class Doubts:
         self.values: Counter[float] = Counter()  # visibility flags of labelled points
         self.odd: Counter[float] = Counter()
         self.turns: Counter[int] = Counter()
+        self.category_names: Mapping[Any, str] = {}
+        self.unread_categories: Counter[Any] = Counter()
         self.judged = 0
         self.told: list[str] = []  # whole lines
         # COCO-WholeBody's hands and faces have a confidence in the flag's place.
@@ -84,15 +88,26 @@ class Doubts:
         if kinds[0] != kinds[1]:
             self._note(f"image_id is {kinds[0]} in annotations, ids are {kinds[1]} in images", number)
 
-    def area(self, number: int, usable: float | None) -> None:
-        """An `area` field that holds no area: null, 0, negative or not a number."""
+    def area(self, annotation: Mapping[str, Any], usable: float | None) -> None:
+        """An `area` field that holds no area (null, 0, negative or not a number), or one that a person in the
+        annotation's box cannot have.
+        """
+        number, box = annotation["id"], fields.box(annotation["bbox"])
         self._note("area", number, int(usable is None))
+        if usable is not None and box is not None and is_person(annotation):
+            whole = box[2] * box[3]
+            self._note("area of box", number, int(not LEAST_AREA * whole <= usable <= LARGEST_AREA * whole))
+
+    def unread(self, number: int, category: Any) -> None:
+        """An annotation with points of a category that is not read."""
+        self.unread_categories[category] += 1
+        self._note("categories", number)
 
     def flags(self, number: int, flags: NDArray[np.floating], known: Sequence[int] = FLAGS) -> None:
         """The visibility flags of one person."""
         outside = (flags < min(known)) | (flags > max(known))
         odd = outside | (flags != np.floor(flags)) if self.whole_flags else outside
-        odd &= np.isfinite(flags)
+        odd &= ~np.isnan(flags)
         if odd.any():
             self.odd.update(flags[odd].tolist())
             self._note("flags", number, int(odd.sum()))
@@ -154,6 +169,11 @@ class Doubts:
             case "area":
                 problem = "annotations have an area that is null, 0, negative or not a number"
                 return f"{one.count} {problem}; a share of the box counts instead"
+            case "area of box":
+                problem = "persons have an area of more than twice their box, or of less than a hundredth"
+                return f"{one.count} {problem}; give px², or leave area out: a share of the box counts then"
+            case "categories":
+                return self._unread_text(one.count)
             case "flags":
                 worst = sorted(self.odd.items())[:FIRST]
                 values = ", ".join(f"{value:g} ({count} times)" for value, count in worst)
@@ -176,6 +196,17 @@ class Doubts:
             case "turns":
                 return self._turn_text(one.count)
         return f"{kind}: {one.count} annotations are read as if they were the same; write them alike"
+
+    def _unread_text(self, count: int) -> str:
+        names = self.category_names
+        rows = [
+            f"{category} ({names.get(category, 'without a name')}) {times}"
+            for category, times in self.unread_categories.most_common(FIRST)
+        ]
+        return (
+            f"{count} annotations with points are of categories that are not read: {', '.join(rows)}; name "
+            "those to read in the descriptor, such as `categories: [person]`, or write `categories: all`"
+        )
 
     def _turn_text(self, count: int) -> str:
         kinds = ", ".join(f"orientation {turn} ({TURNS[turn]}) {n}" for turn, n in sorted(self.turns.items()))

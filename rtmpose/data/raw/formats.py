@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rtmpose.data.raw import fields
-from rtmpose.data.raw.categories import category_of, chosen_categories
+from rtmpose.data.raw.categories import category_names, category_of, chosen_categories, holds_points
 from rtmpose.data.raw.coco_form import coco_form, plain_form
 from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.fields import ImageIds, Points
@@ -86,7 +86,10 @@ def read_coco(
 
 
 def _doubt_names(content: dict[str, Any], wanted: set[Any] | None, doubts: Doubts) -> None:
-    """What the chosen categories call their points, to be compared with the descriptor's names."""
+    """What the file calls its categories, and the chosen ones their points, to be compared with the
+    descriptor's names.
+    """
+    doubts.category_names = category_names(content, doubts.listing)
     for category in content.get("categories") or []:
         names = category.get("keypoints")
         chosen = wanted is None or fields.identity(category["id"]) in wanted
@@ -122,10 +125,14 @@ def _by_image(
 ) -> dict[Any, list[dict[str, Any]]]:
     """The annotations of the wanted categories by the id of their image, numbered by whole numbers."""
     ids = ImageIds(listed.image_id for listed in images)
+    # Where the descriptor says which categories to read, the others are meant to be left.
+    unread = doubts if doubts is not None and doubts.dataset.categories is None else None
     found: dict[Any, list[dict[str, Any]]] = {}
     for annotation in annotations:
         number = fields.whole(annotation.get("id"), f"{path}: annotation id")
-        if wanted is not None and category_of(annotation, path) not in wanted:
+        if wanted is not None and (category := category_of(annotation, path)) not in wanted:
+            if unread is not None and holds_points(unread.dataset, annotation):
+                unread.unread(number, category)
             continue
         said = annotation.get("image_id")
         if said is None or isinstance(said, list | dict):

@@ -18,6 +18,7 @@ from tests.data.raw.real_files import (
     COCO,
     Change,
     Desk,
+    doubts,
     each_annotation,
     persons,
     plain_set,
@@ -196,3 +197,34 @@ def test_detections_know_images_whose_ids_are_of_another_type(desk: Desk, tmp_pa
     assert figures[0] == figures[1] == figures[2]
     detector_file(plain / name, 0, image="a")
     assert "has no box of these images" in desk.evaluate(plain, "--boxes", "detections").error
+
+
+def rider_too(ids: tuple[Any, ...], name: str = "rider") -> Change:
+    return categories((1, "person"), (2, name), ids=ids)
+
+
+@pytest.mark.parametrize("other", [2, -1, "abc", "nan"])
+def test_persons_of_categories_that_are_not_read_are_told(other: Any, desk: Desk, tmp_path: Path) -> None:
+    root = plain_set(tmp_path / "a", rider_too((1, other, other)))
+    said = f"2 annotations with points are of categories that are not read: {other} ("
+    found = desk.evaluate(root)
+    assert found.figures["persons"] == 1
+    for text in (doubts(root), found.notes, desk.shard(root).out):
+        assert said in text and "(first annotations: 2, 3)" in text and "`categories: all`" in text
+
+
+def test_categories_that_are_left_on_purpose_or_without_points_are_not_told(tmp_path: Path) -> None:
+    def unlabelled(content: dict[str, Any]) -> None:
+        rider_too((1, 2, 2))(content)
+        for annotation in content["annotations"][1:]:
+            annotation["keypoints"] = [0, 0, 0] * 17
+
+    text = (ROOT / "datasets/coco17.yaml").read_text()
+    chosen = text.replace("reader: coco", "reader: coco\ncategories: [person]")
+    (tmp_path / "mine.yaml").write_text(chosen)
+    root = plain_set(tmp_path / "a", rider_too((1, 2, 2)))
+    assert doubts(root, load_dataset(str(tmp_path / "mine.yaml"))) == "" and doubts(root) != ""
+    assert "2 (horse) 1" in doubts(plain_set(tmp_path / "b", rider_too((1, 2, 1), "horse")))
+    content = plain_set(tmp_path / "c", unlabelled)
+    # Where all of their points are zeros, nobody is lost.
+    assert "not read" not in doubts(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,52 @@ def test_real_photographs_are_plausible(name: str) -> None:
     dataset = {"coco": COCO, "coco_wholebody": load_dataset("coco_wholebody")}[name]
     found = check_split(dataset, realdata(name), "val", workers=1)
     assert (found.doubts, found.problems) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("area", "told"),
+    [(4000 / 160 / 120, True), (75, True), (80, False), (7600, False), (15_000, False), (15_300, True),
+     (1e12, True)],
+)  # fmt: skip
+def test_areas_that_the_box_cannot_have(area: float, told: bool, tmp_path: Path) -> None:
+    said = doubts(plain_set(tmp_path / "a", each_annotation(area=area)))
+    assert ("3 persons have an area of more than twice their box" in said) == told == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("area", "said"),
+    [
+        (0.2, "APM and APL are -1: all 3 persons have an area below 1024 px² (from 0.2 to 0.2)"),
+        (1e12, "AP is -1: all 3 persons have an area above 1e+10 px² (from 1e+12 to 1e+12)"),
+        (4000, ""),
+    ],
+)
+def test_evaluation_says_whose_area_is_counted_by_nothing(
+    area: float, said: str, desk: Desk, tmp_path: Path
+) -> None:
+    found = desk.evaluate(plain_set(tmp_path / "a", each_annotation(area=area)))
+    assert found.figures["persons"] == 3 and said in found.notes and "no annotation" not in found.notes
+    assert (" -1: " in found.notes) == bool(said)
+
+
+def test_evaluation_without_a_person_says_so(desk: Desk, tmp_path: Path) -> None:
+    found = desk.evaluate(plain_set(tmp_path / "a", each_annotation(iscrowd=1)))
+    assert "AP is -1: no annotation is a person with a labelled point" in found.notes
+
+
+@pytest.mark.parametrize("flag", [math.inf, "Infinity"])
+def test_infinite_flags_are_odd_and_the_same_everywhere(flag: Any, desk: Desk, tmp_path: Path) -> None:
+    flat = [number for x, y, _ in POINTS for number in (x, y, flag)]
+    root = plain_set(tmp_path / "a", each_annotation(keypoints=flat))
+    assert "51 points have a visibility flag outside 0, 1, 2: inf (51 times)" in doubts(root)
+    assert [person.visible.tolist() for person in persons(root)] == [[2] * 17] * 3
+    assert "train 3 persons" in desk.shard(root).out
+    assert desk.evaluate(root).figures == desk.plain_figures()
+
+
+def test_numbers_and_texts_are_ids_of_one_set(desk: Desk, tmp_path: Path) -> None:
+    def mixed(content: dict[str, Any]) -> None:
+        content["images"][0]["id"] = content["annotations"][0]["image_id"] = "frame_a"
+
+    found = desk.evaluate(plain_set(tmp_path / "a", mixed))
+    assert found.figures == desk.plain_figures()
