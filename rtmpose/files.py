@@ -93,6 +93,7 @@ def write_atomic(path: Path | str, content: str | bytes) -> Path:
 def destination(path: Path | str, *, folder: bool = False) -> Path:
     """The file, or with `folder` the folder, that a writer puts in the place of `path`, absolute: where
     `path` is a link, what it leads to. A rename onto the link would cut it and leave its target as it was.
+    A link to a read-only file is replaced itself: so DVC links outputs to its cache, which nobody may change.
 
     UserError naming `path` where something else stands there: a rename would destroy a device, a pipe or a
     socket, and opening one may wait for ever.
@@ -110,6 +111,8 @@ def destination(path: Path | str, *, folder: bool = False) -> Path:
         raise UserError(f"{path}: cannot be written: a {other} stands where a {wanted} belongs; name another")
     if found not in (wanted, None):
         raise UserError(f"{path}: cannot be written: it is a {found}; name a {wanted}")
+    if found == "file" and not os.stat(target).st_mode & stat.S_IWUSR:
+        return Path(os.path.abspath(path))
     return target
 
 

@@ -200,6 +200,15 @@ def test_a_path_without_a_name_is_one_line(name: str) -> None:
         write_atomic(Path(name), "new")
 
 
+def test_a_link_to_a_protected_file_is_replaced_as_dvc_expects(tmp_path: Path) -> None:
+    cached, link = tmp_path / "cache", tmp_path / "out.json"
+    cached.write_text("old")
+    cached.chmod(0o444)
+    link.symlink_to(cached)
+    write_atomic(link, "new")
+    assert link.read_text() == "new" and not link.is_symlink() and cached.read_text() == "old"
+
+
 def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     for name in ("there", "not yet"):
