@@ -52,6 +52,7 @@ from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.resnet import ResNet50
 
 HIGH, LOW = 4096.0, 1 / 16  # a stage whose largest value lies between is computed as it is
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 LEAST_WEIGHT = 2.0**-8  # root mean square of a layer's weights: a sixty-fourth of it is a normal number
 CALIBRATION = 4  # images of each kind
 
@@ -87,8 +88,8 @@ class Part:
     """
 
     name: str
-    layers: tuple[nn.Module, ...]
-    entries: tuple[nn.Module, ...]
+    layers: tuple[Layer, ...]
+    entries: tuple[Layer, ...]
     gates: tuple[Gate, ...] = ()
     restarts: bool = False
 
@@ -166,15 +167,14 @@ def parts(form: DeployNet) -> Iterator[Part]:
 def _backbone_parts(backbone: nn.Module) -> Iterator[Part]:
     if isinstance(backbone, CSPNeXt):
         for name, stage in backbone.named_children():
-            assert isinstance(stage, nn.Sequential)
-            yield _stage(f"backbone.{name}", stage, stage[0].conv)
+            yield _stage(f"backbone.{name}", stage, stage.get_submodule("0.conv"))
     else:
         assert isinstance(backbone, ResNet50)
         yield _part("backbone.conv1", backbone.conv1)
         for name in ("layer1", "layer2", "layer3", "layer4"):
             stage = backbone.get_submodule(name)
-            first = stage.get_submodule("0")
-            yield _stage(f"backbone.{name}", stage, first.conv1, first.downsample[0])
+            entries = (stage.get_submodule("0.conv1"), stage.get_submodule("0.downsample.0"))
+            yield _stage(f"backbone.{name}", stage, *entries)
 
 
 def _deconvolutions(head: HeatmapHead, name: str) -> Iterator[Part]:
@@ -185,12 +185,16 @@ def _deconvolutions(head: HeatmapHead, name: str) -> Iterator[Part]:
 
 
 def _part(name: str, layer: nn.Module, restarts: bool = False) -> Part:
-    return Part(name, (layer,), (layer,), restarts=restarts)
+    return Part(name, _layers(layer), _layers(layer), restarts=restarts)
 
 
 def _stage(name: str, stage: nn.Module, *entries: nn.Module) -> Part:
-    layers = (layer for layer in stage.modules() if isinstance(layer, nn.Conv2d))
-    return Part(name, tuple(layers), entries, tuple(m for m in stage.modules() if isinstance(m, Gate)))
+    gates = tuple(module for module in stage.modules() if isinstance(module, Gate))
+    return Part(name, _layers(*stage.modules()), _layers(*entries), gates)
+
+
+def _layers(*modules: nn.Module) -> tuple[Layer, ...]:
+    return tuple(module for module in modules if isinstance(module, Layer))
 
 
 def _carry(form: DeployNet, images: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -131,7 +132,9 @@ class ShareHead(nn.Module):
 
     def __init__(self, head: SimCCHead) -> None:
         super().__init__()
-        norm, self.mlp = head.mlp
+        norm, linear = head.mlp
+        assert isinstance(norm, ScaleNorm) and isinstance(linear, nn.Linear)
+        self.mlp = linear
         self.final_layer = head.final_layer
         self.norm = ShareNorm()
         self.mlp.weight.mul_(norm.g)
@@ -171,9 +174,10 @@ def folded(layer: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> nn.Co
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
         transpose=transposed,
     )  # fmt: skip
-    made = (nn.ConvTranspose2d if transposed else nn.Conv2d)(
-        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-        groups=layer.groups, device="meta",
-    )  # type: ignore[arg-type]  # fmt: skip
+    shape: dict[str, Any] = {
+        name: getattr(layer, name)
+        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
+    }
+    made = (nn.ConvTranspose2d if transposed else nn.Conv2d)(**shape, device="meta")
     made.weight, made.bias = weight, bias
     return made
