@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,8 +13,10 @@ import torch
 from torch import nn
 
 from rtmpose.deploy.card import HEATMAP_OUTPUTS, SIMCC_OUTPUTS, ModelCard
+from rtmpose.deploy.form import deploy_form, in_half
+from rtmpose.deploy.graphs import save_graph, traced
 from rtmpose.deploy.runtimes.onnxruntime import open_file
-from rtmpose.files import destination, temporary_beside, writing
+from rtmpose.models import PoseNet
 from rtmpose.targets import Codec
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
@@ -25,54 +24,48 @@ PARITY_BATCHES = (1, 3, 8)
 
 
 def export_onnx(
-    model: nn.Module,
+    model: PoseNet,
+    input_size: tuple[int, int],
+    path: Path,
+    *,
+    card: ModelCard | None = None,
+    opset: int = OPSET,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    crops: np.ndarray | None = None,
+) -> Path:
+    """Write a network as one self-contained ONNX file with a free batch dimension, in the form that every
+    runtime can run (`deploy_form`).
+
+    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
+    float32 logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). With `precision="fp16"` weights and
+    operations between them are float16. input_size is (w, h) px; `card`, with this precision, becomes the
+    file's metadata; crops: normalised float32 (N, 3, H, W) that show how large its values become. The file
+    appears under `path` only when it is complete and `onnx.checker` accepts it. UserError where float16
+    cannot hold the network.
+    """
+    form = deploy_form(model, None if crops is None else torch.from_numpy(crops))
+    network = in_half(form) if precision == "fp16" else form
+    said = card.model_copy(update={"precision": precision}) if card else None
+    return write_onnx(network, input_size, path, card=said, opset=opset)
+
+
+def write_onnx(
+    network: nn.Module,
     input_size: tuple[int, int],
     path: Path,
     *,
     card: ModelCard | None = None,
     opset: int = OPSET,
 ) -> Path:
-    """Write a network as one self-contained ONNX file with a free batch dimension.
-
-    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
-    logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). input_size is (w, h) px; `card` becomes the
-    file's metadata. The file appears under `path` only when it is complete and `onnx.checker` accepts it.
-    """
+    """Write a network as it is, otherwise like `export_onnx`."""
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
     example = torch.zeros(2, 3, height, width)
-    target = destination(path)
-    temporary = temporary_beside(target)
-    exported = _exported(model, example, opset)
+    with torch.inference_mode(), _mode(network, training=False):
+        names = SIMCC_OUTPUTS if isinstance(network(example), tuple) else HEATMAP_OUTPUTS
+        exported = traced(network, [example], ["input"], names, opset)
     onnx.helper.set_model_props(exported, card.properties() if card else {})
-    with writing(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            onnx.save(exported, str(temporary))
-            onnx.checker.check_model(str(temporary), full_check=True)
-            temporary.replace(target)
-        finally:
-            with contextlib.suppress(OSError):  # the first error is the one to be told
-                temporary.unlink(missing_ok=True)
-    return path
-
-
-def _exported(model: nn.Module, example: torch.Tensor, opset: int) -> onnx.ModelProto:
-    with _silent(), torch.inference_mode(), _mode(model, training=False):
-        names = SIMCC_OUTPUTS if isinstance(model(example), tuple) else HEATMAP_OUTPUTS
-        program = torch.onnx.export(
-            model,
-            (example,),
-            input_names=["input"],
-            output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=opset,
-            dynamo=True,
-        )
-    assert program is not None
-    exported = program.model_proto
-    _strip(exported)
-    return exported
+    return save_graph(exported, path)
 
 
 def parity(
@@ -129,22 +122,6 @@ def _decoded(outputs: Sequence[np.ndarray], codec: Codec) -> torch.Tensor:
     return points
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes: stack traces with the paths of this machine, on every node and value."""
-    graph = model.graph
-    for item in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
-        del item.metadata_props[:]
-        item.doc_string = ""
-
-
 @contextlib.contextmanager
 def _mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Batch-norm and drop-out in the given mode for one block; the caller's mode comes back."""
@@ -154,19 +131,3 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
         yield
     finally:
         model.train(before)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter narrates its steps on stdout and warns about its own internals; a stage prints
-    one line.
-    """
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
