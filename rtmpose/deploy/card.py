@@ -121,6 +121,10 @@ class ModelCard(Architecture):
             training_precision=training_precision,
         )
 
+    def with_more(self, **fields: Any) -> ModelCard:
+        """The same card with these fields, checked like any others."""
+        return type(self).model_validate(self.model_dump() | fields)
+
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], path: Path) -> ModelCard:
         """Read the card back from the metadata of the file `path`; UserError when it is not one of ours, or

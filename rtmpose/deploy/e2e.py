@@ -189,7 +189,7 @@ class EndToEnd:
         card = ModelCard.from_properties(properties, path)
         if (order := properties.get(CHANNELS)) != RGB:
             raise UserError(
-                f"{path}: metadata '{CHANNELS}' is {order}, not {RGB}; give an end-to-end file, {E2E}"
+                f"{path}: metadata '{CHANNELS}' is {order}, not {RGB}; give an end-to-end file (*.e2e.onnx)"
             )
         _refuse_unlike(session, card, path)
         return cls(session, card)

@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from rtmpose.deploy.card import ModelCard
 from rtmpose.files import temporary_beside, writing
 
 
@@ -52,6 +53,13 @@ def save_graph(model: onnx.ModelProto, path: Path) -> Path:
             with contextlib.suppress(OSError):  # the first error is the one to be told
                 temporary.unlink(missing_ok=True)
     return path
+
+
+def save_card(path: Path, card: ModelCard) -> Path:
+    """Give an exported file another card: what was found out after it was written."""
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, card.properties())
+    return save_graph(model, path)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -43,7 +43,8 @@ class Scored:
         content of a COCO annotation file, areas px^2.
         """
         predicted = {(pose.image_id, pose.annotation_id): pose for pose in poses}
-        scores, right = [np.empty(0)], [np.empty(0, bool)]
+        scores: list[NDArray[Any]] = [np.empty(0)]
+        right: list[NDArray[Any]] = [np.empty(0, bool)]
         for annotation in person_annotations(truth):
             pose = predicted.get((annotation["image_id"], annotation["id"]))
             if pose is None or annotation["area"] <= 0:
@@ -132,3 +133,40 @@ def calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = BI
     total = sum(row.count for row in rows)
     gaps = sum(row.count * abs(row.probability - row.right) for row in rows)
     return gaps / total if total else math.nan
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A curve, and what it is worth on points that it was not fitted to."""
+
+    curve: Logistic
+    fitted_on: int  # labelled points
+    tested_on: int  # labelled points
+    error_before: float  # expected calibration error of the raw scores, cut to [0, 1]
+    error: float  # that of the curve
+    rows: list[Bin]  # the curve's reliability
+
+    def figures(self) -> dict[str, float]:
+        """The numbers, by name."""
+        return {
+            "fitted_on": self.fitted_on,
+            "tested_on": self.tested_on,
+            "calibration_error_before": self.error_before,
+            "calibration_error": self.error,
+        }
+
+
+def calibrate(fitted: Scored, tested: Scored) -> Calibration | None:
+    """Fit on some points and test on others; None where either are too few."""
+    curve = fit(fitted)
+    if curve is None or len(tested.right) < MIN_POINTS:
+        return None
+    claimed = curve(tested.scores)
+    return Calibration(
+        curve=curve,
+        fitted_on=len(fitted.right),
+        tested_on=len(tested.right),
+        error_before=calibration_error(np.clip(tested.scores, 0, 1), tested.right),
+        error=calibration_error(claimed, tested.right),
+        rows=reliability(claimed, tested.right),
+    )
