@@ -103,9 +103,14 @@ def transform_points(points: ArrayLike, matrix: ArrayLike) -> Floats:
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The uint8 crop (H, W, 3) of `size` (w, h): bilinear, black outside the image."""
-    return cv2.warpAffine(image, np.asarray(matrix, np.float64), size, flags=cv2.INTER_LINEAR)
+def warp(
+    image: NDArray[np.uint8], matrix: ArrayLike, size: tuple[int, int], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """The uint8 crop (H, W, 3) of `size` (w, h): bilinear, black outside the image; written into `out` where
+    it is given.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    return cv2.warpAffine(image, matrix, size, dst=out, flags=cv2.INTER_LINEAR)
 
 
 def crop_to_image(points: ArrayLike, center: ArrayLike, scale: ArrayLike, size: tuple[int, int]) -> Floats:

@@ -36,6 +36,26 @@ class Crop:
     scale: Floats  # (2,) image px: the sides of the part of the image that fills the crop
 
 
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """What a network sees of several boxes, which need not be of one image, in one block of memory."""
+
+    pixels: NDArray[np.uint8]  # (N, H, W, 3) RGB
+    center: Floats  # (N, 2) image px
+    scale: Floats  # (N, 2) image px
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @classmethod
+    def of(cls, crops: Sequence[Crop]) -> Crops:
+        """Single crops, stacked."""
+        pixels, center, scale = (
+            np.stack([getattr(crop, name) for crop in crops]) for name in ("pixels", "center", "scale")
+        )
+        return cls(pixels, center, scale)
+
+
 def crop_box(image: NDArray[np.uint8], box: ArrayLike, size: tuple[int, int], *, udp: bool) -> Crop:
     """The crop of `size` (w, h) px around a box xywh px of an RGB image, padded by 1.25; black beyond the
     image.
@@ -43,19 +63,32 @@ def crop_box(image: NDArray[np.uint8], box: ArrayLike, size: tuple[int, int], *,
     `udp`: whether pixel centres or pixel corners are mapped, as the codec says (see `geometry`). Raises
     UserError for a box that has no size or is not finite.
     """
+    crops = crop_boxes(image, np.asarray(box)[None], size, udp=udp)
+    return Crop(crops.pixels[0], crops.center[0], crops.scale[0])
+
+
+def crop_boxes(image: NDArray[np.uint8], boxes: ArrayLike, size: tuple[int, int], *, udp: bool) -> Crops:
+    """The crops of all boxes (N, 4) of one image, each as `crop_box` cuts it, and its errors."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
     with np.errstate(over="ignore", invalid="ignore"):  # said below, in one line
-        center, scale = box_to_center_scale(box, size[0] / size[1])
-    if not (np.isfinite(center).all() and np.isfinite(scale).all() and scale.min() > 0):
+        center, scale = box_to_center_scale(boxes, size[0] / size[1])
+        fine = np.isfinite(center).all(-1) & np.isfinite(scale).all(-1) & (scale.min(-1) > 0)
+    if not fine.all():
         raise UserError(
-            f"box {np.asarray(box).tolist()}: give x, y, w, h in px, finite, with w and h above 0"
+            f"box {boxes[~fine][0].tolist()}: give x, y, w, h in px, finite, with w and h above 0"
         )
-    return Crop(warp(image, crop_matrix(center, scale, 0.0, size, udp), size), center, scale)
+    pixels = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
+    for row, middle, sides in zip(pixels, center, scale, strict=True):
+        warp(image, crop_matrix(middle, sides, 0.0, size, udp), size, out=row)
+    return Crops(pixels, center, scale)
 
 
-def input_of(crops: Sequence[Crop], mean: RGB, std: RGB, device: torch.device | str = "cpu") -> Tensor:
+def input_of(
+    crops: Sequence[Crop] | Crops, mean: RGB, std: RGB, device: torch.device | str = "cpu"
+) -> Tensor:
     """Crops as a network takes them: normalised float32 (N, 3, H, W) on `device`, channels-last in memory."""
-    pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops]))  # (N, H, W, 3)
-    return normalise(pixels.to(device), mean, std)
+    batch = crops if isinstance(crops, Crops) else Crops.of(crops)
+    return normalise(torch.from_numpy(batch.pixels).to(device), mean, std)
 
 
 @dataclass(frozen=True)
@@ -79,14 +112,18 @@ class TopDown:
         """The crop of one box xywh px, as this network wants it."""
         return crop_box(image, box, self.codec.input_size, udp=self.codec.udp)
 
-    def points(self, crops: Sequence[Crop]) -> tuple[Floats, Floats]:
+    def crops(self, image: NDArray[np.uint8], boxes: ArrayLike) -> Crops:
+        """The crops of all boxes (N, 4) xywh px of one image: one batch for the network."""
+        return crop_boxes(image, boxes, self.codec.input_size, udp=self.codec.udp)
+
+    def points(self, crops: Sequence[Crop] | Crops) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) in px of the images that the crops come from, and scores (N, K)."""
-        found, scores = self._decoded(crops)
-        center, scale = (np.stack([getattr(crop, name) for crop in crops]) for name in ("center", "scale"))
-        return crop_to_image(found, center, scale, self.codec.input_size), scores
+        batch = crops if isinstance(crops, Crops) else Crops.of(crops)
+        found, scores = self._decoded(batch)
+        return crop_to_image(found, batch.center, batch.scale, self.codec.input_size), scores
 
     @torch.inference_mode()
-    def _decoded(self, crops: Sequence[Crop]) -> tuple[Floats, Floats]:
+    def _decoded(self, crops: Crops) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) in input px and scores (N, K)."""
         images = input_of(crops, self.mean, self.std, self.device)
         outputs = self._first(self.network(images))

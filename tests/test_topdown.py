@@ -10,10 +10,19 @@ import torch
 from torch import Tensor
 
 from rtmpose.files import UserError
+from rtmpose.geometry import box_to_center_scale, crop_matrix, warp
 from rtmpose.models import MEAN, STD, autocast
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
-from rtmpose.topdown import Network, TopDown, crop_box, in_precision, input_of, through_arrays
+from rtmpose.topdown import (
+    Network,
+    TopDown,
+    crop_box,
+    crop_boxes,
+    in_precision,
+    input_of,
+    through_arrays,
+)
 
 SIZE = (96, 128)
 COLOURS = Skeleton(
@@ -55,6 +64,38 @@ def test_points_come_back_to_where_they_are(network: Network, codec: Codec, box:
     image_px = crops[0].scale[0] / SIZE[0]  # for one input px
     assert np.abs(points - TRUTH).max() < 1.5 * image_px + 1 and (scores > 0).all()
     np.testing.assert_array_equal(points[0], points[1])
+
+
+@pytest.mark.parametrize("udp", [False, True])
+def test_all_boxes_of_an_image_are_cut_as_each_alone(udp: bool) -> None:
+    """Also those over the border or beside the image, and of a photograph that lies apart in memory."""
+    boxes = np.array([[90.0, 40, 100, 110], [-20, -10, 300, 200], [250, 150, 90.5, 70.25], [900, 900, 5, 5]])
+    image = photograph()
+    for pixels in (image, image[::2, ::-1]):
+        together = crop_boxes(pixels, boxes, SIZE, udp=udp)
+        alone = [crop_box(pixels, box, SIZE, udp=udp) for box in boxes]
+        assert len(together) == 4 and together.pixels.shape == (4, 128, 96, 3)
+        assert together.pixels[0].any() and not together.pixels[3].any()
+        for row, crop in enumerate(alone):
+            center, scale = box_to_center_scale(boxes[row], SIZE[0] / SIZE[1])
+            expected = warp(pixels, crop_matrix(center, scale, 0.0, SIZE, udp), SIZE)
+            np.testing.assert_array_equal(together.pixels[row], expected)
+            np.testing.assert_array_equal(crop.pixels, expected)
+            np.testing.assert_array_equal(together.center[row], crop.center)
+            np.testing.assert_array_equal(together.scale[row], crop.scale)
+
+
+def test_a_batch_gives_the_points_that_its_crops_give() -> None:
+    way = TopDown(brightest, SimCC(SIZE), COLOURS)
+    boxes = [[90, 40, 100, 110], [110, 50, 300, 90]]
+    together, alone = way.crops(photograph(), boxes), [way.crop(photograph(), box) for box in boxes]
+    for ours, theirs in zip(way.points(together), way.points(alone), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_box_that_is_none_is_named_among_others() -> None:
+    with pytest.raises(UserError, match=r"^box \[7\.0, 8\.0, 0\.0, 9\.0\]: give x, y, w, h"):
+        crop_boxes(photograph(), [[10, 10, 20, 20], [7, 8, 0, 9]], SIZE, udp=False)
 
 
 def test_a_runtime_gives_the_very_points_of_the_network() -> None:

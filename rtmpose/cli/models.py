@@ -93,19 +93,21 @@ def weights(
 @commands.command()
 def export(
     file: FileArgument,
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write; NAME.e2e.onnx comes beside it.")],
     size: SizeOption = None,
     input_size: InputOption = None,
     skeleton: SkeletonOption = None,
     head: HeadOption = None,
     params: ParamsOption = None,
 ) -> None:
-    """Export weights to one ONNX file; print its parity with PyTorch.
+    """Export weights to ONNX, plain and end-to-end; print the plain file's parity with PyTorch.
 
     The file takes `input` and gives `simcc_x` and `simcc_y` (`heatmaps`, where the network makes those), for
-    any number of images at once.
+    any number of images at once. Its end-to-end form beside it, `NAME.e2e.onnx`, takes `crops` as they are
+    (uint8, RGB) and gives `keypoints` and `scores`.
     """
     from rtmpose.deploy.card import ModelCard
+    from rtmpose.deploy.e2e import export_e2e
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.samples import noise
     from rtmpose.models import load_exactly
@@ -118,7 +120,8 @@ def export(
     )
     export_onnx(model, card.input_size, out, card=card)
     figures = parity(model, out, card.codec(), noise(card.input_size, 8))
-    typer.echo(json.dumps({"file": str(out), "skeleton": card.skeleton} | figures))
+    files = {"file": str(out), "end_to_end": str(export_e2e(out))}
+    typer.echo(json.dumps(files | {"skeleton": card.skeleton} | figures))
 
 
 def asked(

@@ -36,14 +36,25 @@ class DataSource(Strict):
     licence: str
 
 
+class Confidence(Strict):
+    """How a raw score becomes a probability: 1 / (1 + exp(-(slope · score + intercept))).
+
+    It is the probability that a point lies within half an OKS standard deviation of where a person would have
+    marked it (`rtmpose.evaluation.confidence`), for scores without flip test.
+    """
+
+    slope: float = Field(ge=0)
+    intercept: float
+
+
 class ModelCard(Architecture):
     """Metadata of an exported model, stored as JSON strings under `rtmpose.<field>` in the ONNX file.
 
     The architecture, input_size (w, h) px, the skeleton and the names of its points, mean and std of RGB in
     0..255, SimCC's bins per pixel (None: the outputs are heatmaps), the precision it was trained in (None:
     not said), and what exported it. Then: SimCC's σ in bins, the MLflow run that trained it, the data, the
-    precision of this file, what was measured of it (parity with PyTorch, AP, by name), and the temperature of
-    its confidence. Files from before a field with a default was introduced have that default.
+    precision of this file, what was measured of it (parity with PyTorch, AP, by name), and how its scores
+    become probabilities. Files from before a field with a default was introduced have that default.
     """
 
     input_size: tuple[PositiveInt, PositiveInt]
@@ -60,7 +71,7 @@ class ModelCard(Architecture):
     data: tuple[DataSource, ...] = ()
     precision: str = "fp32"
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
-    temperature: float | None = None
+    confidence: Confidence | None = None
 
     @field_validator("mean", "std")
     @classmethod
@@ -109,6 +120,10 @@ class ModelCard(Architecture):
             version=version("rtmpose"),
             training_precision=training_precision,
         )
+
+    def with_more(self, **fields: Any) -> ModelCard:
+        """The same card with these fields, checked like any others."""
+        return type(self).model_validate(self.model_dump() | fields)
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], path: Path) -> ModelCard:

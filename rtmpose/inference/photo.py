@@ -43,7 +43,7 @@ def predict_image(
         if not (box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0):
             raise UserError(f"{image}: box {list(box)} lies outside the image, which is {width}x{height} px")
     card, way = open_model(model)
-    found, scores = way.points([way.crop(pixels, box) for box in chosen])  # (N, K, 2), (N, K)
+    found, scores = way.points(way.crops(pixels, chosen))  # (N, K, 2), (N, K)
     if not (np.isfinite(found).all() and np.isfinite(scores).all()):
         raise UserError(f"{model}: gives points that are not finite; export it again from whole weights")
     if draw is not None:

@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from rtmpose.cli.models import asked, export, weights
+from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
@@ -70,6 +71,12 @@ def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot
         for output, right in zip(outputs, (expected,) if heatmap else expected, strict=True):
             scale = float(right.abs().max())
             np.testing.assert_allclose(output, right.numpy(), atol=1e-4 * scale)
+    assert printed["end_to_end"] == "w.e2e.onnx"
+    assert EndToEnd.open(Path("w.e2e.onnx"))(np.zeros((2, 128, 96, 3), np.uint8)).keypoints.shape == (
+        2,
+        17,
+        2,
+    )
     card = read_card(Path("w.onnx"))
     assert card.input_size == SIZE and {name: getattr(card, name) for name in options} == options
 

@@ -37,6 +37,19 @@ def test_a_card_comes_back_from_its_properties() -> None:
         assert made.network().input_size == (64, 96)
 
 
+def test_a_card_with_all_that_can_be_known_comes_back() -> None:
+    data = [{"name": "coco17", "sha256": "ab12", "licence": "CC BY 4.0"}]
+    curve, measured = {"slope": 0.5, "intercept": -1.0}, {"parity": {"max_diff": 1e-5}}
+    made = card().with_more(
+        sigma=(3.0, 4.0), training_run="abc", data=data, measured=measured, confidence=curve
+    )
+    assert ModelCard.from_properties(made.properties(), PATH) == made
+    assert made.data[0].licence == "CC BY 4.0" and made.confidence is not None
+    assert made.confidence.intercept == -1 and card().confidence is None
+    with pytest.raises(ValueError, match="slope"):
+        card().with_more(confidence={"slope": -0.5, "intercept": 0.0})
+
+
 def test_a_file_of_an_earlier_version_has_the_defaults() -> None:
     properties = card().properties()
     for name in ("backbone", "head", "training_precision"):
@@ -63,6 +76,8 @@ def test_a_file_of_an_earlier_version_has_the_defaults() -> None:
         ("std", "null", "metadata: std"),
         ("split_ratio", "-1", "must be above 0"),
         ("split_ratio", "null", "does not fit head simcc"),
+        ("confidence", '{"slope": 1}', r"confidence\.intercept"),
+        ("confidence", '{"slope": -1, "intercept": 0}', r"confidence\.slope"),
     ],
 )
 def test_a_card_that_says_nonsense_is_one_line(field: str, text: str, reason: str) -> None:

@@ -8,11 +8,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 
+from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.export import differences, export_onnx, parity
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
 from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.descriptors import load_dataset
+from rtmpose.evaluation.confidence import Scored
+from rtmpose.evaluation.evaluator import Evaluator
 from rtmpose.files import UserError
 from rtmpose.models import load_exactly
 from rtmpose.targets import SimCC
@@ -250,3 +255,65 @@ def test_the_stage_writes_model_and_metrics(
     assert metrics["max_diff"] <= 1e-4 and metrics["megabytes"] > 10
     assert read_card(tmp_path / "models" / "rtmpose.onnx").skeleton == "coco17"
     assert len(capsys.readouterr().out.splitlines()) == 1
+    whole = EndToEnd.open(tmp_path / "models" / "rtmpose.e2e.onnx")
+    assert whole.card == read_card(tmp_path / "models" / "rtmpose.onnx")
+    assert whole.card.confidence is None and whole.card.data == () and whole.card.sigma == SimCC(SIZE).sigma
+    assert whole.card.measured["parity"]["max_diff"] == metrics["max_diff"]
+    assert (tmp_path / "metrics" / "confidence.csv").read_text() == "low,high,count,probability,right\n"
+
+
+def test_the_card_says_what_is_known_of_training_and_data(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import export
+
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["finetune"]["sigma"] = [3.0, 4.0]
+    params["datasets"]["mine"] = {"descriptor": "aic", "raw": "data/aic"}
+    contents = {
+        "params.yaml": yaml.safe_dump(params),
+        "models/search.json": '{"chosen": {}, "note": "off"}',
+        "models/receipt.json": '{"precision": "bf16", "run_id": "abc"}',
+        "metrics/evaluate.json": '{"AP": 0.5, "AR": 0.6, "AP50": 0.9, "hard": {"AP": 0.1}}',
+        "data/mix.json": json.dumps(
+            {
+                "train": [
+                    {"dataset": name, "dir": f"data/shards/{name}/train", "repeat": 1, "manifest_sha256": sha}
+                    for name, sha in (("coco17", "11"), ("mine", "22"))
+                ],
+                "tune": [{"dir": "data/shards/coco17/tune"}],
+                "val": [{"dataset": "hard", "dir": "data/shards/hard/val"}],
+            }
+        ),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert files.weights is not None
+    (tmp_path / "models" / "rtmpose.pt").write_bytes(files.weights.read_bytes())
+    asked: list[Path] = []
+
+    def scored(judge: Evaluator, folder: Path) -> Scored:
+        assert not judge.params.flip_test and judge.precision == "fp32"
+        asked.append(folder)
+        scores = np.random.default_rng(len(asked)).random(1000)
+        return Scored(scores, np.random.default_rng(7).random(1000) < scores**2)
+
+    monkeypatch.setattr(export, "scored", scored)
+    monkeypatch.setattr(export, "inputs", lambda card, count: (None, "noise"))
+    export.main([])
+    assert [path.relative_to(tmp_path) for path in asked] == [
+        Path("data/shards/coco17/tune"),
+        Path("data/shards/hard/val"),
+    ]
+    card = EndToEnd.open(Path("models/rtmpose.e2e.onnx")).card
+    assert (card.sigma, card.training_run, card.training_precision) == ((3.0, 4.0), "abc", "bf16")
+    assert [(source.name, source.sha256, source.licence) for source in card.data] == [
+        ("coco17", "11", "rendered here"),
+        ("mine", "22", load_dataset("aic").licence),
+    ]
+    assert card.measured["weights"] == {"AP": 0.5, "AR": 0.6}
+    assert card.measured["confidence"]["fitted_on"] == 1000 and card.confidence is not None
+    assert 0 < card.confidence.slope < 10 and card.precision == "fp32"
+    assert len(Path("metrics/confidence.csv").read_text().splitlines()) > 5
