@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rtmpose.deploy.card import ModelCard
-from rtmpose.files import temporary_beside, writing
+from rtmpose.files import destination, temporary_beside, writing
 
 
 def traced(
@@ -42,13 +42,14 @@ def traced(
 
 def save_graph(model: onnx.ModelProto, path: Path) -> Path:
     """Write a graph; it appears under `path` only when it is complete and `onnx.checker` accepts it."""
-    temporary = temporary_beside(path)
+    target = destination(path)
+    temporary = temporary_beside(target)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             onnx.save(model, str(temporary))
             onnx.checker.check_model(str(temporary), full_check=True)
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             with contextlib.suppress(OSError):  # the first error is the one to be told
                 temporary.unlink(missing_ok=True)
