@@ -47,7 +47,7 @@ def environment_python(name: str) -> Path | None:
 
 
 def set_up(name: str) -> Path:
-    """Set up an environment unless it is there; a set-up cut short is begun again. Returns its interpreter."""
+    """Set up an environment unless it is there; what was cut short starts anew. Its interpreter."""
     if name not in ENVIRONMENTS:
         raise UserError(f"{name}: has no environment of its own; give one of {', '.join(ENVIRONMENTS)}")
     folder = environment_folder(name)

@@ -71,7 +71,9 @@ def load(
     kind = KINDS[runtime]
     require_cpu(kind.name, placement)
     parts = convert(runtime, files, precision)
-    opened = Apart(runtime, _served(runtime, files, parts), _output_shapes(files), placement.threads)
+    opened = Apart(
+        runtime, _served(runtime, files, parts), read_card(files.onnx).shapes(batch=1), placement.threads
+    )
     return Session(opened.infer, opened.version, opened.device)
 
 
@@ -83,7 +85,7 @@ def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Part
     steps = " ".join(" ".join(step) for step in ENVIRONMENTS[runtime].steps)
 
     def opened(parts: Parts) -> Any:
-        return Apart(runtime, parts[0], _output_shapes(files), 1).infer
+        return Apart(runtime, parts[0], read_card(files.onnx).shapes(batch=1), 1).infer
 
     return Conversion(
         runtime, (kind.ending,), steps, partial(_make, runtime), opened if kind.compared else None
@@ -103,7 +105,7 @@ class Apart:
         self._name = KINDS[runtime].name
         image, outputs = shapes
         sizes = [int(np.prod(shape)) for shape in (image, *outputs)]
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # read when the process has died
         with tempfile.TemporaryFile(dir=MEMORY if MEMORY.is_dir() else None) as shared:
             shared.truncate(4 * sum(sizes))
             memory = np.frombuffer(mmap.mmap(shared.fileno(), 4 * sum(sizes)), np.float32)
@@ -205,12 +207,6 @@ def _source(runtime: ApartName, files: ModelFiles, precision: Precision, target:
 def _served(runtime: ApartName, files: ModelFiles, parts: Parts) -> Path:
     """The file that the process opens: RKNN's simulator takes the source, not what was converted."""
     return onnx_form(files, "fp32") if KINDS[runtime].from_onnx else parts[0]
-
-
-def _output_shapes(files: ModelFiles) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """The shapes of one image and of its outputs, by the model card."""
-    card = read_card(files.onnx)
-    return card.shapes(batch=1)
 
 
 def _python(runtime: ApartName) -> Path:

@@ -1,4 +1,4 @@
-"""A model in a runtime's own format: converted once, whole or not at all, and again when it is of other files.
+"""A model in a runtime's own format: converted once, whole or not at all, and anew for other files.
 
 A receipt beside the converted files names, by hash, what they were made from and what they are. It is written
 last, so what was cut short has none.
@@ -122,12 +122,12 @@ def refuse_other_results(infer: Infer, files: ModelFiles, tolerance: float, runt
     than `tolerance` of its largest value; UserError where their sizes are not those of the model card.
     """
     card = read_card(files.onnx)
-    width, height = card.input_size
-    images = np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32)
+    image, _ = card.shapes(batch=1)
+    images = np.random.default_rng(0).standard_normal(image, np.float32)
     expected = open_file(files.onnx, threads=1).run(list(card.outputs), {"input": images})
     found = infer(images)
     shapes = {name: output.shape for name, output in zip(card.outputs, found, strict=False)}
-    card.refuse_unlike({"input": images.shape} | shapes, files.onnx)
+    card.refuse_unlike({"input": image} | shapes, files.onnx)
     largest = max(float(np.abs(part).max()) for part in expected)
     worst = max(float(np.abs(ours - part).max()) for ours, part in zip(found, expected, strict=True))
     if not worst <= tolerance * largest:  # so that NaN is refused, too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -21,7 +22,11 @@ from rtmpose.deploy.runtimes.base import (
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError, one_line
 
-HINTS = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16, "int8": ov.Type.f32}  # what is not quantised
+HINTS: dict[Precision, Any] = {
+    "fp32": ov.Type.f32,
+    "bf16": ov.Type.bf16,
+    "int8": ov.Type.f32,
+}  # what is not quantised
 CONVOLVES_IN = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
 
 

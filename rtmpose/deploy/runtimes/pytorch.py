@@ -64,7 +64,7 @@ def weights_in_network(files: ModelFiles) -> PoseNet:
 def _placed(files: ModelFiles, device: str, placement: Placement) -> PoseNet:
     model = weights_in_network(files)
     torch.set_num_threads(placement.threads)
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # PyTorch's stubs lack it
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack it
 
 
 def _through(model: Callable[[torch.Tensor], PoseOutput], device: str, precision: Precision) -> Infer:

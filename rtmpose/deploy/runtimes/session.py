@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast, get_args
+
 import numpy as np
 
 from rtmpose.deploy.card import ModelCard
@@ -14,6 +17,7 @@ from rtmpose.deploy.runtimes.base import (
     RuntimeName,
     Session,
 )
+from rtmpose.files import UserError
 
 
 def open_session(
@@ -40,15 +44,51 @@ def open_session(
     return session
 
 
+def convert_model(runtime: str, files: ModelFiles, precision: str) -> tuple[Path, ...]:
+    """Write the model in a runtime's own format beside the ONNX file, unless it is there; where it then lies.
+
+    UserError for a runtime without a format of its own, an unknown precision, and what cannot be converted
+    here, with the reason.
+    """
+    from rtmpose.deploy.runtimes.onnxruntime import read_card
+
+    read_card(files.onnx)  # a damaged file, and a model that is not ours, are told first
+    kind = cast(Precision, precision)
+    if precision not in get_args(Precision):
+        raise UserError(f"--precision: {precision!r} is none of {', '.join(get_args(Precision))}")
+    try:
+        match runtime:
+            case "ncnn":
+                from rtmpose.deploy.runtimes import ncnn
+
+                return ncnn.convert(files, kind)
+            case "mnn":
+                from rtmpose.deploy.runtimes import mnn
+
+                return mnn.convert(files, kind)
+            case "litert" | "executorch" | "rknn":
+                from rtmpose.deploy.runtimes import apart
+
+                return apart.convert(runtime, files, kind)
+            case "coreml":
+                from rtmpose.deploy.runtimes import coreml
+
+                return coreml.convert(files, kind)
+    except ImportError as error:
+        raise UserError(
+            f"--runtime: {runtime} is not installed ({error}); pip install 'rtmpose[{runtime}]'"
+        ) from None
+    except NotPossible as reason:
+        raise UserError(f"{files.onnx}: not converted: {reason}") from None
+    raise UserError(f"--runtime: {runtime!r} is none of ncnn, mnn, litert, executorch, rknn, coreml")
+
+
 def _refuse_other_sizes(session: Session, card: ModelCard, files: ModelFiles, batch: int) -> None:
     """One black batch through the session: not every format stores the sizes that it computes."""
-    width, height = card.input_size
-    shape = (batch, 3, height, width)
-    outputs = session(np.zeros(shape, np.float32))
-    shapes = {"input": shape} | {
-        name: output.shape for name, output in zip(card.outputs, outputs, strict=False)
-    }
-    card.refuse_unlike(shapes, files.onnx)
+    image, _ = card.shapes(batch)
+    outputs = session(np.zeros(image, np.float32))
+    found = {name: output.shape for name, output in zip(card.outputs, outputs, strict=False)}
+    card.refuse_unlike({"input": image} | found, files.onnx)
 
 
 def _loader(runtime: RuntimeName) -> Loader:

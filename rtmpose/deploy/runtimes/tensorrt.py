@@ -68,9 +68,8 @@ def build(trt: Any, path: Path, card: ModelCard, batch: int, capability: str | N
     if capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.__members__[capability], 0)
-    width, height = card.input_size
     profile = builder.create_optimization_profile()
-    profile.set_shape("input", *[(batch, 3, height, width)] * 3)
+    profile.set_shape("input", *[card.shapes(batch)[0]] * 3)
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -79,7 +78,7 @@ def build(trt: Any, path: Path, card: ModelCard, batch: int, capability: str | N
 
 
 def engine_path(path: Path, gpu: str, capability: tuple[int, int], version: str, batch: int) -> Path:
-    """Where the engine of an ONNX file is kept: another GPU, version, file or batch size has another place."""
+    """Where the engine of an ONNX file is kept; each GPU, version, file and batch size has its own."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-")
     key = f"{name}-sm{capability[0]}{capability[1]}-trt{version}-{sha256_of(path)[:16]}-batch{batch}"
     return path.with_name(f"{path.stem}.{key}.engine")
@@ -119,8 +118,7 @@ def _load(trt: Any, name: str, files: ModelFiles, precision: Precision, batch: i
     place = engine_path(path, gpu, capability, f"{name}-{trt.__version__}", batch)
     engine = kept_engine(place, lambda: build(trt, path, card, batch), runtime.deserialize_cuda_engine)
     context = engine.create_execution_context()
-    width, height = card.input_size
-    context.set_input_shape("input", (batch, 3, height, width))
+    context.set_input_shape("input", card.shapes(batch)[0])
     tensors = {
         tensor: torch.empty(
             tuple(context.get_tensor_shape(tensor)), dtype=_dtype(trt, engine, tensor), device="cuda"
@@ -161,7 +159,7 @@ def _refuse_other_network(network: Any, card: ModelCard, path: Path) -> None:
 def _logger(trt: Any) -> Any:
     """A logger that keeps what TensorRT reports as an error, for the reason that a report prints."""
 
-    class Kept(trt.ILogger):  # type: ignore[misc]  # the package is known when it is called only
+    class Kept(trt.ILogger):
         def __init__(self) -> None:
             super().__init__()
             self.messages: list[str] = []

@@ -1,4 +1,4 @@
-"""The network as a traced TorchScript program, which converters take that read no ONNX, or read it wrongly."""
+"""The network as a traced TorchScript program, for converters that read no ONNX, or read it wrongly."""
 
 from __future__ import annotations
 
