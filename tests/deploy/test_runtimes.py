@@ -226,7 +226,7 @@ def test_openvino_does_not_take_a_plain_file_for_a_quantised_one(files: ModelFil
     copy = ModelFiles(tmp_path / "rtmpose.onnx")
     os.link(files.onnx, copy.onnx)
     ov.save_model(ov.Core().read_model(str(files.onnx)), str(copy.form("int8", ".xml")))
-    with pytest.raises(NotPossible, match="otherwise than in int8: .* in f32"):
+    with pytest.raises(NotPossible, match=r"otherwise than in int8: .* in f32"):
         open_session("openvino", copy, "int8")
     copy.form("int8", ".bin").unlink()
     with pytest.raises(NotPossible, match=r"int8\.bin: no such file"):

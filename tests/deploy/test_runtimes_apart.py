@@ -57,7 +57,7 @@ def test_a_process_that_dies_says_why(toy: Path) -> None:
     process = Apart("litert", Path("model"), SHAPES, threads=1)
     bright = np.full((1, 3, 8, 4), 9, np.float32)
     for _ in range(2):
-        with pytest.raises(NotPossible, match="LiteRT: its process ended with status 1: .*too bright"):
+        with pytest.raises(NotPossible, match=r"LiteRT: its process ended with status 1: .*too bright"):
             process.infer(bright)
 
 

@@ -184,7 +184,7 @@ def test_mnn_does_not_take_fp32_for_fp16(files: ModelFiles, monkeypatch: pytest.
 
 @pytest.mark.parametrize("runtime", ["ncnn", "coreml"])
 def test_a_traced_network_needs_its_weights(copy: ModelFiles, runtime: str) -> None:
-    with pytest.raises(UserError, match="not converted: .* give the weights"):
+    with pytest.raises(UserError, match=r"not converted: .* give the weights"):
         convert_model(runtime, copy, "fp32")
 
 
