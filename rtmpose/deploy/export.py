@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from rtmpose.deploy.card import HEATMAP_OUTPUTS, SIMCC_OUTPUTS, ModelCard
+from rtmpose.deploy.form import deploy_form, in_half
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.files import temporary_beside, writing
+from rtmpose.models import PoseNet
 from rtmpose.targets import Codec
 
 OPSET = 18  # the oldest that PyTorch's exporter writes: the more runtimes read it
@@ -25,24 +27,45 @@ PARITY_BATCHES = (1, 3, 8)
 
 
 def export_onnx(
-    model: nn.Module,
+    model: PoseNet,
+    input_size: tuple[int, int],
+    path: Path,
+    *,
+    card: ModelCard | None = None,
+    opset: int = OPSET,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    crops: np.ndarray | None = None,
+) -> Path:
+    """Write a network as one self-contained ONNX file with a free batch dimension, in the form that every
+    runtime can run (`deploy_form`).
+
+    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
+    float32 logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). With `precision="fp16"` weights and
+    operations between them are float16. input_size is (w, h) px; `card`, with this precision, becomes the
+    file's metadata; crops: normalised float32 (N, 3, H, W) that show how large its values become. The file
+    appears under `path` only when it is complete and `onnx.checker` accepts it. UserError where float16
+    cannot hold the network.
+    """
+    form = deploy_form(model, None if crops is None else torch.from_numpy(crops))
+    network = in_half(form) if precision == "fp16" else form
+    said = card.model_copy(update={"precision": precision}) if card else None
+    return write_onnx(network, input_size, path, card=said, opset=opset)
+
+
+def write_onnx(
+    network: nn.Module,
     input_size: tuple[int, int],
     path: Path,
     *,
     card: ModelCard | None = None,
     opset: int = OPSET,
 ) -> Path:
-    """Write a network as one self-contained ONNX file with a free batch dimension.
-
-    Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
-    logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). input_size is (w, h) px; `card` becomes the
-    file's metadata. The file appears under `path` only when it is complete and `onnx.checker` accepts it.
-    """
+    """Write a network as it is, otherwise like `export_onnx`."""
     width, height = input_size
     # A batch of two: with one, the exporter would take the batch dimension for a constant.
     example = torch.zeros(2, 3, height, width)
     temporary = temporary_beside(path)
-    exported = _exported(model, example, opset)
+    exported = _exported(network, example, opset)
     onnx.helper.set_model_props(exported, card.properties() if card else {})
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
 from rtmpose.models import load_exactly
 from rtmpose.targets import SimCC
+from tests.deploy.half import features_times
 from tests.deploy.support import SIZE, card, formula_net
 from tests.support import ROOT, det_input
 
@@ -67,6 +68,59 @@ def test_export_gives_the_same_bytes_again_and_keeps_the_mode(files: ModelFiles,
     assert model.training and all(
         torch.equal(before[key], value) for key, value in model.state_dict().items()
     )
+
+
+@pytest.fixture(scope="module")
+def half_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network in float16."""
+    path = ModelFiles(tmp_path_factory.mktemp("half") / "rtmpose.onnx").form("fp16")
+    return export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16")
+
+
+def test_the_float16_file_has_one_interface_and_float16_inside(files: ModelFiles, half_file: Path) -> None:
+    assert half_file.name == "rtmpose.fp16.onnx"
+    assert half_file.stat().st_size < 0.52 * files.onnx.stat().st_size
+    graph = onnx.load(str(half_file)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert types == dict.fromkeys(("input", "simcc_x", "simcc_y"), onnx.TensorProto.FLOAT)
+    weights = [tensor for tensor in graph.initializer if len(tensor.dims) > 1]
+    assert {tensor.data_type for tensor in weights} <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    assert read_card(half_file) == card().model_copy(update={"precision": "fp16"})
+    assert read_card(files.onnx).precision == "fp32"
+
+
+def test_no_constant_is_flushed_and_no_norm_is_one_operation(half_file: Path) -> None:
+    graph = onnx.load(str(half_file)).graph
+    halves = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16]
+    constants = [onnx.numpy_helper.to_array(tensor) for tensor in halves if not tensor.dims]
+    assert constants and all(value == 0 or abs(value) >= 2**-14 for value in constants)
+    assert not {node.op_type for node in graph.node} & {"ReduceL2", "LpNormalization"}
+
+
+def test_the_float16_file_in_onnx_runtime(files: ModelFiles, half_file: Path) -> None:
+    images = det_input((3, 3, 128, 96))
+    expected = open_session("onnxruntime", files)(images)
+    got = open_session("onnxruntime", ModelFiles(half_file))(images)
+    assert all(output.dtype == np.float32 for output in got)
+    found = differences(got, expected, SimCC(SIZE))
+    assert 0 < found["max_diff"] <= 0.01 * max(np.abs(part).max() for part in expected)
+    assert found["keypoints_px_mean"] <= 0.5
+
+
+def test_the_float16_export_gives_the_same_bytes_again(half_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again.onnx"
+    export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16")
+    assert path.read_bytes() == half_file.read_bytes()
+
+
+def test_what_overflows_without_powers_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtmpose.deploy.form.power_for", lambda *_: 1.0)
+    with pytest.raises(UserError, match=r"backbone\.stage4 computes .* export in fp32"):
+        path = tmp_path / "rtmpose.fp16.onnx"
+        export_onnx(features_times(formula_net(), 1e5), SIZE, path, precision="fp16")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_metadata_comes_back(files: ModelFiles) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -67,9 +68,9 @@ def opened(folder: Path) -> Store:
     return Store(folder, (folder / "token").read_text() if (folder / "token").exists() else "")
 
 
-def exported(folder: Path) -> None:
+def exported(folder: Path, precision: Literal["fp32", "fp16"]) -> None:
     small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
-    export_onnx(small, (64, 64), folder / "m.onnx")
+    export_onnx(small, (64, 64), folder / "m.onnx", precision=precision)
 
 
 def saved(folder: Path) -> None:
@@ -113,7 +114,8 @@ WRITERS: dict[str, Writer] = {
     "a search's ledger": lambda folder, _: searched(folder),
     "a table": lambda folder, _: write_csv(folder / "t.csv", ["a"], [{"a": "b" * 8192}]),
     "a lock": lambda folder, _: lock(folder),
-    "an export": lambda folder, _: exported(folder),
+    "an export": lambda folder, _: exported(folder, "fp32"),
+    "an export in float16": lambda folder, _: exported(folder, "fp16"),
     "mannequins": lambda folder, _: rendered(folder),
     "a complete folder": lambda folder, _: complete(folder),
     "training shards": lambda folder, raw: shards(
