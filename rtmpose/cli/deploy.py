@@ -1,4 +1,4 @@
-"""`rtmpose benchmark`: how fast an exported model is on this machine."""
+"""What is done with an exported model: its speed here, its operators, and other runtimes' formats."""
 
 from __future__ import annotations
 
@@ -29,3 +29,42 @@ def benchmark(
 
     images = noise(read_card(model).input_size, 8)
     typer.echo(table(run(load_target(target), ModelFiles(model, weights), images)))
+
+
+@commands.command()
+def operators(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="A consumer of ONNX files: pplnn, tensorrt, rknn or mnn; all of them without it."),
+    ] = None,
+) -> None:
+    """Which operators an ONNX file is made of, and which of them its consumers do not document."""
+    from rtmpose.deploy.operators import report
+
+    typer.echo(report(model, runtime or ()))
+
+
+@commands.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="An ONNX file that `rtmpose export` or the workflow wrote.")],
+    runtime: Annotated[str, typer.Option(help="ncnn, mnn, litert, executorch, rknn or coreml.")],
+    precision: Annotated[str, typer.Option(help="fp32 or fp16, as the runtime has it.")] = "fp32",
+    weights: Annotated[Path | None, typer.Option(help="The PyTorch weights it was exported from.")] = None,
+) -> None:
+    """Write a model in a runtime's own format beside the ONNX file."""
+    from rtmpose.deploy.runtimes.base import ModelFiles
+    from rtmpose.deploy.runtimes.session import convert_model
+
+    for path in convert_model(runtime, ModelFiles(model, weights), precision):
+        typer.echo(path)
+
+
+@commands.command("setup-runtime")
+def setup_runtime(
+    name: Annotated[str, typer.Argument(help="litert, executorch or rknn.")],
+) -> None:
+    """Install a runtime that pins other packages into an environment of its own, `.runtimes/NAME`."""
+    from rtmpose.deploy.environments import set_up
+
+    typer.echo(set_up(name))

@@ -154,17 +154,22 @@ class ModelCard(Architecture):
         """The names of the file's outputs, in their order."""
         return HEATMAP_OUTPUTS if self.split_ratio is None else SIMCC_OUTPUTS
 
+    def shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """The shapes of the network's input (N, 3, H, W) and of its outputs in their order."""
+        (width, height), points = self.input_size, len(self.keypoint_names)
+        image = (batch, 3, height, width)
+        if self.split_ratio is None:
+            return image, ((batch, points, height // 4, width // 4),)
+        sides = (round(width * self.split_ratio), round(height * self.split_ratio))
+        return image, tuple((batch, points, side) for side in sides)
+
     def refuse_unlike(self, shapes: Mapping[str, Sequence[Any]], path: Path) -> None:
         """UserError where the file's inputs and outputs (shapes by name) are not those that this card
         describes: it is the card of another model.
         """
-        (width, height), points = self.input_size, len(self.keypoint_names)
-        if self.split_ratio is None:
-            sides = [[height // 4, width // 4]]
-        else:
-            sides = [[round(width * self.split_ratio)], [round(height * self.split_ratio)]]
-        expected: dict[str, list[int]] = {"input": [3, height, width]}
-        expected |= {name: [points, *rest] for name, rest in zip(self.outputs, sides, strict=True)}
+        image, outputs = self.shapes(batch=1)
+        expected = {"input": list(image[1:])}
+        expected |= {name: list(shape[1:]) for name, shape in zip(self.outputs, outputs, strict=True)}
         for name, shape in expected.items():
             found = list(shapes.get(name, ()))[1:]  # without the batch
             if found != shape:

@@ -198,8 +198,6 @@ def test_weights_that_do_not_fit_are_one_line(files: ModelFiles, tmp_path: Path)
         ("onnxruntime", "bf16", Placement(), "no bf16 kernels"),
         ("onnxruntime", "fp16", Placement(), "no fp16 kernels"),
         ("onnxruntime", "fp32", Placement("gpu"), "on the CPU only"),
-        ("openvino", "int8", Placement(), "fp32 or bf16, not in int8"),
-        ("openvino", "fp16", Placement(), "fp32 or bf16, not in fp16"),
         ("openvino", "fp32", Placement("gpu"), "on the CPU only"),
         ("pytorch", "fp16", Placement(), "fp16 on a GPU only"),
         ("pytorch", "int8", Placement("gpu"), "not quantised"),

@@ -4,7 +4,7 @@ set on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,34 @@ class Placement:
 
     device: Literal["cpu", "gpu"] = "cpu"
     threads: int = 1
+
+
+# How a runtime opens a model: (files, precision, placement, batch) → Session, or NotPossible.
+Loader = Callable[[ModelFiles, Precision, Placement, int], Session]
+
+
+def require_cpu(runtime: str, placement: Placement) -> None:
+    """NotPossible where a runtime that is tried on the CPU only is asked for on a GPU."""
+    if placement.device != "cpu":
+        raise NotPossible(f"{runtime} is tried on the CPU only")
+
+
+def require_precision(runtime: str, precision: Precision, possible: Collection[Precision]) -> None:
+    """NotPossible where a runtime is asked for a precision that it has no way to compute in."""
+    if precision not in possible:
+        raise NotPossible(f"{runtime} runs this model in {' or '.join(possible)}, not in {precision}")
+
+
+def image_by_image(infer: Infer, images: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A batch through a runtime that computes one image at a time; `infer` may reuse its output buffers."""
+    rows = [[np.array(output) for output in infer(images[i : i + 1])] for i in range(len(images))]
+    return tuple(np.concatenate(output) for output in zip(*rows, strict=True))
+
+
+def refuse_other_batch(images: np.ndarray, batch: int) -> None:
+    """ValueError for a batch of another size than the session was opened for."""
+    if len(images) != batch:
+        raise ValueError(f"this session was opened for batches of {batch}, not of {len(images)}")
 
 
 def require_bf16() -> None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, in fp32 and, from a quantised file, in int8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import numpy as np
 import onnxruntime as ort
 
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, Session
+from rtmpose.deploy.runtimes.base import (
+    Infer,
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    Session,
+    require_cpu,
+)
 from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
@@ -48,17 +56,25 @@ def read_card(path: Path) -> ModelCard:
 
 
 def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
-    """Load the exported file; only fp32, and never on another provider than asked for."""
-    if placement.device != "cpu":
-        raise NotPossible("ONNX Runtime is tried on the CPU only")
-    if precision != "fp32":
+    """Open the exported file, or for int8 the quantised one, and never on another provider than asked for."""
+    from rtmpose.deploy.runtimes.onnx_form import onnx_form
+
+    require_cpu("ONNX Runtime's CPU provider", placement)
+    if precision in ("fp16", "bf16"):
         raise NotPossible(f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions")
-    session = open_file(files.onnx, placement.threads)
+    session = open_file(onnx_form(files, precision), placement.threads)
     if session.get_providers() != [PROVIDER]:
         raise NotPossible(f"ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}")
+    return Session(through(session), ort.__version__, PROVIDER)
+
+
+def through(session: ort.InferenceSession) -> Infer:
+    """A session as a function of float32 arrays, whatever its file takes and gives."""
     names = [output.name for output in session.get_outputs()]
+    half = session.get_inputs()[0].type == "tensor(float16)"
 
     def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(names, {"input": images}))
+        outputs = session.run(names, {"input": images.astype(np.float16) if half else images})
+        return tuple(output.astype(np.float32, copy=False) for output in outputs)
 
-    return Session(infer, ort.__version__, PROVIDER)
+    return infer

@@ -1,0 +1,39 @@
+"""The network as a traced TorchScript program, for converters that read no ONNX, or read it wrongly."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
+from rtmpose.deploy.runtimes.pytorch import weights_in_network
+from rtmpose.models import PoseNet
+
+
+def network_to_trace(files: ModelFiles, runtime: str) -> tuple[PoseNet, torch.Tensor]:
+    """The network with its weights, and one image (1, 3, H, W) of its size; NotPossible without weights."""
+    if files.weights is None:
+        raise NotPossible(
+            f"{runtime} converts a traced network: give the weights that the file was exported from"
+        )
+    network = weights_in_network(files)
+    width, height = network.input_size
+    return network, torch.zeros(1, 3, height, width)
+
+
+def traced(files: ModelFiles, runtime: str) -> torch.jit.ScriptModule:
+    """The network, traced on one image."""
+    network, example = network_to_trace(files, runtime)
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and some converters know nothing else
+        program: torch.jit.ScriptModule = torch.jit.trace(network, example)
+    return program
+
+
+def save_traced(files: ModelFiles, runtime: str, path: Path) -> None:
+    """Write the traced network; OSError where the disk does not take it."""
+    program = traced(files, runtime)
+    with path.open("wb") as file:
+        torch.jit.save(program, file)
