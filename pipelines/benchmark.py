@@ -1,6 +1,4 @@
-"""Stage `benchmark@<target>`: latency of the exported model in every runtime of a deployment target, on this
-CPU.
-"""
+"""Stage `benchmark@<target>`: what the exported model costs in every runtime of a deploy target, here."""
 
 from __future__ import annotations
 
@@ -18,7 +16,8 @@ IMAGES = 8  # on which the runtimes' outputs are compared
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.deploy.benchmark import run, table
+    from rtmpose.deploy.benchmark import run
+    from rtmpose.deploy.report import picture, table
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
     from rtmpose.deploy.targets import load_target
@@ -32,11 +31,11 @@ def main(argv: list[str]) -> None:
     (width, height), (images, kind) = card.input_size, inputs(card, IMAGES)
     report = run(target, ModelFiles(ONNX, WEIGHTS if WEIGHTS.is_file() else None), images) | {"images": kind}
     write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
+    write_atomic(METRICS / f"{target.name}.png", picture(report))
     machine = report["machine"]
     print(
         f"benchmark {target.name}: {ONNX}, input {width}x{height}, on {machine['cpu']} ({machine['kind']}), "
-        f"{machine['cores']} cores; "
-        f"differences are to PyTorch fp32 on {kind}"
+        f"{machine['cores']} cores; differences are to PyTorch fp32 on {kind}"
     )
     print(table(report))
 
