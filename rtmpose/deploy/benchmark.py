@@ -31,7 +31,7 @@ from rtmpose.deploy.targets import Reference, Target
 from rtmpose.deploy.workers import Configuration, Memory, Opened, Outputs, Turn, Worker, all_outputs, started
 from rtmpose.files import UserError
 
-P95_CALLS, P99_CALLS = 20, 100  # fewer calls have no such quantile but their largest
+P99_CALLS = 100  # fewer calls have no such quantile but their largest
 # What is kept of every configuration under the report's top level, by name: DVC and MLflow compare these.
 COMPARED = (
     "p50_ms",
@@ -177,9 +177,7 @@ def _row(
 
 
 def _times(mine: Measurement, batch: int) -> dict[str, Any]:
-    """Latency, throughput, cores and energy over all calls; quantiles that so few calls do not have are
-    None.
-    """
+    """Latency, throughput, cores and energy over all calls; p99 is None where there are too few."""
     calls = np.concatenate(mine.milliseconds)
     wall, joules = sum(turn.wall for turn in mine.turns), [turn.joules for turn in mine.turns]
     told = [each for each in joules if each is not None]
@@ -187,7 +185,7 @@ def _times(mine: Measurement, batch: int) -> dict[str, Any]:
     return {
         "p50_ms": round(float(np.median(calls)), 3),
         "p50_interval": None if interval is None else [round(end, 3) for end in interval],
-        "p95_ms": round(float(np.quantile(calls, 0.95)), 3) if len(calls) >= P95_CALLS else None,
+        "p95_ms": round(float(np.quantile(calls, 0.95)), 3),
         "p99_ms": round(float(np.quantile(calls, 0.99)), 3) if len(calls) >= P99_CALLS else None,
         "min_ms": round(float(calls.min()), 3),
         "images_per_s": round(batch * len(calls) / wall, 1),

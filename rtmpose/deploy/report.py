@@ -102,8 +102,7 @@ def picture(report: Row) -> bytes:
         low, high = row["p50_interval"] or (row["p50_ms"], row["p50_ms"])
         axes.plot([low, high], [place, place], color="C0", linewidth=4, solid_capstyle="butt")
         axes.plot(row["p50_ms"], place, "o", color="C0", label="p50, 95 % interval" if not place else None)
-        if row["p95_ms"] is not None:
-            axes.plot(row["p95_ms"], place, "|", color="C1", label="p95" if not place else None)
+        axes.plot(row["p95_ms"], place, "|", color="C1", label="p95" if not place else None)
     names = [f"{r['runtime']} {r['precision']}, {r['threads']} thr, batch {r['batch']}" for r in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.set_xscale("log")

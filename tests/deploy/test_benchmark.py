@@ -92,7 +92,7 @@ def test_without_weights_pytorch_is_skipped_and_nothing_is_compared(files: Model
     (row,) = report["results"]
     assert report["reference"] is None and row["max_diff"] is None
     assert row["ratio"] is None and report["ratio"] == {}  # the reference was not measured
-    assert row["p50_interval"] is None and row["p95_ms"] is None  # too few rounds and calls
+    assert row["p50_interval"] is None and row["p99_ms"] is None  # too few rounds and calls
     assert " - " in table(report) and picture(report)
 
 
@@ -210,11 +210,20 @@ def test_the_stage_writes_its_report(
     (tmp_path / "models").mkdir()
     shutil.copy(files.onnx, tmp_path / "models" / "rtmpose.onnx")
     fast = {"threads": [1], "rounds": 1, "seconds": 0.001, "min_repeats": 2, "warmup": 0, "batch_sizes": [1]}
-    path = write(tmp_path, **(HERE | ONNX | fast), name="mine")
+    budgets = [{"runtime": "onnxruntime", "precision": "fp32", "ap_loss": 0.1}]
+    path = write(tmp_path, **(HERE | ONNX | fast | {"budgets": budgets}), name="mine")
     with pytest.raises(UserError, match="give one target"):
         main([])
     main([path])
     report = json.loads((tmp_path / "metrics" / "benchmark" / "mine.json").read_text())
     assert np.isfinite(report["results"][0]["p50_ms"]) and report["images"] == "noise"
     assert (tmp_path / "metrics" / "benchmark" / "mine.png").read_bytes().startswith(b"\x89PNG")
-    assert "onnxruntime fp32" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "onnxruntime fp32" in printed and "ap_loss not measured of at most 0.1" in printed
+    # Accuracy comes from the stage that measured it.
+    (tmp_path / "metrics" / "quantize.json").write_text(json.dumps({"ap_loss": {"onnxruntime_fp32": 0.3}}))
+    main([path])
+    assert "BROKEN: onnxruntime fp32 threads=1 batch=1: ap_loss 0.3 of" in capsys.readouterr().out
+    (tmp_path / "metrics" / "quantize.json").write_text(json.dumps({"ap_loss": {"onnxruntime_fp32": "x"}}))
+    with pytest.raises(UserError, match=r"metrics/quantize\.json: ap_loss\.onnxruntime_fp32: "):
+        main([path])
