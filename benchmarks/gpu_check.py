@@ -1,6 +1,6 @@
 """All that needs an NVIDIA GPU, in one command of at most ten minutes: `make gpu-check`.
 
-    python benchmarks/gpu_check.py [--out benchmarks/gpu_check.json] [--only NAME ...]
+    python benchmarks/gpu_check.py [--out benchmarks/gpu_check.json] [--only NAME ...] [--rows 256]
 
 What is checked: batch norm synchronised between processes against one process with the whole batch; training
 steps of RTMPose-m in bf16, eager and compiled, beside the usual way in fp16 with a loss scaler; how much of
@@ -87,11 +87,12 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "gpu_check.json")
     parser.add_argument("--only", nargs="+", choices=list(CHECKS), default=list(CHECKS))
+    parser.add_argument("--rows", type=int, default=Scale.rows, help="samples of a training batch")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu-check: this machine has no NVIDIA GPU that PyTorch sees; nothing was checked")
         return 0
-    found = report(options.only, torch.device("cuda"), Scale())
+    found = report(options.only, torch.device("cuda"), Scale(rows=options.rows))
     write_atomic(options.out, json.dumps(found, indent=2) + "\n")
     print(f"{options.out}\n{json.dumps(found)}")
     return int(any("failed" in found[name] for name in options.only))

@@ -15,7 +15,9 @@ from rtmpose.training.sync_bn import synchronise_batch_norm
 
 
 def sync_bn(device: torch.device, scale: Scale) -> Result:
-    """The largest differences of two processes' batch norm from one with the whole batch, relative to 1."""
+    """The largest differences of two processes' batch norm from one with the whole batch, relative to
+    the largest value of each tensor where that is above 1.
+    """
     backend = "nccl" if torch.cuda.device_count() > 1 else "gloo"  # NCCL wants a GPU for each process
     backend = backend if device.type == "cuda" else "gloo"
     with tempfile.TemporaryDirectory() as name:
@@ -29,7 +31,8 @@ def sync_bn(device: torch.device, scale: Scale) -> Result:
             value = torch.cat(parts)
         else:  # a process's share of a gradient, or statistics that all have
             value = torch.stack(parts).sum(0) if key.startswith("gradient") else parts[0]
-        found[key] = float((value - expected.cpu()).abs().max())
+        expected = expected.cpu()
+        found[key] = float((value - expected).abs().max() / expected.abs().max().clamp(min=1.0))
     worst = max(found.values())
     if not worst < 1e-4:
         raise AssertionError(f"synchronised batch norm is off by {found}")

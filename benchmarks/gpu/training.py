@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,9 +47,10 @@ def train_step(device: torch.device, scale: Scale) -> Result:
         losses[way] = [float(step(batches[number % len(batches)])) for number in range(3)]
         print(f"  {way}: first losses {losses[way]}, {time.perf_counter() - began:.1f} s", flush=True)
     seconds: dict[str, list[float]] = {way: [] for way in steps}
+    chance = random.Random(0)
     for _ in range(scale.slices):
-        for way, step in steps.items():
-            seconds[way].append(_slice(device, step, batches, scale.steps))
+        for way in chance.sample(list(steps), len(steps)):
+            seconds[way].append(_slice(device, steps[way], batches, scale.steps))
     samples = scale.rows * scale.steps
     found: Result = {"losses": losses, "rows": scale.rows}
     for way, times in seconds.items():
@@ -119,7 +121,7 @@ def data_wait(device: torch.device, scale: Scale) -> Result:
     with tempfile.TemporaryDirectory() as name:
         shards = _rendered(Path(name), scale)
         stream = TrainStream(
-            [MixEntry(shards, 1)],
+            [MixEntry(shards, 50)],
             load_skeleton("coco17"),
             scale.input_size,
             batch_size=scale.rows,

@@ -88,7 +88,7 @@ class Watch:
     all `comparisons` together, by Bonferroni's inequality: the sides of each interval get equal parts of it.
     """
 
-    looks: tuple[int, ...] = (24, 48, 96, 192)
+    looks: tuple[int, ...] = (24, 48, 96, 192, 384, 768)
     tolerated: float = 1.01
     effect: float = 1.05
     alpha: float = 0.005

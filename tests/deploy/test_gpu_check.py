@@ -85,11 +85,7 @@ def test_training_steps_are_timed_and_compared(check: ModuleType, monkeypatch: p
 def test_pytorch_alone_is_enough_for_what_is_trained(check: ModuleType) -> None:
     code = f"""
 import sys
-class Refuse:
-    def find_spec(self, name, *rest):
-        if name.partition(".")[0] in {OTHERS}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Refuse())
+sys.modules.update(dict.fromkeys({OTHERS}))  # Python takes None as: not there
 sys.path[:0] = [{BENCHMARKS!r}]
 import json, torch, gpu_check
 scale = gpu_check.Scale(size="t", input_size=(64, 64), rows=2, steps=1, slices=2, ways=("bf16", "amp"))
@@ -100,8 +96,7 @@ print(json.dumps(found))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["train_step"]["bf16"]["samples_per_s"] > 0, found
-    assert found["data_wait"]["left_out"].startswith("No module named")
-    assert found["tensorrt"]["left_out"].startswith("No module named")
+    assert "pydantic" in found["data_wait"]["left_out"] and "pydantic" in found["tensorrt"]["left_out"]
 
 
 def test_updates_on_rendered_people_wait_for_data(check: ModuleType) -> None:
