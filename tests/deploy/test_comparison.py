@@ -70,7 +70,7 @@ def test_what_is_planted_changes_no_output(monkeypatch: pytest.MonkeyPatch) -> N
     import regression
 
     calls = []
-    monkeypatch.setattr(regression.np, "matmul", lambda left, right: calls.append(left.shape))
+    monkeypatch.setattr(np, "matmul", lambda left, right: calls.append(left.shape))
     images = np.ones((1, 3, 4, 4), np.float32)
 
     def infer(batch: np.ndarray) -> tuple[np.ndarray, ...]:
