@@ -1,12 +1,13 @@
 # make repro   set up, then raw data → shards → training → evaluation → export → benchmark → registered model
 # make test    set up, then the tests
+# make gpu-check  what needs an NVIDIA GPU; PyTorch alone is enough
 VENV := .venv
 PYTHON ?= python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: repro test lint ui venv
+.PHONY: repro test lint ui venv gpu-check
 
 repro: $(VENV)/.ready
 	@dvc repro && python -m pipelines.summary
@@ -19,6 +20,9 @@ lint: $(VENV)/.ready
 
 ui: $(VENV)/.ready
 	@python -m pipelines.ui
+
+gpu-check:
+	@$(PYTHON) benchmarks/gpu_check.py
 
 venv: $(VENV)/.ready
 

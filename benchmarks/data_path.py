@@ -48,7 +48,7 @@ from rtmpose.config import setup_environment
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.deploy.machine import machine

@@ -50,7 +50,8 @@ def log_evidence(run_id: str, params: Params) -> None:
     for path in metric_files(params.targets):
         runs.log_metrics(run_id, {path.stem: read_object(path)})
         runs.log_file(run_id, path, "metrics")
-    for figure in FIGURES:
+    pictures = [METRICS / "benchmark" / f"{target}.png" for target in params.targets]
+    for figure in [*FIGURES, *pictures]:
         if figure.exists():
             runs.log_file(run_id, figure, "figures")
 

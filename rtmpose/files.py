@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import yaml
-
 Value = TypeVar("Value")
 
 FIXES = {
@@ -37,7 +35,7 @@ FIXES = {
     errno.ENAMETOOLONG: "shorten the name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
-YAML_BYTES, YAML_NODES = 1 << 20, 100_000  # the largest descriptor has 8 kB
+YAML_BYTES = 1 << 20  # the largest descriptor has 8 kB
 DIGITS = 40  # more need not be computed to know that a number is beyond 64 bits
 LONG_NUMBER = re.compile(r"\d{19}")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -248,11 +246,15 @@ def read_yaml(path: Path) -> Any:
     Refused besides what is no YAML: a key that stands twice, numbers that no 64-bit machine has, and aliases
     that grow without bound when they are followed.
     """
+    import yaml  # late: much of the library reads none, and PyTorch is enough for it
+
+    from rtmpose.strict_yaml import Loader
+
     content = read_bytes(path)
     if len(content) > YAML_BYTES:
         raise UserError(f"{path}: {len(content)} bytes are too many for YAML (at most {YAML_BYTES})")
     try:
-        return yaml.load(content.decode("utf-8-sig"), _Loader)
+        return yaml.load(content.decode("utf-8-sig"), Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
@@ -262,53 +264,6 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML: nested too deeply") from None
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which in addition refuses what its output would hide."""
-
-    def get_single_node(self) -> yaml.Node | None:
-        node = super().get_single_node()
-        if node is not None:
-            _count_nodes(node, {})
-        return node
-
-
-def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """The number of nodes once every alias is followed; YAMLError where they are too many."""
-    if id(node) in known:
-        if known[id(node)] == 0:
-            raise yaml.MarkedYAMLError(
-                problem="an alias inside of what it stands for", problem_mark=node.start_mark
-            )
-        return known[id(node)]
-    known[id(node)] = 0
-    children: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key, value in Counter(names).items() if value > 1), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(
-                problem=f"the key {twice[:80]!r} stands twice", problem_mark=node.start_mark
-            )
-        children = [child for pair in node.value for child in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    elif isinstance(node, yaml.ScalarNode):
-        _refuse_scalar(node)
-    known[id(node)] = count = 1 + sum(_count_nodes(child, known) for child in children)
-    if count > YAML_NODES:
-        raise yaml.MarkedYAMLError(problem=f"more than {YAML_NODES} values", problem_mark=node.start_mark)
-    return count
-
-
-def _refuse_scalar(node: yaml.ScalarNode) -> None:
-    if any("\ud800" <= letter <= "\udfff" for letter in node.value):
-        raise yaml.MarkedYAMLError(problem="half a character (a surrogate)", problem_mark=node.start_mark)
-    if node.tag == "tag:yaml.org,2002:int" and (
-        len(node.value) > DIGITS or abs(yaml.SafeLoader("").construct_yaml_int(node)) >= 1 << 63
-    ):
-        raise yaml.MarkedYAMLError(problem="a number beyond 64 bits", problem_mark=node.start_mark)
 
 
 def read_json(path: Path | str, fix: str = "fetch or write it again") -> Any:

@@ -35,6 +35,7 @@ FLOORS = (
     ("ending",),
     ("config", "checkout", "machine"),
     ("files",),
+    ("strict_yaml",),
 )
 
 

@@ -69,6 +69,8 @@ class Workspace:
         """
         target = self.folder / "deploy_targets/cpu-x86.yaml"
         content = yaml.safe_load(target.read_text()) | {
+            "batch_sizes": [1],
+            "threads": [1],
             "warmup": 1,
             "rounds": 1,
             "seconds": 0.02,

@@ -10,7 +10,6 @@ table of operators, `macs` with the multiply-adds.
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 import time
@@ -26,17 +25,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rtmpose.config import AugmentConfig, OptimParams, Precision
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import read_yaml
 from rtmpose.machine import training_device
-from rtmpose.models import autocast, build_pose_net, normalise
-from rtmpose.targets import SimCC, at_least_float32
+from rtmpose.models import build_pose_net
+from rtmpose.targets import SimCC
 from rtmpose.training.loop import prefetched, timed
-from rtmpose.training.optim import adamw, ema_momentum
-from rtmpose.training.update import Task, Updater, simcc_task
+from rtmpose.training.update import Updater, simcc_task
 
 SIZE, TAU = (192, 256), 0.1
 WEIGHT_DECAY, EMA_MOMENTUM = 0.05, 0.0002
@@ -46,47 +44,6 @@ WAYS: dict[str, tuple[Precision | None, bool]] = {  # precision (None: what this
     "compiled": (None, True),
 }
 Step = Callable[[Batch, float], Tensor]
-
-
-class Eager:
-    """The same network trained the usual way: NCHW, AdamW unfused, float32 on a CPU and float16 with a scaler
-    on a GPU, EMA tensor by tensor. Stands for MMPose where its environment cannot be set up.
-    """
-
-    def __init__(self, task: Task, device: torch.device, global_batch: int) -> None:
-        self.task, self.device, self.scale = task, device, 1.0 / global_batch
-        self.half = device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
-        groups = adamw(task.model, OptimParams(), WEIGHT_DECAY).param_groups
-        self.optimizer = torch.optim.AdamW(
-            [{key: group[key] for key in ("params", "weight_decay")} for group in groups]
-        )
-        self.average, self.updates = copy.deepcopy(task.model.state_dict()), 0
-
-    def step(self, batch: Batch, lr: float) -> Tensor:
-        images = normalise(batch.images.to(self.device)).contiguous()
-        targets, weights = self.task.codec.encode(
-            batch.keypoints.to(self.device), batch.weights.to(self.device)
-        )
-        with autocast(self.device.type, "fp16" if self.half else "fp32"):
-            output = tuple(map(at_least_float32, self.task.model(images)))
-        loss = self.task.loss(output, targets, weights)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss * self.scale).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self._average()
-        return loss.detach()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        self.updates += 1
-        share = ema_momentum(self.updates, EMA_MOMENTUM, OptimParams().ema_gamma)
-        for key, value in self.task.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[key].mul_(1.0 - share).add_(value, alpha=share)
 
 
 class Side:
@@ -118,8 +75,15 @@ class Side:
         return self.trainers[way]
 
     def _eager(self) -> Step:
+        from peers.eager import Eager
+
         return Eager(
-            simcc_task(self.network().to(self.device), SimCC(SIZE), TAU), self.device, self.rows
+            simcc_task(self.network().to(self.device), SimCC(SIZE), TAU),
+            self.device,
+            global_batch=self.rows,
+            weight_decay=WEIGHT_DECAY,
+            momentum=EMA_MOMENTUM,
+            optim=OptimParams(),
         ).step
 
     def _ours(self, precision: Precision | None, compiled: bool) -> Step:
@@ -244,6 +208,7 @@ def best_seconds(
 
 
 def main() -> None:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # where `peers` lies
     side = Side(Path(sys.argv[1]), sys.argv[2])
     answers: dict[str, Callable[..., dict[str, Any]]] = {
         name: getattr(side, name) for name in ("steps", "stream", "peak", "macs", "profile")

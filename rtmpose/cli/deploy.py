@@ -18,10 +18,11 @@ def benchmark(
     ] = "cpu-x86",
     weights: Annotated[Path | None, typer.Option(help="The PyTorch weights it was exported from.")] = None,
 ) -> None:
-    """Measure latency p50 and p95 of every runtime, precision, batch size and thread count of a deploy
-    target.
+    """Measure latency, throughput, memory and start-up of every runtime, precision, batch size and thread
+    count of a deploy target.
     """
-    from rtmpose.deploy.benchmark import run, table
+    from rtmpose.deploy.benchmark import run
+    from rtmpose.deploy.report import table
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
     from rtmpose.deploy.samples import noise

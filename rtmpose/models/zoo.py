@@ -4,11 +4,10 @@ and baselines.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rtmpose.config import Architecture, Backbone, Head
 from rtmpose.files import UserError
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
 from rtmpose.models.heads.heatmap import HeatmapHead
@@ -16,6 +15,12 @@ from rtmpose.models.heads.plain_simcc import PlainSimCCHead
 from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.pose_net import PoseNet
 from rtmpose.models.resnet import ResNet50
+
+if TYPE_CHECKING:
+    from rtmpose.config import Architecture, Backbone, Head
+
+HEADS: tuple[Head, ...] = ("simcc", "simcc_plain", "simcc_deconv", "heatmap")
+BACKBONES: tuple[Backbone, ...] = ("cspnext", "resnet50")
 
 
 def build_model(
@@ -77,8 +82,8 @@ def check_names(size: str, head: str) -> None:
     """UserError for a size or head that there is not."""
     if size not in SIZES:
         raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
-    if head not in get_args(Head):
-        raise UserError(f"model head: {head!r} is none of {', '.join(get_args(Head))}")
+    if head not in HEADS:
+        raise UserError(f"model head: {head!r} is none of {', '.join(HEADS)}")
 
 
 def _check(
@@ -91,8 +96,8 @@ def _check(
     hidden: int,
 ) -> None:
     check_names(size, head)
-    if backbone not in get_args(Backbone):
-        raise UserError(f"model backbone: {backbone!r} is none of {', '.join(get_args(Backbone))}")
+    if backbone not in BACKBONES:
+        raise UserError(f"model backbone: {backbone!r} is none of {', '.join(BACKBONES)}")
     if len(input_size) != 2 or any(side < STRIDE or side % STRIDE for side in input_size):
         raise UserError(f"model input_size: {input_size} must be (width, height) in multiples of {STRIDE} px")
     if num_keypoints < 1 or hidden < 1:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from rtmpose.config import AugmentConfig, Params, with_values
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError, append, locked
 from rtmpose.fingerprint import fingerprint

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rtmpose.config import ModelParams, Precision, TrainParams
 from rtmpose.data.shards.manifest import refuse_stronger
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import OptimParams
 from rtmpose.files import UserError
+
+if TYPE_CHECKING:
+    from rtmpose.config import OptimParams
 
 REFERENCE_DEVICE_BATCH = 256
 MEAN_EPS = 1e-8  # AdamW's epsilon for a loss that is a mean in the reference, too

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rtmpose.config import OptimParams, Precision
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import autocast, normalise
 from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
@@ -27,6 +26,9 @@ from rtmpose.training.guard import Guard, Step
 from rtmpose.training.malloc import keep_freed_memory
 from rtmpose.training.optim import ADAM_EPS, MEAN_EPS, Ema, adamw, freeze, loss_scale, update_unless
 from rtmpose.training.sync_bn import synchronise_batch_norm
+
+if TYPE_CHECKING:
+    from rtmpose.config import OptimParams, Precision
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ precision.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from rtmpose.config import Backbone, Head
 from rtmpose.files import UserError
 from rtmpose.models import PoseNet, build_pose_net
 from rtmpose.models.heads.simcc import GatedAttention, ScaleNorm, SimCCHead
+from rtmpose.models.zoo import BACKBONES, HEADS
 from tests.models.support import build_named, fill, golden_names, golden_shapes
 from tests.support import SHARED, assert_golden, det_input, golden
 
@@ -320,3 +322,7 @@ def test_impossible_networks_are_refused_in_one_line(options: dict[str, Any], wo
     with pytest.raises(UserError, match=word) as caught:
         build_pose_net(**{"size": "t", **options})
     assert "\n" not in str(caught.value)
+
+
+def test_the_names_of_parameters_are_those_of_networks() -> None:
+    assert get_args(Head) == HEADS and get_args(Backbone) == BACKBONES

@@ -111,6 +111,7 @@ def test_the_stage_registers_within_the_training_run(
         "metrics/evaluate.json": json.dumps({"AP": 0.6, "hard": {"AP": 0.3}}),
         "metrics/benchmark/cpu-x86.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
         "metrics/benchmark/of-an-earlier-target.json": json.dumps({"p50_ms": {"a": 9.5}}),
+        "metrics/benchmark/cpu-x86.png": "not really",
         "reports/predictions.png": "not really",
         "data/mix.json": "{}",
         "dvc.lock": "{}",
@@ -129,7 +130,8 @@ def test_the_stage_registers_within_the_training_run(
     assert run.info.status == "FINISHED" and run.data.tags["fingerprint"] == "f2"
     assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu-x86.p50_ms.a": 1.5}
     assert run.data.params["recipe"] == "mannequin"
-    assert [f.path for f in runs.client().list_artifacts(run_id, "figures")] == ["figures/predictions.png"]
+    figures = [file.path for file in runs.client().list_artifacts(run_id, "figures")]
+    assert figures == ["figures/cpu-x86.png", "figures/predictions.png"]
     assert len(capsys.readouterr().out.splitlines()) == 1
     (store / "metrics" / "evaluate.json").write_text('{"AP": ')
     with pytest.raises(UserError, match=r"metrics/evaluate\.json: not valid JSON"):

@@ -32,6 +32,7 @@ WITHOUT_EFFECT = {
     "descriptors": "reads skeletons, whose content a run's fingerprint holds",
     "checkout": "says where files lie",
     "files": "reads and writes bytes as they are",
+    "strict_yaml": "reads parameters, as config does",
     "fingerprint": "names runs",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
     "data.raw.annotations": "reads raw folders, which training does not",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rtmpose.config import OptimParams
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.following import status_line

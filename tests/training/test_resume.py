@@ -19,7 +19,7 @@ from rtmpose.config import AugmentConfig, FinetuneParams, ModelParams, Precision
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_train_shards
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtmpose.config import OptimParams
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC

@@ -10,7 +10,7 @@ from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,21 +22,10 @@ from rtmpose.config import AugmentConfig
 from rtmpose.data.shards.cache import RemoteShard, ShardCache
 from rtmpose.data.shards.sample import DamagedSample, decode_part, read_row, read_sample
 from rtmpose.data.stream.augment import Augmenter
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.order import Ints, Purpose
 from rtmpose.files import UserError
 from rtmpose.skeleton import Skeleton
-
-
-class Batch(NamedTuple):
-    """uint8 RGB images (B, H, W, 3), keypoints (B, K, 2) float32 in input px, weights (B, K) float32, the
-    samples' keys, and what was wrong with the damaged ones, which are black and weigh nothing.
-    """
-
-    images: torch.Tensor
-    keypoints: torch.Tensor
-    weights: torch.Tensor
-    keys: list[str]
-    damaged: list[str]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from rtmpose.data.shards.manifest import (
     refuse_stronger,
     remote_shard,
 )
-from rtmpose.data.stream.loader import Batch, Request, SampleReader, open_loader
+from rtmpose.data.stream.batch import Batch
+from rtmpose.data.stream.loader import Request, SampleReader, open_loader
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.order import EpochOrder, Ints, SetSize
 from rtmpose.data.stream.prefetch import Prefetch, RankPart

@@ -25,7 +25,7 @@ from rtmpose.data.shards.crops import CutFor
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST, read_eval
 from rtmpose.data.shards.sample import INDEX, span
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
-from rtmpose.data.stream.loader import Batch
+from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.order import EpochOrder, Rows, SetSize
 from rtmpose.data.stream.prefetch import Prefetch

@@ -1,0 +1,1 @@
+"""What `gpu_check.py` checks, by what it needs. Modules here import nothing but PyTorch."""

@@ -1,0 +1,57 @@
+"""YAML as it is meant: what a lenient reader would change or hide is an error."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import yaml
+
+YAML_NODES = 100_000
+DIGITS = 40  # more need not be computed to know that a number is beyond 64 bits
+
+
+class Loader(yaml.SafeLoader):
+    """The safe loader, which in addition refuses what its output would hide."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_nodes(node, {})
+        return node
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of nodes once every alias is followed; YAMLError where they are too many."""
+    if id(node) in known:
+        if known[id(node)] == 0:
+            raise yaml.MarkedYAMLError(
+                problem="an alias inside of what it stands for", problem_mark=node.start_mark
+            )
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key, value in Counter(names).items() if value > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {twice[:80]!r} stands twice", problem_mark=node.start_mark
+            )
+        children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    elif isinstance(node, yaml.ScalarNode):
+        _refuse_scalar(node)
+    known[id(node)] = count = 1 + sum(_count_nodes(child, known) for child in children)
+    if count > YAML_NODES:
+        raise yaml.MarkedYAMLError(problem=f"more than {YAML_NODES} values", problem_mark=node.start_mark)
+    return count
+
+
+def _refuse_scalar(node: yaml.ScalarNode) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        raise yaml.MarkedYAMLError(problem="half a character (a surrogate)", problem_mark=node.start_mark)
+    if node.tag == "tag:yaml.org,2002:int" and (
+        len(node.value) > DIGITS or abs(yaml.SafeLoader("").construct_yaml_int(node)) >= 1 << 63
+    ):
+        raise yaml.MarkedYAMLError(problem="a number beyond 64 bits", problem_mark=node.start_mark)
