@@ -32,6 +32,17 @@ class EvaluateParams(Strict):
     )
 
 
+class QuantizeParams(Strict):
+    """How int8 files are made: crops to calibrate on and further ones to measure sensitivity on, what
+    calibration takes for the range of an activation, and how long sensitivity may take.
+    """
+
+    crops: int = Field(128, ge=32)
+    probe_crops: int = Field(64, ge=1)
+    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    sensitivity_seconds: float = Field(30.0, ge=0)
+
+
 class RegisterParams(Strict):
     """The registered model's name in MLflow."""
 
@@ -54,6 +65,7 @@ class Params(Strict):
     search: SearchParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
+    quantize: QuantizeParams = QuantizeParams()
     register_as: RegisterParams
     hardware: HardwareParams
     ladder: LadderParams | None = None
