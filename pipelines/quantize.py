@@ -7,6 +7,7 @@ Latency is measured by the stage `benchmark`, and `pick` brings the two together
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,14 @@ from rtmpose.config import load_params
 from rtmpose.files import read_json, write_atomic
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rtmpose.config import Params
+    from rtmpose.data.stream.mix import Mix
+    from rtmpose.deploy.quantize import run
+    from rtmpose.deploy.quantize.calibration import Calibration
+    from rtmpose.deploy.quantize.gate import Attempt
     from rtmpose.deploy.runtimes.base import Precision, RuntimeName
 
 MIX, WEIGHTS, ONNX = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/rtmpose.onnx")
@@ -47,8 +56,48 @@ def main(argv: list[str]) -> None:
     int8, sensitivity = run.quantize_for_onnxruntime(
         trial, used, probe.inputs(card), method=options.method, seconds=options.sensitivity_seconds
     )
+    if options.finetune_epochs and all(attempt.refused for attempt in int8):
+        int8 += finetuned(params, mix, trial, used, probe.inputs(card))
     attempts += [*int8, run.quantize_for_openvino(trial, used)]
     write_atomic(METRICS, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")
+
+
+def finetuned(
+    params: Params, mix: Mix, trial: run.Trial, used: Calibration, probe: NDArray[np.float32]
+) -> list[Attempt]:
+    """Attempts with weights that were finetuned for int8, after the gate has refused the others."""
+    from rtmpose.checkout import shared
+    from rtmpose.deploy.export import export_onnx
+    from rtmpose.deploy.quantize.onnx import needs_reduced_range
+    from rtmpose.deploy.quantize.run import quantize_for_onnxruntime
+    from rtmpose.models import load_exactly
+    from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
+
+    receipt, options = read_json(RECEIPT, "run the finetune stage again"), params.quantize
+    best = finetune_for_int8(
+        params,
+        mix,
+        WEIGHTS,
+        shared(params.hardware.storage),
+        epochs=options.finetune_epochs,
+        largest=SEVEN_BITS if needs_reduced_range() else EIGHT_BITS,
+        tau=receipt["tau"],
+        sigma=tuple(receipt["sigma"]),
+        report=lambda line: print(f"quantize  {json.dumps(line)}", flush=True) if "AP" in line else None,
+    )
+    network = trial.card.network()
+    load_exactly(network, best)
+    with tempfile.TemporaryDirectory() as folder:
+        source = export_onnx(network, trial.card.input_size, Path(folder, "finetuned.onnx"), card=trial.card)
+        attempts, _ = quantize_for_onnxruntime(
+            trial,
+            used,
+            probe,
+            method=options.method,
+            seconds=options.sensitivity_seconds,
+            source=source,
+        )
+    return attempts
 
 
 def tried(targets: list[str]) -> list[tuple[RuntimeName, Precision]]:

@@ -92,7 +92,7 @@ class Quantizer:
                 f"{self.source}: has no part {unknown[0]!r} to keep in float32, only {', '.join(self.parts)}"
             )
         folder = Path(self._folder.name)
-        with _silent():
+        with writing(folder), _silent():
             quantize_static(
                 str(self.source),
                 str(folder / "int8.onnx"),

@@ -18,7 +18,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from rtmpose.deploy.card import PREFIX, ModelCard
-from rtmpose.files import UserError, temporary_beside, writing
+from rtmpose.files import UserError, one_line, temporary_beside, writing
 
 PRESET = "mixed"
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -98,7 +98,7 @@ def save_quantized(model: ov.Model, path: Path, card: ModelCard) -> Path:
         new = {final: temporary_beside(final) for final in (weights, path)}
         try:
             with tempfile.TemporaryDirectory(prefix="rtmpose-int8-") as folder:
-                ov.save_model(model, f"{folder}/{path.name}", compress_to_fp16=False)
+                _save(model, Path(folder, path.name))
                 for final, temporary in new.items():
                     temporary.write_bytes(Path(folder, final.name).read_bytes())
             for final, temporary in new.items():
@@ -108,6 +108,15 @@ def save_quantized(model: ov.Model, path: Path, card: ModelCard) -> Path:
                 with suppress(OSError):  # the first error is the one to be told
                     temporary.unlink(missing_ok=True)
     return path
+
+
+def _save(model: ov.Model, path: Path) -> None:
+    """Write and read back: OpenVINO does not say where a disk took but a part."""
+    try:
+        ov.save_model(model, str(path), compress_to_fp16=False)
+        ov.Core().read_model(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be written: {one_line(error)[:200]}; free space there") from None
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 
 BATCH = 32  # crops computed at a time; a session is opened for so many
+FINETUNED = "quantisation-aware finetuning, then "
 Tell = Callable[[str], None]
 
 
@@ -97,28 +98,30 @@ def quantize_for_onnxruntime(
     method: Method = "minmax",
     reduce_range: bool | None = None,
     seconds: float = 30.0,
+    source: Path | None = None,
 ) -> tuple[list[Attempt], Sensitivity]:
     """Write the int8 ONNX file: first with the head alone in float, and where the gate refuses that, with the
     sensitive parts in float besides. The last file stays, and each attempt is reported.
 
     `reduce_range` None: as this CPU needs it. `probe`: inputs that sensitivity is measured on, for at most
-    `seconds`.
+    `seconds`. `source`: the float file of a network that was finetuned for this; None: the exported model.
     """
     path = trial.files.form("int8")
     recipe = Recipe(needs_reduced_range() if reduce_range is None else reduce_range, method)
     attempts: list[Attempt] = []
-    with Quantizer(trial.files.onnx, calibration.inputs(trial.card)) as quantizer:
+    with Quantizer(source or trial.files.onnx, calibration.inputs(trial.card)) as quantizer:
         found = measure(quantizer, recipe, probe, trial.card.codec(), seconds)
         recipes = [recipe]
         if found.sensitive():
             recipes.append(replace(recipe, kept_float=(*recipe.kept_float, *found.sensitive())))
         for one in recipes:
             model = quantizer.quantized(one)
-            described = f"{one}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
+            recipe_text = f"{FINETUNED if source else ''}{one}"
+            described = f"{recipe_text}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
             card = trial.card.model_copy(update={"precision": "int8", "quantization": described})
             save_quantized(model, path, card)
             attempt = Attempt(
-                runtime="onnxruntime", precision="int8", recipe=str(one), precisions=precision_map(model)
+                runtime="onnxruntime", precision="int8", recipe=recipe_text, precisions=precision_map(model)
             )
             attempts.append(trial.tried(attempt, path))
             if not attempts[-1].refused:
