@@ -1,4 +1,4 @@
-"""What is done with an exported model: its speed here, its operators, and other runtimes' formats."""
+"""What is done with an exported model: its speed here, int8, its operators, and other runtimes' formats."""
 
 from __future__ import annotations
 
@@ -69,3 +69,44 @@ def setup_runtime(
     from rtmpose.deploy.environments import set_up
 
     typer.echo(set_up(name))
+
+
+@commands.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="An ONNX file that `rtmpose export` or the workflow wrote.")],
+    calibration: Annotated[
+        Path, typer.Option(help="A folder of training or evaluation shards that look like your data.")
+    ],
+    evaluate: Annotated[
+        Path | None, typer.Option(help="A folder of evaluation shards: AP beside fp32 decides what passes.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The PyTorch weights it was exported from.")] = None,
+    crops: Annotated[int, typer.Option(min=32, help="Persons to calibrate on.")] = 128,
+    openvino: Annotated[bool, typer.Option(help="Write a file for OpenVINO, too (needs NNCF).")] = True,
+) -> None:
+    """Write int8 files beside the model, for ONNX Runtime (.int8.onnx) and OpenVINO (.int8.xml), and say what
+    they cost in AP.
+    """
+    from rtmpose.config import EvaluateParams
+    from rtmpose.deploy.quantize import calibration as crops_of
+    from rtmpose.deploy.quantize import run
+    from rtmpose.deploy.quantize.gate import Judge
+    from rtmpose.deploy.runtimes.base import ModelFiles
+    from rtmpose.deploy.runtimes.onnxruntime import read_card
+
+    card, files = read_card(model), ModelFiles(model, weights)
+    probe = max(crops // 2, 1)
+    found = crops_of.from_folder(calibration, card, crops + probe)
+    crops_of.refuse_unlike(
+        found, card, crops_of.evaluation_crops(evaluate, card, crops) if evaluate else None
+    )
+    used, others = found.split(crops)
+    reference = None
+    if evaluate is not None:
+        reference = Judge(card, {evaluate.name: evaluate}, EvaluateParams()).reference(run.network_of(files))
+    trial = run.Trial(files, card, reference, tell=typer.echo)
+    run.quantize_for_onnxruntime(trial, used, others.inputs(card))
+    if openvino:
+        run.quantize_for_openvino(trial, used)
+    if reference is None:
+        typer.echo("AP was not measured: give --evaluate to know what int8 costs")

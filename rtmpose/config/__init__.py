@@ -20,6 +20,7 @@ from rtmpose.config.hardware import HardwareParams, Precision, PrecisionChoice
 from rtmpose.config.params import (
     EvaluateParams,
     Params,
+    QuantizeParams,
     RegisterParams,
     load_params,
     refuse_baseline,
@@ -56,6 +57,7 @@ __all__ = [
     "Precision",
     "PrecisionChoice",
     "PretrainParams",
+    "QuantizeParams",
     "Record",
     "RegisterParams",
     "RenderParams",

@@ -32,6 +32,20 @@ class EvaluateParams(Strict):
     )
 
 
+class QuantizeParams(Strict):
+    """How int8 files are made: crops to calibrate on and further ones to measure sensitivity on, what
+    calibration takes for the range of an activation, and how long sensitivity may take.
+
+    `finetune_epochs` of quantisation-aware finetuning follow where the gate refuses int8 without; 0: none.
+    """
+
+    crops: int = Field(128, ge=32)
+    probe_crops: int = Field(64, ge=1)
+    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    sensitivity_seconds: float = Field(30.0, ge=0)
+    finetune_epochs: int = Field(0, ge=0)
+
+
 class RegisterParams(Strict):
     """The registered model's name in MLflow."""
 
@@ -54,6 +68,7 @@ class Params(Strict):
     search: SearchParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
+    quantize: QuantizeParams = QuantizeParams()
     register_as: RegisterParams
     hardware: HardwareParams
     ladder: LadderParams | None = None

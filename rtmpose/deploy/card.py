@@ -53,8 +53,9 @@ class ModelCard(Architecture):
     The architecture, input_size (w, h) px, the skeleton and the names of its points, mean and std of RGB in
     0..255, SimCC's bins per pixel (None: the outputs are heatmaps), the precision it was trained in (None:
     not said), and what exported it. Then: SimCC's σ in bins, the MLflow run that trained it, the data, the
-    precision of this file, what was measured of it (parity with PyTorch, AP, by name), and how its scores
-    become probabilities. Files from before a field with a default was introduced have that default.
+    precision of this file, how it was quantised, what was measured of it (parity with PyTorch, AP, by name),
+    and how its scores become probabilities. Files from before a field with a default was introduced have that
+    default.
     """
 
     input_size: tuple[PositiveInt, PositiveInt]
@@ -70,6 +71,7 @@ class ModelCard(Architecture):
     training_run: str | None = None
     data: tuple[DataSource, ...] = ()
     precision: str = "fp32"
+    quantization: str | None = None
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     confidence: Confidence | None = None
 

@@ -46,6 +46,27 @@ def resampled_error(errors: PointErrors, draws: NDArray[np.int64]) -> Floats:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, resampled: Floats) -> Interval:
+        return cls(value, *percentile_interval(resampled))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A candidate's AP, and its AP minus that of a reference on the same images; fractions of 1."""
+
+    ap: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
 class Ranking:
     """A set's predictions from the best score down, and what COCO's matching made of each at the ten OKS
     thresholds.
@@ -84,6 +105,10 @@ class Ranking:
         image = np.concatenate([np.empty(0, np.int64), *images])[order]
         return cls(image, hit & ~ignored, ~hit & ~ignored, persons)
 
+    def ap(self) -> float:
+        """AP of the set itself, NaN where it holds no person."""
+        return self._ap(np.ones(len(self.persons), np.int64))
+
     def resampled_ap(self, draws: NDArray[np.int64]) -> Floats:
         """AP of each resample (times,), NaN where it holds no person; `draws` (times, I).
 
@@ -104,3 +129,27 @@ class Ranking:
         precision = np.pad(precision, ((0, 0), (0, 1)))  # recalls that are never reached
         rows = zip(precision, hits / persons, strict=True)
         return float(np.mean([row[np.searchsorted(recall, RECALLS)] for row, recall in rows]))
+
+
+class PairedReference:
+    """A reference that candidates are compared with on the same images, draw by draw.
+
+    Every resample, a row of `draws` (times, I), is the same for both. What makes an image easy or hard then
+    cancels, and the interval of the difference is far narrower than that of either AP.
+    """
+
+    def __init__(self, ranking: Ranking, draws: NDArray[np.int64]) -> None:
+        self.ranking, self.draws = ranking, draws
+        self.resampled = ranking.resampled_ap(draws)
+
+    def compare(self, candidate: Ranking) -> Compared:
+        """A candidate's AP and what it has more than the reference; ValueError where it was ranked on other
+        images.
+        """
+        if not np.array_equal(self.ranking.persons, candidate.persons):
+            raise ValueError("paired rankings must be of the same images and persons")
+        resampled = candidate.resampled_ap(self.draws)
+        return Compared(
+            Interval.of(candidate.ap(), resampled),
+            Interval.of(candidate.ap() - self.ranking.ap(), resampled - self.resampled),
+        )

@@ -6,21 +6,27 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
+from rtmpose.config import Architecture
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.complete_folders import complete_folder, resumable_folder
 from rtmpose.data.shards.places import LocalPlace
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
+from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.export import export_onnx
+from rtmpose.deploy.quantize.onnx import Quantizer, Recipe, save_quantized
 from rtmpose.descriptors import load_dataset
-from rtmpose.files import FIXES, UserError, append, locked, write_atomic, write_csv
+from rtmpose.files import FIXES, UserError, append, locked, write_atomic, write_csv, writing
 from rtmpose.models import build_pose_net, save_tensors
 from rtmpose.search.ledger import Ledger
 from rtmpose.tracking.runs import start_or_resume_run
@@ -73,6 +79,23 @@ def exported(folder: Path, precision: Literal["fp32", "fp16"]) -> None:
     export_onnx(small, (64, 64), folder / "m.onnx", precision=precision)
 
 
+def quantised(folder: Path, raw: Path) -> None:
+    """Calibration keeps its ranges, and what it makes, on the disk that takes nothing."""
+    small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
+    path = export_onnx(small, (64, 64), raw / "m.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        with writing(folder), Quantizer(path, np.zeros((2, 3, 64, 64), np.float32)) as quantizer:
+            quantizer.quantized(Recipe(True))
+
+
+def int8(folder: Path, raw: Path) -> None:
+    """A file of int8 that is ready to be written."""
+    small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
+    card = ModelCard.of(Architecture(size="t"), (64, 64), "coco17")
+    save_quantized(onnx.load(str(export_onnx(small, (64, 64), raw / "m.onnx"))), folder / "m.int8.onnx", card)
+
+
 def saved(folder: Path) -> None:
     Store.open(folder, "run", fresh=True).save({"step": 1, "x": torch.ones(4096)})
 
@@ -116,6 +139,8 @@ WRITERS: dict[str, Writer] = {
     "a lock": lambda folder, _: lock(folder),
     "an export": lambda folder, _: exported(folder, "fp32"),
     "an export in float16": lambda folder, _: exported(folder, "fp16"),
+    "calibration": quantised,
+    "an int8 file": int8,
     "mannequins": lambda folder, _: rendered(folder),
     "a complete folder": lambda folder, _: complete(folder),
     "training shards": lambda folder, raw: shards(

@@ -1,0 +1,58 @@
+"""Stage `pick`: what each target gets: the fastest runtime and precision that the gate lets pass, from the AP
+that `quantize` measured and the latency that `benchmark` did.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines import stage
+from rtmpose.config import Record, load_params, read_record
+from rtmpose.files import read_json, write_atomic, write_csv
+
+QUANTIZE, BENCHMARK = Path("metrics/quantize.json"), Path("metrics/benchmark")
+METRICS, TABLE, PICTURE = (
+    Path("metrics/pick.json"),
+    Path("metrics/quantize.csv"),
+    Path("reports/quantize.png"),
+)
+
+
+class Judged(Record):
+    attempts: list[dict[str, Any]]
+    reference: dict[str, dict[str, float]]
+
+
+def main(argv: list[str]) -> None:
+    from rtmpose.deploy.quantize.gate import Attempt, Figure
+    from rtmpose.deploy.quantize.pick import picks_of
+    from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
+    from rtmpose.deploy.targets import load_target
+
+    judged = read_record(Judged, QUANTIZE, "run the quantize stage again")
+    attempts = [Attempt.model_validate(one) for one in judged["attempts"]]
+    reference = {name: Figure.model_validate(one) for name, one in judged["reference"].items()}
+    found: dict[str, Any] = {}
+    lines: list[dict[str, Any]] = []
+    for number, name in enumerate(load_params().targets):
+        target = load_target(name)
+        report = read_json(BENCHMARK / f"{target.name}.json", "run the benchmark stage again")
+        budgets = [budget.model_dump() for budget in target.budgets]
+        picks = picks_of(attempts, report, budgets)
+        lines += [row for pick in picks for row in rows(target.name, pick)]
+        found[target.name] = {
+            "picked": picks[0].picked,
+            "for": {f"threads{one.threads}_batch{one.batch}": one.picked for one in picks},
+            "attempts": [one.model_dump(mode="json") for one in picks[0].attempts],
+        }
+        print(table(target.name, picks[0]), flush=True)
+        if number == 0:
+            write_atomic(PICTURE, picture(target.name, picks[0], reference))
+    write_csv(TABLE, list(FIELDS), lines)
+    write_atomic(METRICS, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    stage(main)

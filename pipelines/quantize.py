@@ -1,0 +1,120 @@
+"""Stage `quantize`: int8 files of the exported model, and what every runtime and precision of this machine's
+targets costs in AP.
+
+Latency is measured by the stage `benchmark`, and `pick` brings the two together.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import stage
+from rtmpose.config import load_params
+from rtmpose.files import read_json, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rtmpose.config import Params
+    from rtmpose.data.stream.mix import Mix
+    from rtmpose.deploy.quantize import run
+    from rtmpose.deploy.quantize.calibration import Calibration
+    from rtmpose.deploy.quantize.gate import Attempt
+    from rtmpose.deploy.runtimes.base import Precision, RuntimeName
+
+MIX, WEIGHTS, ONNX = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/rtmpose.onnx")
+RECEIPT = Path("models/receipt.json")
+METRICS = Path("metrics/quantize.json")
+
+
+def main(argv: list[str]) -> None:
+    from rtmpose.data.stream.mix import read_mix
+    from rtmpose.deploy.quantize import calibration, run
+    from rtmpose.deploy.quantize.gate import Judge
+    from rtmpose.deploy.runtimes.base import ModelFiles
+    from rtmpose.deploy.runtimes.onnxruntime import read_card
+    from rtmpose.files import UserError
+
+    params = load_params()
+    options, mix, card = params.quantize, read_mix(MIX), read_card(ONNX)
+    if not mix.val:
+        raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to judge int8 on")
+    crops = calibration.from_mix(mix, card, options.crops + options.probe_crops, params.seed)
+    data = calibration.evaluation_crops(next(iter(mix.val.values())), card, options.crops)
+    calibration.refuse_unlike(crops, card, data)
+    used, probe = crops.split(options.crops)
+    files = ModelFiles(ONNX, WEIGHTS)
+    judge = Judge(card, mix.val, params.evaluate, seed=params.seed)
+    reference = judge.reference(run.network_of(files))
+    sigma = read_json(RECEIPT, "run the finetune stage again").get("sigma")
+    trial = run.Trial(files, card, reference, sigma, lambda line: print(f"quantize  {line}", flush=True))
+    attempts = run.as_they_are(trial, tried(params.targets))
+    int8, sensitivity = run.quantize_for_onnxruntime(
+        trial, used, probe.inputs(card), method=options.method, seconds=options.sensitivity_seconds
+    )
+    if options.finetune_epochs and all(attempt.refused for attempt in int8):
+        int8 += finetuned(params, mix, trial, used, probe.inputs(card))
+    attempts += [*int8, run.quantize_for_openvino(trial, used)]
+    write_atomic(METRICS, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")
+
+
+def finetuned(
+    params: Params, mix: Mix, trial: run.Trial, used: Calibration, probe: NDArray[np.float32]
+) -> list[Attempt]:
+    """Attempts with weights that were finetuned for int8, after the gate has refused the others."""
+    from rtmpose.checkout import shared
+    from rtmpose.deploy.export import export_onnx
+    from rtmpose.deploy.quantize.onnx import needs_reduced_range
+    from rtmpose.deploy.quantize.run import quantize_for_onnxruntime
+    from rtmpose.models import load_exactly
+    from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
+
+    receipt, options = read_json(RECEIPT, "run the finetune stage again"), params.quantize
+    best = finetune_for_int8(
+        params,
+        mix,
+        WEIGHTS,
+        shared(params.hardware.storage),
+        epochs=options.finetune_epochs,
+        largest=SEVEN_BITS if needs_reduced_range() else EIGHT_BITS,
+        tau=receipt["tau"],
+        sigma=tuple(receipt["sigma"]),
+        report=lambda line: print(f"quantize  {json.dumps(line)}", flush=True) if "AP" in line else None,
+    )
+    network = trial.card.network()
+    load_exactly(network, best)
+    with tempfile.TemporaryDirectory() as folder:
+        source = export_onnx(network, trial.card.input_size, Path(folder, "finetuned.onnx"), card=trial.card)
+        attempts, _ = quantize_for_onnxruntime(
+            trial,
+            used,
+            probe,
+            method=options.method,
+            seconds=options.sensitivity_seconds,
+            source=source,
+        )
+    return attempts
+
+
+def tried(targets: list[str]) -> list[tuple[RuntimeName, Precision]]:
+    """The runtimes and precisions of the targets, without int8, which this stage makes itself, and without
+    the PyTorch fp32 that all are compared with.
+    """
+    from rtmpose.deploy.targets import load_target
+
+    pairs = [
+        (runtime.name, precision)
+        for name in targets
+        for runtime in load_target(name).runtimes
+        for precision in runtime.precisions
+        if precision != "int8"
+    ]
+    return list(dict.fromkeys(pairs))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,217 @@
+"""The gate that a precision passes or not, judged on what it costs at worst.
+
+AP of a candidate and of PyTorch in fp32 is measured on the same images and boxes, the way that evaluation
+measures it. What counts is the unfavourable end of the difference's paired 95 % interval: with few images it
+is wide, and the gate then says no where nobody can tell. Latency is judged on what a benchmark measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtmpose.config import EvaluateParams, Strict
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.runtimes.base import Infer, Precision, RuntimeName
+from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.bootstrap import Compared, Interval, PairedReference, Ranking, resamples
+from rtmpose.evaluation.evaluator import Evaluator
+from rtmpose.files import UserError
+from rtmpose.models import PoseOutput
+from rtmpose.topdown import through_arrays
+
+# Points of AP (of 100) that a precision may lose, at the unfavourable end of the interval. Other runtimes in
+# fp32 compute the same network, so they may lose no more than halves do.
+MAY_LOSE: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.1, "bf16": 0.1, "int8": 0.5}
+EXACTNESS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")  # from the most exact down
+# What two files of one model may say differently of themselves.
+OF_A_FILE = frozenset({"precision", "measured", "quantization", "git_commit", "version"})
+SIGMA_DIGITS = 1e-3  # relative
+
+
+class Figure(Strict):
+    """A figure and its 95 % interval, points of 100."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, interval: Interval) -> Figure:
+        value, low, high = (round(100 * part, 4) for part in (interval.value, interval.low, interval.high))
+        return cls(value=value, low=low, high=high)
+
+
+class SetFigures(Strict):
+    """AP on one evaluation set, and the difference to PyTorch fp32 on the same images, points of 100."""
+
+    images: int
+    ap: Figure
+    difference: Figure
+
+
+class Latency(Strict):
+    """ms for one call, as a benchmark measured it."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float | None = None
+
+
+class Attempt(Strict):
+    """One runtime and precision that was tried: how the file was made, what it costs, and why it is refused.
+
+    `precisions` names the convolutions and matrix products that compute in int8 and in float32; None: all
+    compute in `precision`. No reason in `refused` means that it passes.
+    """
+
+    runtime: RuntimeName
+    precision: Precision
+    recipe: str
+    megabytes: float | None = None
+    sets: dict[str, SetFigures] = Field(default_factory=dict)
+    precisions: dict[str, list[str]] | None = None
+    latency: Latency | None = None
+    refused: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As the benchmark names it, such as "onnxruntime_int8"."""
+        return f"{self.runtime}_{self.precision}"
+
+
+class InRuntime(nn.Module):
+    """A runtime's session as the network that an evaluator takes. Batches are filled up to the size that the
+    session was opened for.
+    """
+
+    def __init__(self, infer: Infer, batch: int) -> None:
+        super().__init__()
+        self.network, self.batch = through_arrays(infer), batch
+
+    def forward(self, images: Tensor) -> PoseOutput:
+        count = len(images)
+        parts = []
+        for part in images.split(self.batch):
+            parts.append(self.network(F.pad(part, (0, 0, 0, 0, 0, 0, 0, self.batch - len(part)))))
+        if isinstance(parts[0], Tensor):
+            return torch.cat([part for part in parts if isinstance(part, Tensor)])[:count]
+        x, y = (torch.cat([part[axis] for part in parts])[:count] for axis in (0, 1))
+        return x, y
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures AP on evaluation sets, in ground-truth boxes and without flip test: what a deployed file does
+    by itself.
+    """
+
+    card: ModelCard
+    sets: Mapping[str, Path]
+    params: EvaluateParams
+    times: int = 1000
+    seed: int = 0
+
+    def rankings(self, network: nn.Module) -> dict[str, Ranking] | None:
+        """The ranking of a network's poses on every set; None where they are not finite."""
+        skeleton = load_skeleton(self.card.skeleton)
+        judge = Evaluator(network, self.card.codec(), skeleton, self.params, "fp32", torch.device("cpu"))
+        found = {}
+        for name, folder in self.sets.items():
+            figures, results, truth = judge.without_flip().shards(folder)
+            if math.isnan(figures["AP"]):
+                return None
+            if figures["AP"] < 0:
+                raise UserError(f"{folder}: no annotation is a person with a labelled point; judge on others")
+            found[name] = Ranking.of(truth, results, skeleton.sigmas)
+        return found
+
+    def reference(self, network: nn.Module) -> Reference:
+        """What candidates are compared with; UserError where its own poses are not finite."""
+        rankings = self.rankings(network)
+        if rankings is None:
+            raise UserError("the network itself gives points that are not finite; train or export it again")
+        return Reference(
+            self,
+            {
+                name: PairedReference(ranking, resamples(len(ranking.persons), self.times, self.seed))
+                for name, ranking in rankings.items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network in PyTorch fp32 on every set."""
+
+    judge: Judge
+    sets: Mapping[str, PairedReference]
+
+    def figures(self) -> dict[str, Figure]:
+        """Its own AP on every set."""
+        return {
+            name: Figure.of(Interval.of(one.ranking.ap(), one.resampled)) for name, one in self.sets.items()
+        }
+
+    def compared(self, network: nn.Module) -> dict[str, SetFigures] | None:
+        """A candidate's figures on every set; None where its points are not finite."""
+        rankings = self.judge.rankings(network)
+        if rankings is None:
+            return None
+        return {name: _figures(one, one.compare(rankings[name])) for name, one in self.sets.items()}
+
+
+def _figures(reference: PairedReference, compared: Compared) -> SetFigures:
+    images = len(reference.ranking.persons)
+    return SetFigures(images=images, ap=Figure.of(compared.ap), difference=Figure.of(compared.difference))
+
+
+def judged(attempt: Attempt, figures: Mapping[str, SetFigures] | None) -> Attempt:
+    """The attempt with its figures and the reasons why accuracy refuses it. The first set decides: it is the
+    one whose AP is reported; others are recorded beside it.
+    """
+    if figures is None:
+        return refused(attempt, "its points are not finite (NaN or infinity)")
+    attempt = attempt.model_copy(update={"sets": dict(figures)})
+    name, first = next(iter(figures.items()))
+    lost, allowed = first.difference, MAY_LOSE[attempt.precision]
+    if not -lost.low <= allowed:
+        return refused(
+            attempt,
+            f"may lose {-lost.low:.2f} points of AP on {name} ({first.images} images; {lost.value:+.2f}, "
+            f"interval {lost.low:+.2f} to {lost.high:+.2f}), {allowed} are allowed",
+        )
+    return attempt
+
+
+def refused(attempt: Attempt, *reasons: str) -> Attempt:
+    """The attempt with further reasons against it."""
+    return attempt.model_copy(update={"refused": (*attempt.refused, *reasons)})
+
+
+def card_reasons(card: ModelCard, trained: ModelCard, sigma: Sequence[float] | None) -> list[str]:
+    """Why a file's card says that it is not the model that was trained: fields that differ from the exported
+    model's, and SimCC's σ in bins that is not the training's (None: not known).
+    """
+    ours, theirs = (one.model_dump(exclude=set(OF_A_FILE)) for one in (card, trained))
+    reasons = [
+        f"its card says {key} {ours[key]}, the exported model's {theirs[key]}"
+        for key in ours
+        if ours[key] != theirs[key]
+    ]
+    if sigma is not None and card.sigma is not None and not _alike(card.sigma, sigma):
+        reasons.append(f"its card says σ {list(card.sigma)} bins, training used {list(sigma)}")
+    return reasons
+
+
+def _alike(some: Sequence[float], others: Sequence[float]) -> bool:
+    return all(
+        math.isclose(one, other, rel_tol=SIGMA_DIGITS) for one, other in zip(some, others, strict=True)
+    )

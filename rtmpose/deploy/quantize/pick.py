@@ -1,0 +1,115 @@
+"""Which runtime and precision a target gets: the fastest of those that the gate lets pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rtmpose.config import Strict
+from rtmpose.deploy.quantize.gate import EXACTNESS, Attempt, Latency, refused
+from rtmpose.deploy.targets import thread_count
+
+
+class Pick(Strict):
+    """What a target gets (None: nothing passes) for calls of one batch size on one number of threads, and
+    every attempt with its latency there and the reasons against it.
+    """
+
+    picked: str | None
+    batch: int
+    threads: int
+    attempts: tuple[Attempt, ...]
+
+
+Budgets = Mapping[str, float]  # the largest p95, ms, by the attempts' names
+
+
+def pick(
+    attempts: Sequence[Attempt],
+    latencies: Mapping[str, Latency],
+    budgets: Budgets | None = None,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+) -> Pick:
+    """The fastest attempt, by p50, that passes; `latencies` and `budgets` by the attempts' names.
+
+    Latency refuses what was not measured, what breaks its budget, and what gives up exactness without being
+    faster than the same runtime in a more exact precision that passes.
+    """
+    timed = [_in_time(one, latencies.get(one.name), (budgets or {}).get(one.name)) for one in attempts]
+    timed = [_worth_it(one, timed) for one in timed]
+    best = min((one for one in timed if not one.refused), key=_speed, default=None)
+    return Pick(picked=best.name if best else None, batch=batch, threads=threads, attempts=tuple(timed))
+
+
+def _speed(attempt: Attempt) -> float:
+    assert attempt.latency is not None
+    return attempt.latency.p50_ms
+
+
+def _in_time(attempt: Attempt, latency: Latency | None, p95_ms: float | None) -> Attempt:
+    if latency is None:
+        return refused(attempt, "its latency was not measured on this target")
+    attempt = attempt.model_copy(update={"latency": latency})
+    if p95_ms is not None and latency.p95_ms > p95_ms:
+        return refused(attempt, f"takes {latency.p95_ms:.1f} ms (p95), the budget is {p95_ms:g} ms")
+    return attempt
+
+
+def _worth_it(attempt: Attempt, others: Sequence[Attempt]) -> Attempt:
+    """Refused where a more exact precision of the same runtime passes and is as fast."""
+    if attempt.latency is None or attempt.refused:
+        return attempt
+    for other in others:
+        exacter = EXACTNESS.index(other.precision) < EXACTNESS.index(attempt.precision)
+        passes = not other.refused and other.latency is not None
+        if other.runtime == attempt.runtime and exacter and passes and _speed(other) <= _speed(attempt):
+            return refused(
+                attempt,
+                f"is no faster ({_speed(attempt):.2f} ms) than {other.precision} ({_speed(other):.2f} ms), "
+                "which is more exact",
+            )
+    return attempt
+
+
+def picks_of(
+    attempts: Sequence[Attempt], report: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]] = ()
+) -> list[Pick]:
+    """A pick for each batch size and number of threads of a benchmark's report. The target's own comes first:
+    single images on all threads.
+
+    budgets: the target's, as their fields; those with `p95_ms` count where batch, threads, runtime and
+    precision fit.
+    """
+    cells = sorted({(row["batch"], -row["threads"]) for row in report["results"]})
+    found = []
+    for batch, negative in cells:
+        threads = -negative
+        rows = [row for row in report["results"] if (row["batch"], row["threads"]) == (batch, threads)]
+        latencies = {_name(row): _latency(row) for row in rows}
+        limits = {_name(row): limit for row in rows if (limit := _budget(row, budgets)) is not None}
+        found.append(pick(attempts, latencies, limits, batch=batch, threads=threads))
+    return found
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['runtime']}_{row['precision']}"
+
+
+def _latency(row: Mapping[str, Any]) -> Latency:
+    return Latency(p50_ms=row["p50_ms"], p95_ms=row["p95_ms"], p99_ms=row.get("p99_ms"))
+
+
+def _budget(row: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]) -> float | None:
+    """The smallest p95 that a budget allows a row of a report."""
+    allowed = [
+        budget["p95_ms"]
+        for budget in budgets
+        if budget.get("p95_ms") is not None
+        and budget["batch"] == row["batch"]
+        and thread_count(budget["threads"]) == row["threads"]
+        and budget.get("runtime") in (None, row["runtime"])
+        and budget.get("precision") in (None, row["precision"])
+    ]
+    return min(allowed, default=None)

@@ -1,0 +1,88 @@
+"""Post-training int8 by PyTorch's PT2E, for ExecuTorch and LiteRT; runs in their own environments:
+`python -I pt2e_program.py executorch|litert JSON`.
+
+It imports nothing of `rtmpose`, which is not installed there. The JSON names `source`, the network as
+`torch.export.save` wrote it for single images; `inputs`, an `.npy` of normalised images (N, 3, H, W) to
+calibrate on; `target`, the file to write; and `kept_float`, the modules that stay in float.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def for_executorch(about: dict[str, Any]) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    model, example = quantized(about, quantizer)
+    program = torch.export.export(model, example)
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    with open(about["target"], "wb") as file:
+        lowered.to_executorch().write_to_file(file)
+
+
+def for_litert(about: dict[str, Any]) -> None:
+    import litert_torch
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    model, example = quantized(about, quantizer)
+    model.train = lambda mode=True: model  # the converter calls eval(), which an exported program refuses
+    litert_torch.convert(model, example, quant_config=QuantConfig(pt2e_quantizer=quantizer)).export(
+        about["target"]
+    )
+
+
+def quantized(about: dict[str, Any], quantizer: Any) -> tuple[Any, tuple[torch.Tensor]]:
+    """The network in int8, calibrated, and an input of it."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    inputs = torch.from_numpy(np.load(about["inputs"]))
+    keep_float(quantizer, about["kept_float"])
+    prepared = prepare_pt2e(torch.export.load(about["source"]).module(), quantizer)
+    for image in inputs.split(1):
+        prepared(image)
+    return convert_pt2e(prepared), (inputs[:1],)
+
+
+def keep_float(quantizer: Any, modules: list[str]) -> None:
+    """Take back what the quantizer notes at the operations of some modules: not every quantizer can be told
+    to leave a module out.
+    """
+    annotate: Callable[[torch.fx.GraphModule], torch.fx.GraphModule] = quantizer.annotate
+
+    def without(model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        noted = annotate(model)
+        for node in noted.graph.nodes:
+            if inside(node, modules):
+                node.meta.pop("quantization_annotation", None)
+        return noted
+
+    quantizer.annotate = without
+
+
+def inside(node: torch.fx.Node, modules: list[str]) -> bool:
+    """Whether an operation was written in one of these modules, such as `head`, or below."""
+    for path, _ in node.meta.get("nn_module_stack", {}).values():
+        name = str(path).removeprefix("L['self'].")
+        if any(name == module or name.startswith(f"{module}.") for module in modules):
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    _, runtime, text = sys.argv
+    {"executorch": for_executorch, "litert": for_litert}[runtime](json.loads(text))

@@ -1,0 +1,60 @@
+"""`rtmpose quantize`, and the stage that picks for each target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rtmpose.cli.app import app
+from rtmpose.deploy.quantize import run
+from rtmpose.deploy.quantize.sensitivity import Sensitivity
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.onnxruntime import read_card
+from tests.deploy.quantize.test_gate import TIMES, passing
+from tests.support import ROOT
+
+
+def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
+    files: ModelFiles, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda *_: Sensitivity(all_px=0.0, without_px={}))
+    model = tmp_path / "m.onnx"
+    model.write_bytes(files.onnx.read_bytes())
+    options = ["--calibration", str(shards / "train"), "--crops", "32", "--no-openvino"]
+    done = CliRunner().invoke(app, ["quantize", str(model), *options])
+    assert done.exit_code == 0, done.output
+    assert "onnxruntime int8" in done.output and "not judged" in done.output
+    assert "AP was not measured: give --evaluate" in done.output
+    assert read_card(tmp_path / "m.int8.onnx").precision == "int8"
+
+
+def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.pick import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "metrics" / "benchmark").mkdir(parents=True)
+    attempts = [one.model_dump(mode="json") for one in passing()]
+    figure = {"value": 60.0, "low": 50.0, "high": 70.0}
+    judged = {"attempts": attempts, "reference": {"easy": figure}}
+    (tmp_path / "metrics" / "quantize.json").write_text(json.dumps(judged))
+    results: list[dict[str, Any]] = [
+        dict(zip(("runtime", "precision"), name.split("_"), strict=True))
+        | {"threads": threads, "batch": 1}
+        | {key: value / threads for key, value in time.model_dump(exclude_none=True).items()}
+        for name, time in TIMES.items()
+        for threads in (1, 2)
+    ]
+    (tmp_path / "metrics" / "benchmark" / "cpu-x86.json").write_text(json.dumps({"results": results}))
+    main([])
+    found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
+    assert found["picked"] == "onnxruntime_int8"
+    assert found["for"] == {"threads2_batch1": "onnxruntime_int8", "threads1_batch1": "onnxruntime_int8"}
+    assert [bool(one["refused"]) for one in found["attempts"]] == [False, False, False, True]
+    assert (tmp_path / "reports" / "quantize.png").read_bytes().startswith(b"\x89PNG")
+    table = (tmp_path / "metrics" / "quantize.csv").read_text().splitlines()
+    assert len(table) == 1 + 2 * len(TIMES) and table[0].startswith("target,batch,threads,runtime")

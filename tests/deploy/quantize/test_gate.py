@@ -1,0 +1,229 @@
+"""The gate: what may be lost is judged at the unfavourable end, and planted faults are each stopped."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rtmpose.config import EvaluateParams
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize.gate import (
+    MAY_LOSE,
+    Attempt,
+    Figure,
+    InRuntime,
+    Judge,
+    Latency,
+    Reference,
+    SetFigures,
+    card_reasons,
+    judged,
+)
+from rtmpose.deploy.quantize.pick import pick, picks_of
+from rtmpose.deploy.quantize.report import picture, rows, table
+from rtmpose.deploy.quantize.run import Trial, as_they_are, line
+from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
+from tests.deploy.support import relabelled
+
+
+def attempt(runtime: RuntimeName = "onnxruntime", precision: Precision = "int8") -> Attempt:
+    return Attempt(runtime=runtime, precision=precision, recipe="a recipe")
+
+
+def figures(value: float, low: float, high: float = 0.3) -> dict[str, SetFigures]:
+    ap = Figure(value=60 + value, low=50, high=70)
+    return {"easy": SetFigures(images=250, ap=ap, difference=Figure(value=value, low=low, high=high))}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_the_unfavourable_end_decides(precision: Precision) -> None:
+    one, limit = attempt(precision=precision), MAY_LOSE[precision]
+    assert not judged(one, figures(0.0, -limit)).refused
+    [reason] = judged(one, figures(0.2, -limit - 1e-3)).refused  # better in the mean, and yet
+    assert "may lose" in reason and "250 images" in reason and f"{limit} are allowed" in reason
+
+
+def test_the_limits_are_those_that_were_promised() -> None:
+    assert MAY_LOSE["fp16"] == 0.1 and MAY_LOSE["int8"] == 0.5
+
+
+def test_an_interval_that_is_not_a_number_does_not_pass() -> None:
+    broken = SetFigures.model_construct(
+        images=1,
+        ap=Figure(value=1, low=1, high=1),
+        difference=Figure.model_construct(value=0.0, low=math.nan, high=0.0),
+    )
+    assert judged(attempt(), {"easy": broken}).refused
+
+
+def test_points_that_are_not_finite_do_not_pass() -> None:
+    assert judged(attempt(), None).refused == ("its points are not finite (NaN or infinity)",)
+
+
+def test_a_card_that_differs_is_named(own_card: ModelCard) -> None:
+    other = own_card.model_copy(
+        update={"precision": "int8", "quantization": "QDQ", "measured": {"a": {"b": 1.0}}}
+    )
+    assert card_reasons(other, own_card, None) == []
+    [reason] = card_reasons(own_card.model_copy(update={"mean": (0.0, 0.0, 0.0)}), own_card, None)
+    assert reason.startswith("its card says mean (0.0, 0.0, 0.0), the exported model's (123")
+
+
+def test_a_broken_sigma_is_named(own_card: ModelCard) -> None:
+    told = own_card.model_copy(update={"sigma": (3.46, 4.0)})
+    assert card_reasons(told, told, [3.46, 4.0]) == []
+    assert card_reasons(told, told, [3.46000001, 4.0]) == []
+    assert card_reasons(told, told, [3.46, 4.9]) == [
+        "its card says σ [3.46, 4.0] bins, training used [3.46, 4.9]"
+    ]
+
+
+def latency(p50: float, p95: float | None = None) -> Latency:
+    return Latency(p50_ms=p50, p95_ms=p95 or 1.2 * p50)
+
+
+def passing() -> list[Attempt]:
+    return [
+        judged(attempt("onnxruntime", "fp32"), figures(0.0, 0.0)),
+        judged(attempt("onnxruntime", "int8"), figures(-0.1, -0.4)),
+        judged(attempt("openvino", "fp32"), figures(0.0, 0.0)),
+        judged(attempt("openvino", "int8"), figures(-0.1, -0.9)),
+    ]
+
+
+TIMES = {
+    "onnxruntime_fp32": latency(6.0),
+    "onnxruntime_int8": latency(4.5),
+    "openvino_fp32": latency(5.0),
+    "openvino_int8": latency(3.0),
+}
+
+
+def reasons(of: Attempt | str, attempts: tuple[Attempt, ...]) -> tuple[str, ...]:
+    return next(one.refused for one in attempts if one.name == of)
+
+
+def test_the_fastest_that_passes_is_picked() -> None:
+    found = pick(passing(), TIMES)
+    assert found.picked == "onnxruntime_int8"
+    assert "may lose 0.90 points" in reasons("openvino_int8", found.attempts)[0]
+    assert [one.latency for one in found.attempts] == list(TIMES.values())
+
+
+def test_a_slowed_runtime_is_stopped() -> None:
+    slow = TIMES | {"onnxruntime_int8": latency(6.5)}
+    found = pick(passing(), slow)
+    assert found.picked == "openvino_fp32"
+    assert reasons("onnxruntime_int8", found.attempts) == (
+        "is no faster (6.50 ms) than fp32 (6.00 ms), which is more exact",
+    )
+
+
+def test_a_broken_budget_is_stopped() -> None:
+    stuttering = TIMES | {"onnxruntime_int8": latency(4.5, p95=40.0)}
+    found = pick(passing(), stuttering, {"onnxruntime_int8": 20.0})
+    assert found.picked == "openvino_fp32"
+    assert reasons("onnxruntime_int8", found.attempts) == ("takes 40.0 ms (p95), the budget is 20 ms",)
+
+
+def test_what_was_not_measured_is_not_picked() -> None:
+    found = pick(passing(), {"onnxruntime_fp32": latency(6.0)})
+    assert found.picked == "onnxruntime_fp32"
+    assert "not measured" in reasons("openvino_fp32", found.attempts)[0]
+    assert pick(passing(), {}).picked is None
+
+
+def test_a_pick_for_each_cell_of_a_report() -> None:
+    results = [
+        {"runtime": runtime, "precision": precision, "threads": threads, "batch": batch}
+        | {"p50_ms": p50 * batch / threads, "p95_ms": 2 * p50 * batch / threads}
+        for runtime, precision, p50 in (("onnxruntime", "fp32", 6.0), ("onnxruntime", "int8", 4.0))
+        for threads in (1, 2)
+        for batch in (1, 8)
+    ]
+    budget = {"batch": 1, "threads": 1, "runtime": None, "precision": "int8", "p50_ms": None, "p95_ms": 7.0}
+    picks = picks_of(passing(), {"results": results}, [budget])
+    assert [(one.batch, one.threads) for one in picks] == [(1, 2), (1, 1), (8, 2), (8, 1)]
+    assert [one.picked for one in picks] == ["onnxruntime_int8", "onnxruntime_fp32"] + [
+        "onnxruntime_int8"
+    ] * 2
+
+
+def test_the_table_and_the_picture() -> None:
+    found = pick(passing(), TIMES)
+    shown = table("cpu-x86", found)
+    assert shown.splitlines()[2].startswith("openvino          int8") and "refused: may lose 0.90" in shown
+    assert shown.count("picked") == 1
+    content = rows("cpu-x86", found)
+    assert [row["picked"] for row in content] == [False, True, False, False]
+    assert content[1]["ap"] == 59.9 and content[1]["p50_ms"] == 4.5
+    assert picture("cpu-x86", found, {"easy": Figure(value=60, low=50, high=70)}).startswith(b"\x89PNG")
+
+
+def test_attempts_survive_json() -> None:
+    one = pick(passing(), TIMES).attempts[1]
+    assert Attempt.model_validate(one.model_dump(mode="json")) == one
+
+
+@pytest.fixture(scope="module")
+def reference(files: ModelFiles, shards: Path, own_card: ModelCard) -> Reference:
+    judge = Judge(own_card, {"val": shards / "val"}, EvaluateParams(), times=50)
+    return judge.reference(Centred())
+
+
+class Centred(torch.nn.Module):
+    """Puts every point into the middle of the crop, and where it is told elsewhere."""
+
+    def __init__(self, x: int = 96, value: float = 1.0) -> None:
+        super().__init__()
+        self.x, self.value = x, value
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = torch.zeros(len(images), 17, 192), torch.zeros(len(images), 17, 256)
+        x[..., self.x] = y[..., 128] = self.value
+        return x, y
+
+
+def test_the_same_network_loses_nothing(reference: Reference) -> None:
+    found = reference.compared(Centred())
+    assert found is not None
+    difference = found["val"].difference
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+    assert found["val"].images == 12 and found["val"].ap == reference.figures()["val"]
+
+
+def test_a_runtime_that_gives_nan_is_stopped(reference: Reference) -> None:
+    def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        x = np.full((len(images), 17, 192), np.nan, np.float32)
+        return x, np.full((len(images), 17, 256), np.nan, np.float32)
+
+    assert reference.compared(InRuntime(infer, 4)) is None
+
+
+def test_batches_are_filled_up() -> None:
+    sizes = []
+
+    def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        sizes.append(len(images))
+        return images[:, 0].max(axis=1), images[:, 0].max(axis=2)
+
+    images = torch.rand(10, 3, 128, 96)
+    x, y = InRuntime(infer, 4)(images)
+    assert sizes == [4, 4, 4]
+    assert torch.equal(x, images[:, 0].amax(1)) and torch.equal(y, images[:, 0].amax(2))
+
+
+def test_a_file_with_a_broken_sigma_is_stopped(
+    files: ModelFiles, own_card: ModelCard, tmp_path: Path
+) -> None:
+    """The export says σ; here the file's is not that of the training, whatever its AP."""
+    other = relabelled(files, tmp_path, sigma=[1.0, 1.0])
+    told: list[str] = []
+    trial = Trial(ModelFiles(other), own_card, None, [3.46, 4.0], told.append)
+    [found] = as_they_are(trial, [("onnxruntime", "fp32")])
+    assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
+    assert told == [line(found)] and "refused: " in told[0]

@@ -1,0 +1,56 @@
+"""Int8 files for OpenVINO: the head is float, the card is inside, both files appear together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize import openvino as quantize
+from rtmpose.deploy.quantize.calibration import Calibration
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.files import UserError
+
+pytest.importorskip("nncf", reason="NNCF, of the extra `quantize`, is not installed")
+
+
+@pytest.fixture(scope="module")
+def model(files: ModelFiles, calibration: Calibration, own_card: ModelCard) -> ov.Model:
+    return quantize.quantized(files.onnx, calibration.split(4)[0].inputs(own_card))
+
+
+def test_the_head_is_float(model: ov.Model) -> None:
+    found = quantize.precision_map(model)
+    assert len(found["int8"]) == 37
+    assert {"node_conv2d_37/WithoutBiases", "simcc_x", "simcc_y"} <= set(found["float32"])
+    rounded = {one.get_friendly_name() for one in model.get_ordered_ops() if "FakeQuantize" in str(one)}
+    assert rounded and not [name for name in quantize.head(model) if name in rounded]
+
+
+def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path: Path) -> None:
+    card = own_card.model_copy(update={"precision": "int8"})
+    path = quantize.save_quantized(model, tmp_path / "deep" / "m.int8.xml", card)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["m.int8.bin", "m.int8.xml"]
+    read = ov.Core().read_model(str(path))
+    assert json.loads(read.get_rt_info(["rtmpose", "precision"]).value) == "int8"
+    assert json.loads(read.get_rt_info(["rtmpose", "skeleton"]).value) == own_card.skeleton
+    compiled = ov.Core().compile_model(read, "CPU")
+    found = compiled(np.zeros((1, 3, 128, 96), np.float32))
+    assert found[compiled.output("simcc_x")].shape == (1, 17, 192)
+    assert found[compiled.output("simcc_y")].shape == (1, 17, 256)
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    model: ov.Model, own_card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Exception from src:\nno space")
+
+    monkeypatch.setattr(quantize.ov, "save_model", full)
+    with pytest.raises(UserError, match=r"m\.int8\.xml: cannot be written: .*no space.*; free space"):
+        quantize.save_quantized(model, tmp_path / "m.int8.xml", own_card)
+    assert list(tmp_path.iterdir()) == []
