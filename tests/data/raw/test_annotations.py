@@ -546,3 +546,19 @@ def test_a_path_that_is_too_long_as_a_whole_is_a_missing_image(tmp_path: Path) -
     raw = RawImage(7, Path("a\0"), None, None, [], [])
     with pytest.raises(UserError, match=r"cannot be read .*null byte"):
         read_photograph(raw)
+
+
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    root = small_coco(
+        tmp_path / "coco", [{"image_id": "a\nb", "bbox": [1, 2]}, {"image_id": "a\nb", "area": 1e9}]
+    )
+    path = root / "annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = "a\nb"
+    content["categories"] += [{"id": 2, "name": "c\nd"}]
+    content["annotations"] += [{**content["annotations"][0], "id": 200, "category_id": 2}]
+    path.write_text(json.dumps(content))
+    found = check_split(COCO, root, "train", workers=1)
+    assert len(found.problems) == 1 and "image a b" in found.problems[0]
+    assert len(found.doubts) == 2 and "(c d) 1" in "".join(found.doubts)
+    assert not any("\n" in line for line in (*found.problems, *found.doubts))
