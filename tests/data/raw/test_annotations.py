@@ -516,11 +516,13 @@ def test_what_mpii_does_not_write_is_named_by_person_and_field(
 def test_names_and_flat_joints_of_mpii_are_read(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
-    persons = [MPII_PERSON | {"image": name} for name in ("²7.jpg", "007.jpg", "9" * 30, "a.b.jpg")]
+    persons = [
+        MPII_PERSON | {"image": name} for name in ("²7.jpg", "007.jpg", "9" * 30, "a.b.jpg", "7.jpg", "7.png")
+    ]
     persons[1]["joints"] = [9, 9] * 16
     (tmp_path / "annotations/mpii_train.json").write_text(json.dumps(persons))
     images = list(read_images(load_dataset("mpii"), tmp_path, "train"))
-    assert [image.image_id for image in images] == ["²7", 7, "9" * 30, "a.b"]
+    assert [image.image_id for image in images] == ["²7", 7, "9" * 30, "a.b", "7.jpg", "7.png"]
     assert all(len(image.annotations[0]["keypoints"]) == 48 for image in images)
 
 
