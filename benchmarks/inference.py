@@ -113,7 +113,7 @@ def write_inputs(folder: Path) -> None:
     chosen = found[:8]
     boxes = np.stack([np.resize(boxes, (max(PERSONS), 4)) for _, boxes in chosen])
     images = {f"image{number}": image for number, (image, _) in enumerate(chosen)}
-    np.savez(folder / "inputs.npz", count=len(chosen), boxes=boxes, **images)
+    np.savez(folder / "inputs.npz", allow_pickle=False, count=len(chosen), boxes=boxes, **images)
 
 
 def model_of(size: str, given: Path | None, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from torch import nn
 
 from rtmpose.config import load_params
 from rtmpose.data.shards.complete_folders import complete_folder, resumable_folder
-from rtmpose.deploy.export import export_onnx
+from rtmpose.deploy.export import write_onnx
 from rtmpose.ending import line_of
 from rtmpose.files import UserError, append, locked, read_json, read_yaml, write_atomic
 from rtmpose.models import save_tensors
@@ -243,13 +243,13 @@ def test_commands_leave_pipes_and_links_as_they_are(tmp_path: Path) -> None:
     net = nn.Conv2d(3, 2, 1)
     pipe, link = other_than_a_file(tmp_path, "pipe"), tmp_path / "link.onnx"
     with pytest.raises(UserError, match=f"{pipe}: [^\n]*pipe"):
-        export_onnx(net, (64, 64), pipe)
+        write_onnx(net, (64, 64), pipe)
     with pytest.raises(UserError, match=f"{pipe}: [^\n]*pipe"):
         save_tensors(pipe, net.state_dict())
     with pytest.raises(UserError, match=r"^\.: [^\n]*a folder stands where a file belongs"):
-        export_onnx(net, (64, 64), Path())
+        write_onnx(net, (64, 64), Path())
     (tmp_path / "far").mkdir()
     link.symlink_to(tmp_path / "far" / "m.onnx")
-    export_onnx(net, (64, 64), link)
+    write_onnx(net, (64, 64), link)
     assert pipe.is_fifo() and link.is_symlink()
     assert [path.name for path in (tmp_path / "far").iterdir()] == ["m.onnx"]

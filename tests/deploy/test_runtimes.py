@@ -196,7 +196,7 @@ def test_onnx_runtime_on_the_cpu_in_place_of_the_gpu_is_refused(
     from rtmpose.deploy.runtimes import onnxruntime_gpu
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider])
-    monkeypatch.setattr(onnxruntime_gpu.ort, "InferenceSession", OnTheCpu)
+    monkeypatch.setattr(ort, "InferenceSession", OnTheCpu)
     opened = onnxruntime_gpu.load_cuda if runtime == "onnxruntime-cuda" else onnxruntime_gpu.load_tensorrt
     monkeypatch.setattr(onnxruntime_gpu, "onnx_form", lambda files, precision: files.form(precision))
     with pytest.raises(NotPossible, match=f"chose CPUExecutionProvider instead of {provider}"):
