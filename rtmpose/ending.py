@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rtmpose.config import setup_environment
-from rtmpose.files import FIXES, UserError, disk_trouble
+from rtmpose.files import FIXES, UserError, disk_trouble, unbroken
 
 MOMENT = 0.05  # seconds
 UNREAD = 128 + signal.SIGPIPE  # the exit code where nobody reads on, as the shell has it of other tools
@@ -99,7 +99,7 @@ def signals_later() -> Iterator[None]:
 def line_of(error: BaseException) -> str | None:
     """The one line for a user that an error comes down to; None for a defect."""
     if isinstance(error, UserError):
-        return " ".join(str(error).splitlines())
+        return unbroken(str(error))
     if isinstance(error, OSError) and error.errno in FIXES:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{disk_trouble(error)}"

@@ -50,7 +50,12 @@ class UserError(ValueError):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.splitlines()))
+        super().__init__(unbroken(text))
+
+
+def unbroken(text: str) -> str:
+    """A text in one line, whatever names from a file it holds."""
+    return " ".join(text.splitlines())
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.exif import UPRIGHT, orientation
 from rtmpose.data.raw.photograph import is_file, read_photograph
 from rtmpose.descriptors import SIGMA_RULE, Dataset
-from rtmpose.files import UserError
+from rtmpose.files import UserError, unbroken
 from rtmpose.geometry import Floats, box_to_center_scale
 from rtmpose.skeleton import Skeleton
 
@@ -80,7 +80,7 @@ def check_split(dataset: Dataset, root: Path, split: str, workers: int | None = 
     raws = list(read_images(dataset, root, split, doubts))
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         looks = list(pool.map(_look, raws))
-    problems = [line for look in looks for line in _problems(dataset, listing, look)]
+    problems = [unbroken(line) for look in looks for line in _problems(dataset, listing, look)]
     for look in looks:
         if look.turn != UPRIGHT and dataset.exif == "stored" and look.fault is None:
             doubts.turned(look.raw.image_id, look.turn)

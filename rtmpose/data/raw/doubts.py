@@ -23,6 +23,7 @@ from rtmpose.data.raw.coco_form import is_person
 from rtmpose.data.raw.exif import TURNS
 from rtmpose.data.raw.fields import Points
 from rtmpose.descriptors import Dataset
+from rtmpose.files import unbroken
 from rtmpose.skeleton import Skeleton
 
 FIRST = 5  # ids that a line shows
@@ -151,7 +152,7 @@ class Doubts:
     def lines(self) -> list[str]:
         """One line for each kind, with the file, the number and the first ids."""
         own = [f"{self.listing}: {line}" for line in self._lines()]
-        return [*self.told, *own, *flip_doubts(self.dataset)]
+        return [unbroken(line) for line in (*self.told, *own, *flip_doubts(self.dataset))]
 
     def _lines(self) -> Iterator[str]:
         for kind, one in self.found.items():

@@ -235,14 +235,20 @@ def read_mpii(
     if not isinstance(content, list):
         raise UserError(f"{path}: not an MPII annotation file (a list of persons)")
     images: dict[str, ListedImage] = {}
+    taken: set[int | str] = set()
     for number, person in enumerate(content, 1):
         name = person["image"]
         if not isinstance(name, str) or not name:
             raise UserError(
                 f"{path}: person {number}: image: {fields.shown(name)} is not the name of a file; correct it"
             )
-        stem = name.rpartition(".")[0] or name
-        listed = images.setdefault(name, ListedImage(int(stem) if fields.is_digits(stem) else stem, name))
+        if name not in images:
+            stem = name.rpartition(".")[0] or name
+            image_id = int(stem) if fields.is_digits(stem) else stem
+            # "1.jpg" is not "01.jpg", nor "1.png".
+            images[name] = ListedImage(name if image_id in taken else image_id, name)
+            taken.add(image_id)
+        listed = images[name]
         where = f"{path}: person {number} ({name})"
         points = _mpii_points(person, dataset.skeleton.num_keypoints, where)
         listed.poses.append((plain_form(number, listed.image_id, _mpii_box(person, where), points), points))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtmpose.data.raw.annotations import RawImage, index_raw, read_images
+from rtmpose.data.raw.annotations import ODD_BOX, RawImage, index_raw, read_images
 from rtmpose.data.raw.check import check_split
 from rtmpose.data.raw.coco_form import AREA_PER_BOX
 from rtmpose.data.raw.photograph import is_file, read_photograph
@@ -350,7 +350,7 @@ def test_a_plain_file_without_the_usual_extras(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     (raw,) = read_images(COCO, root, "train")
     assert [person.area for person in raw.persons] == [40 * 40 * AREA_PER_BOX]
-    assert raw.left_out == [("no keypoints", 5)] and raw.skipped == [("empty box", 6), ("empty box", 7)]
+    assert raw.left_out == [("no keypoints", 5)] and raw.skipped == [("empty box", 6), (ODD_BOX, 7)]
     wanted = {
         "area": 40 * 40 * AREA_PER_BOX,
         "num_keypoints": 17,
@@ -516,11 +516,13 @@ def test_what_mpii_does_not_write_is_named_by_person_and_field(
 def test_names_and_flat_joints_of_mpii_are_read(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
-    persons = [MPII_PERSON | {"image": name} for name in ("²7.jpg", "007.jpg", "9" * 30, "a.b.jpg")]
+    persons = [
+        MPII_PERSON | {"image": name} for name in ("²7.jpg", "007.jpg", "9" * 30, "a.b.jpg", "7.jpg", "7.png")
+    ]
     persons[1]["joints"] = [9, 9] * 16
     (tmp_path / "annotations/mpii_train.json").write_text(json.dumps(persons))
     images = list(read_images(load_dataset("mpii"), tmp_path, "train"))
-    assert [image.image_id for image in images] == ["²7", 7, "9" * 30, "a.b"]
+    assert [image.image_id for image in images] == ["²7", 7, "9" * 30, "a.b", "7.jpg", "7.png"]
     assert all(len(image.annotations[0]["keypoints"]) == 48 for image in images)
 
 
@@ -546,3 +548,19 @@ def test_a_path_that_is_too_long_as_a_whole_is_a_missing_image(tmp_path: Path) -
     raw = RawImage(7, Path("a\0"), None, None, [], [])
     with pytest.raises(UserError, match=r"cannot be read .*null byte"):
         read_photograph(raw)
+
+
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    root = small_coco(
+        tmp_path / "coco", [{"image_id": "a\nb", "bbox": [1, 2]}, {"image_id": "a\nb", "area": 1e9}]
+    )
+    path = root / "annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = "a\nb"
+    content["categories"] += [{"id": 2, "name": "c\nd"}]
+    content["annotations"] += [{**content["annotations"][0], "id": 200, "category_id": 2}]
+    path.write_text(json.dumps(content))
+    found = check_split(COCO, root, "train", workers=1)
+    assert len(found.problems) == 1 and "image a b" in found.problems[0]
+    assert len(found.doubts) == 2 and "(c d) 1" in "".join(found.doubts)
+    assert not any("\n" in line for line in (*found.problems, *found.doubts))
