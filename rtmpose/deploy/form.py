@@ -54,6 +54,7 @@ from rtmpose.models.resnet import ResNet50
 HIGH, LOW = 4096.0, 1 / 16  # a stage whose largest value lies between is computed as it is
 Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 LEAST_WEIGHT = 2.0**-8  # root mean square of a layer's weights: a sixty-fourth of it is a normal number
+LEAST_POWER = 2.0**-16  # the norms' eps in units of it, over the smallest largest value, is below 65,504
 CALIBRATION = 4  # images of each kind
 
 
@@ -250,7 +251,7 @@ def power_for(largest: float, rms: float, peak: float) -> float:
         most = ceiling_power(largest)
     if 0 < rms < LEAST_WEIGHT:
         most = min(most, ceiling_power(rms / LEAST_WEIGHT))
-    return max(least, most)
+    return max(least, most, LEAST_POWER)
 
 
 def _fold(network: nn.Module) -> None:
