@@ -82,7 +82,7 @@ class PaperNorm(nn.Module):
         self.g = norm.g
 
     def forward(self, x: Tensor) -> Tensor:
-        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+        rms = torch.sqrt((x * x).sum(-1, keepdim=True)) * x.shape[-1] ** -0.5
         return x / rms.clamp(min=ScaleNorm.EPS) * self.g
 
 

@@ -54,6 +54,7 @@ from rtmpose.models.resnet import ResNet50
 HIGH, LOW = 4096.0, 1 / 16  # a stage whose largest value lies between is computed as it is
 Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 LEAST_WEIGHT = 2.0**-8  # root mean square of a layer's weights: a sixty-fourth of it is a normal number
+LEAST_POWER = 2.0**-16  # the norms' eps in units of it, over the smallest largest value, is below 65,504
 CALIBRATION = 4  # images of each kind
 
 
@@ -202,8 +203,9 @@ def _carry(form: DeployNet, images: Tensor) -> None:
     powers, before = form.powers, 1.0
     for part, largest in _largest_outputs(form, images):
         source = 1.0 if part.restarts else before
-        weight = min(float(layer.weight.double().square().mean().sqrt()) for layer in part.entries)
-        power = powers[part.name] = power_for(largest, weight * source)
+        rms = min(float(layer.weight.double().square().mean().sqrt()) for layer in part.entries)
+        peak = max(float(layer.weight.abs().max()) for layer in part.entries)
+        power = powers[part.name] = power_for(largest, rms * source, peak * source)
         for layer in part.layers:
             layer.weight.mul_((source if layer in part.entries else power) / power)
             if layer.bias is not None:
@@ -239,17 +241,17 @@ def _largest_outputs(form: DeployNet, images: Tensor) -> list[tuple[Part, float]
     return largest
 
 
-def power_for(largest: float, weight: float) -> float:
-    """The power of two that a part is divided by: `largest` is its largest value, `weight` the root mean
-    square of its first weights.
+def power_for(largest: float, rms: float, peak: float) -> float:
+    """The power of two that a part is divided by: `largest` is its largest value, `rms` and `peak` are the
+    root mean square and the largest of its first weights.
     """
-    least = ceiling_power(largest / HIGH)  # a smaller one takes the values too near to the limit
+    least = ceiling_power(max(largest, peak) / HIGH)  # a smaller one takes them too near to the limit
     most = 1.0
-    if largest < LOW:
+    if 0 < largest < LOW:
         most = ceiling_power(largest)
-    if weight < LEAST_WEIGHT:
-        most = min(most, ceiling_power(weight / LEAST_WEIGHT))
-    return max(least, most)
+    if 0 < rms < LEAST_WEIGHT:
+        most = min(most, ceiling_power(rms / LEAST_WEIGHT))
+    return max(least, most, LEAST_POWER)
 
 
 def _fold(network: nn.Module) -> None:

@@ -100,9 +100,11 @@ def test_a_network_within_the_limits_gets_no_power() -> None:
 
 
 def test_powers_leave_room_to_both_limits() -> None:
-    assert power_for(HIGH, 1) == 1 and power_for(HIGH + 1, 1) == 2 and power_for(3e7, 1) == 8192
-    assert power_for(1 / 16, 1) == 1 and power_for(1e-3, 1) == 2**-9
-    assert power_for(1, 2**-13) == 2**-5 and power_for(HIGH / 4, 2**-13) == 1 / 4
+    assert [power_for(value, 1, 1) for value in (HIGH, HIGH + 1, 3e7)] == [1, 2, 8192]
+    assert [power_for(value, 1, 1) for value in (1 / 16, 1e-3, 0)] == [1, 2**-9, 1]
+    assert power_for(1, 2**-13, 2**-12) == 2**-5 and power_for(HIGH / 4, 2**-13, 2**-12) == 1 / 4
+    assert power_for(1e-9, 1, 4) == 2**-10  # the weights stay below the limit, too
+    assert power_for(1e-9, 1e-6, 1e-6) == 2**-16
     form = deploy_form(features_times(formula_net(), 3000))
     changed = {name for name, power in form.powers.items() if power != 1}
     assert changed == {"backbone.stage4", "head.final_layer"}
