@@ -114,8 +114,8 @@ def write_inputs(folder: Path) -> None:
     found.sort(key=lambda one: -len(one[1]))
     chosen = found[:8]
     boxes = np.stack([np.resize(boxes, (max(PERSONS), 4)) for _, boxes in chosen])
-    images = {f"image{number}": image for number, (image, _) in enumerate(chosen)}
-    np.savez(folder / "inputs.npz", count=len(chosen), boxes=boxes, **images)
+    arrays: dict[str, Any] = {f"image{number}": image for number, (image, _) in enumerate(chosen)}
+    np.savez(folder / "inputs.npz", count=len(chosen), boxes=boxes, **arrays)
 
 
 def model_of(size: str, given: Path | None, folder: Path) -> Path:
