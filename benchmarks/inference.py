@@ -40,6 +40,7 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import e2e_path, export_e2e
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.machine import machine
+from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.evaluation.bootstrap import percentile_interval
 from rtmpose.files import UserError
 from rtmpose.machine import cores, cpu_line
@@ -52,7 +53,8 @@ RTMLIB_STEPS = (
 )
 SIZE, PERSONS = (192, 256), (1, 8)
 FP32 = ("onnxruntime", "e2e", "openvino")
-OTHERS = ("openvino bf16", "onnxruntime int8", "openvino int8")
+OTHERS = ("openvino bf16", "onnxruntime int8", "e2e int8", "openvino int8")
+PLAIN = {"e2e": "onnxruntime", "e2e int8": "onnxruntime int8"}  # whose time for the network is known
 PEER = "rtmlib"
 EQUAL = 0.01  # px
 SLICE = 0.7  # seconds of a turn, or one call where that takes longer
@@ -76,7 +78,7 @@ class Cell:
 
     def around(self, way: str) -> float:
         """The share of the time before and after the network."""
-        network = self.network["onnxruntime" if way == "e2e" else way]
+        network = self.network[PLAIN.get(way, way)]
         return float(median(1 - a / b for a, b in zip(network, self.wall[way], strict=True)))
 
     def fastest(self, ways: tuple[str, ...]) -> str:
@@ -112,8 +114,8 @@ def write_inputs(folder: Path) -> None:
     found.sort(key=lambda one: -len(one[1]))
     chosen = found[:8]
     boxes = np.stack([np.resize(boxes, (max(PERSONS), 4)) for _, boxes in chosen])
-    images = {f"image{number}": image for number, (image, _) in enumerate(chosen)}
-    np.savez(folder / "inputs.npz", allow_pickle=False, count=len(chosen), boxes=boxes, **images)
+    arrays: dict[str, Any] = {f"image{number}": image for number, (image, _) in enumerate(chosen)}
+    np.savez(folder / "inputs.npz", count=len(chosen), boxes=boxes, **arrays)
 
 
 def model_of(size: str, given: Path | None, folder: Path) -> Path:
@@ -130,8 +132,9 @@ def model_of(size: str, given: Path | None, folder: Path) -> Path:
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter[0].numel()))
         path = export_onnx(model, SIZE, folder / f"{size}.onnx", card=card)
-    if not e2e_path(path).exists():
-        export_e2e(path)
+    for form in (path, ModelFiles(path).form("int8")):
+        if form.exists() and not e2e_path(form).exists():
+            export_e2e(form)
     return path
 
 
@@ -220,7 +223,7 @@ def show(cell: Cell, ideal: float) -> None:
             if PEER in cell.wall:
                 ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*cell.ratio(way))
             around = f"{100 * cell.around(way):.1f} %"
-            network = median(cell.network["onnxruntime" if way == "e2e" else way])
+            network = median(cell.network[PLAIN.get(way, way)])
             share = f"{100 * ideal / network:.0f} %" if way in FP32 else ""
         seconds = median(wall)
         print(

@@ -71,7 +71,8 @@ class Side:
     def way(self, way: str, onnx: str, persons: int) -> tuple[Way, Timed | None]:
         key = (way, onnx, persons)
         if key not in self.ways:
-            self.ways[key] = _end_to_end(Path(onnx)) if way == "e2e" else _top_down(way, Path(onnx), persons)
+            files = ModelFiles(Path(onnx))
+            self.ways[key] = _end_to_end(files, way) if "e2e" in way else _top_down(files, way, persons)
         return self.ways[key]
 
     def open(self, way: str, onnx: str, persons: int) -> dict[str, Any]:
@@ -116,18 +117,21 @@ class Side:
         return {"macs": counter.get_total_flops() / 2}
 
 
-def _top_down(way: str, onnx: Path, persons: int) -> tuple[Way, Timed]:
+def _top_down(files: ModelFiles, way: str, persons: int) -> tuple[Way, Timed]:
     runtime, precision = WAYS[way]
-    card = read_card(onnx)
-    session = open_session(runtime, ModelFiles(onnx), precision, Placement(threads=CORES), persons)
+    card = read_card(files.onnx)
+    session = open_session(runtime, files, precision, Placement(threads=CORES), persons)
     network = Timed(session)
     skeleton = load_skeleton(card.skeleton)
     top = TopDown(through_arrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
     return lambda image, boxes: top.points(top.crops(image, boxes)), network
 
 
-def _end_to_end(onnx: Path) -> tuple[Way, None]:
-    return EndToEnd.open(e2e_path(onnx), CORES).points, None
+def _end_to_end(files: ModelFiles, way: str) -> tuple[Way, None]:
+    path = e2e_path(files.form("int8" if way == "e2e int8" else "fp32"))
+    if not path.exists():
+        raise NotPossible(f"there is no {path.name}")
+    return EndToEnd.open(path, CORES).points, None
 
 
 def main() -> None:

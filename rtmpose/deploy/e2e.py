@@ -111,8 +111,8 @@ class _Decode(nn.Module):
         self.codec: Any = codec
         self.confidence = confidence
 
-    def forward(self, *outputs: Tensor) -> tuple[Tensor, ...]:
-        points, scores = self.codec.decode(outputs if len(outputs) > 1 else outputs[0])
+    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
+        points, scores = self.codec.decode(first if second is None else (first, second))
         if self.confidence is None:
             return points, scores
         sure = torch.sigmoid(self.confidence.slope * scores + self.confidence.intercept)

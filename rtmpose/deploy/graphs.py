@@ -30,7 +30,7 @@ def traced(
             tuple(examples),
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=(tuple({0: batch} for _ in examples),),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
             opset_version=opset,
             dynamo=True,
         )
