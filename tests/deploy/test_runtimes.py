@@ -156,7 +156,8 @@ def test_another_models_quantised_file_is_refused(files: ModelFiles, tmp_path: P
         ("ncnn", "fp32", GPU, "on the CPU only"),
         ("mnn", "int8", Placement(), "in fp32 or fp16, not in int8"),
         ("mnn", "fp32", GPU, "on the CPU only"),
-        ("litert", "int8", Placement(), "in fp32, not in int8"),
+        ("litert", "fp16", Placement(), "in fp32 or int8, not in fp16"),
+        ("executorch", "int8", Placement(), r"rtmpose\.int8\.pte: no such file; `rtmpose quantize`"),
         ("executorch", "fp32", GPU, "on the CPU only"),
         ("rknn", "fp32", Placement(), "in fp16, not in fp32"),
         ("coreml", "int8", Placement(), "in fp32 or fp16, not in int8"),
@@ -196,7 +197,7 @@ def test_onnx_runtime_on_the_cpu_in_place_of_the_gpu_is_refused(
     from rtmpose.deploy.runtimes import onnxruntime_gpu
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider])
-    monkeypatch.setattr(onnxruntime_gpu.ort, "InferenceSession", OnTheCpu)
+    monkeypatch.setattr(ort, "InferenceSession", OnTheCpu)
     opened = onnxruntime_gpu.load_cuda if runtime == "onnxruntime-cuda" else onnxruntime_gpu.load_tensorrt
     monkeypatch.setattr(onnxruntime_gpu, "onnx_form", lambda files, precision: files.form(precision))
     with pytest.raises(NotPossible, match=f"chose CPUExecutionProvider instead of {provider}"):

@@ -52,8 +52,8 @@ class Kind:
 
 
 KINDS: dict[ApartName, Kind] = {
-    "litert": Kind("LiteRT", ".tflite", ("fp32",)),
-    "executorch": Kind("ExecuTorch", ".pte", ("fp32",)),
+    "litert": Kind("LiteRT", ".tflite", ("fp32", "int8")),
+    "executorch": Kind("ExecuTorch", ".pte", ("fp32", "int8")),
     # What runs beside its converter is a simulator, which is off by more than fp16 explains.
     "rknn": Kind("RKNN", ".rknn", ("fp16",), from_onnx=True, compared=False),
 }
@@ -78,9 +78,16 @@ def load(
 
 
 def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Parts:
-    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model."""
+    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model; in int8 it must be there,
+    for it needs images to calibrate on.
+    """
     kind = KINDS[runtime]
     require_precision(kind.name, precision, kind.precisions)
+    if precision == "int8":
+        quantised = files.form(precision, kind.ending)
+        if not quantised.is_file():
+            raise NotPossible(f"{quantised}: no such file; `rtmpose quantize` writes it")
+        return (quantised,)
     _python(runtime)
     steps = " ".join(" ".join(step) for step in ENVIRONMENTS[runtime].steps)
 
