@@ -142,6 +142,7 @@ from rtmpose.deploy.runtimes.session import convert_model
 from rtmpose.files import UserError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
     convert_model(sys.argv[3], ModelFiles(Path(sys.argv[1]), Path(sys.argv[2])), "fp32")

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,8 +79,8 @@ def load(
 
 
 def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Parts:
-    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model; in int8 it must be there,
-    for it needs images to calibrate on.
+    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model. An int8 file must be
+    there: to make it takes images to calibrate on.
     """
     kind = KINDS[runtime]
     require_precision(kind.name, precision, kind.precisions)
@@ -145,11 +146,9 @@ class Apart:
     def _one(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         self._image[...] = image
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # the answer below says how the process ended
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer below says how the process ended
         self._answer()
         return tuple(self._outputs)
 
