@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,7 @@ from rtmpose.deploy.runtimes.session import convert_model
 from rtmpose.files import UserError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
     convert_model(sys.argv[3], ModelFiles(Path(sys.argv[1]), Path(sys.argv[2])), "fp32")
@@ -169,7 +171,7 @@ def test_mnn_converts_without_its_tools(copy: ModelFiles, monkeypatch: pytest.Mo
         commands.append(command)
         return subprocess.CompletedProcess(command, 1, "", "stopped here")
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(NotPossible, match="mnnconvert ended with status 1: stopped here"):
         mnn.convert(copy, "fp32")
     assert len(commands) == 1 and not any("MNN.tools" in word for word in commands[0])
@@ -218,7 +220,7 @@ def test_a_set_up_cut_short_or_of_other_versions_is_begun_again(
     def broken(python: Path, step: tuple[str, ...]) -> None:
         raise UserError("no network")
 
-    monkeypatch.setattr("venv.create", lambda folder, **_: folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(venv, "create", lambda folder, **_: folder.mkdir(exist_ok=True))
     monkeypatch.setattr(environments, "_install", broken)
     with pytest.raises(UserError, match="no network"):
         set_up("litert")

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,8 +53,8 @@ class Kind:
 
 
 KINDS: dict[ApartName, Kind] = {
-    "litert": Kind("LiteRT", ".tflite", ("fp32",)),
-    "executorch": Kind("ExecuTorch", ".pte", ("fp32",)),
+    "litert": Kind("LiteRT", ".tflite", ("fp32", "int8")),
+    "executorch": Kind("ExecuTorch", ".pte", ("fp32", "int8")),
     # What runs beside its converter is a simulator, which is off by more than fp16 explains.
     "rknn": Kind("RKNN", ".rknn", ("fp16",), from_onnx=True, compared=False),
 }
@@ -78,9 +79,16 @@ def load(
 
 
 def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Parts:
-    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model."""
+    """`*.tflite`, `*.pte` or `*.rknn`, made where it is missing or of another model. An int8 file must be
+    there: to make it takes images to calibrate on.
+    """
     kind = KINDS[runtime]
     require_precision(kind.name, precision, kind.precisions)
+    if precision == "int8":
+        quantised = files.form(precision, kind.ending)
+        if not quantised.is_file():
+            raise NotPossible(f"{quantised}: no such file; `rtmpose quantize` writes it")
+        return (quantised,)
     _python(runtime)
     steps = " ".join(" ".join(step) for step in ENVIRONMENTS[runtime].steps)
 
@@ -138,11 +146,9 @@ class Apart:
     def _one(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         self._image[...] = image
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # the answer below says how the process ended
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer below says how the process ended
         self._answer()
         return tuple(self._outputs)
 

@@ -60,8 +60,9 @@ def build(trt: Any, path: Path, card: ModelCard, batch: int, capability: str | N
     network = builder.create_network(0 if strongly is None else 1 << int(strongly))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(path)):
-        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise NotPossible(f"TensorRT cannot read {path}: {_short(errors)}")
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        reasons = [f"{error.node_operator()} {error.desc()}".strip() for error in errors]
+        raise NotPossible(f"TensorRT cannot read {path}: {_short(reasons)}")
     _refuse_other_network(network, card, path)
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 is fp32, not ten bits of mantissa

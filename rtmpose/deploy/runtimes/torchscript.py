@@ -7,18 +7,20 @@ from pathlib import Path
 
 import torch
 
+from rtmpose.deploy.form import DeployNet, deploy_form
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.pytorch import weights_in_network
-from rtmpose.models import PoseNet
 
 
-def network_to_trace(files: ModelFiles, runtime: str) -> tuple[PoseNet, torch.Tensor]:
-    """The network with its weights, and one image (1, 3, H, W) of its size; NotPossible without weights."""
+def network_to_trace(files: ModelFiles, runtime: str) -> tuple[DeployNet, torch.Tensor]:
+    """The network with its weights in the form that is exported, and one image (1, 3, H, W) of its size;
+    NotPossible without weights.
+    """
     if files.weights is None:
         raise NotPossible(
             f"{runtime} converts a traced network: give the weights that the file was exported from"
         )
-    network = weights_in_network(files)
+    network = deploy_form(weights_in_network(files))
     width, height = network.input_size
     return network, torch.zeros(1, 3, height, width)
 
