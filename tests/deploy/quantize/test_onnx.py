@@ -16,8 +16,8 @@ import pytest
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.quantize import onnx as quantized_onnx
 from rtmpose.deploy.quantize import run, sensitivity
+from rtmpose.deploy.quantize.attempt import Figure, SetFigures
 from rtmpose.deploy.quantize.calibration import Calibration
-from rtmpose.deploy.quantize.gate import Figure, SetFigures
 from rtmpose.deploy.quantize.graph import HEAD, parts
 from rtmpose.deploy.quantize.onnx import (
     Quantizer,
@@ -114,7 +114,7 @@ def test_the_cpu_chooses_the_range(
     monkeypatch: pytest.MonkeyPatch, machine: str, flags: set[str], expected: bool
 ) -> None:
     monkeypatch.setattr(quantized_onnx, "cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr(quantized_onnx.platform, "machine", lambda: machine)
+    monkeypatch.setattr("platform.machine", lambda: machine)
     assert needs_reduced_range() is expected
 
 
