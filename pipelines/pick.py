@@ -26,7 +26,7 @@ class Judged(Record):
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.deploy.quantize.gate import Attempt, Figure
+    from rtmpose.deploy.quantize.attempt import Attempt, Figure
     from rtmpose.deploy.quantize.pick import picks_of
     from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
     from rtmpose.deploy.targets import load_target

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rtmpose.config import Params
     from rtmpose.data.stream.mix import Mix
     from rtmpose.deploy.quantize import run
+    from rtmpose.deploy.quantize.attempt import Attempt
     from rtmpose.deploy.quantize.calibration import Calibration
-    from rtmpose.deploy.quantize.gate import Attempt
     from rtmpose.deploy.runtimes.base import Precision, RuntimeName
 
 MIX, WEIGHTS, ONNX = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/rtmpose.onnx")

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtmpose.config import EvaluateParams, Strict
+from rtmpose.config import EvaluateParams
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import Infer, Precision, RuntimeName
+from rtmpose.deploy.quantize.attempt import Attempt, Figure, SetFigures, refused
+from rtmpose.deploy.runtimes.base import Infer, Precision
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.bootstrap import Compared, Interval, PairedReference, Ranking, resamples
 from rtmpose.evaluation.evaluator import Evaluator
@@ -30,61 +30,9 @@ from rtmpose.topdown import through_arrays
 # Points of AP (of 100) that a precision may lose, at the unfavourable end of the interval. Other runtimes in
 # fp32 compute the same network, so they may lose no more than halves do.
 MAY_LOSE: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.1, "bf16": 0.1, "int8": 0.5}
-EXACTNESS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")  # from the most exact down
 # What two files of one model may say differently of themselves.
 OF_A_FILE = frozenset({"precision", "measured", "quantization", "git_commit", "version"})
 SIGMA_DIGITS = 1e-3  # relative
-
-
-class Figure(Strict):
-    """A figure and its 95 % interval, points of 100."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, interval: Interval) -> Figure:
-        value, low, high = (round(100 * part, 4) for part in (interval.value, interval.low, interval.high))
-        return cls(value=value, low=low, high=high)
-
-
-class SetFigures(Strict):
-    """AP on one evaluation set, and the difference to PyTorch fp32 on the same images, points of 100."""
-
-    images: int
-    ap: Figure
-    difference: Figure
-
-
-class Latency(Strict):
-    """ms for one call, as a benchmark measured it."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float | None = None
-
-
-class Attempt(Strict):
-    """One runtime and precision that was tried: how the file was made, what it costs, and why it is refused.
-
-    `precisions` names the convolutions and matrix products that compute in int8 and in float32; None: all
-    compute in `precision`. No reason in `refused` means that it passes.
-    """
-
-    runtime: RuntimeName
-    precision: Precision
-    recipe: str
-    megabytes: float | None = None
-    sets: dict[str, SetFigures] = Field(default_factory=dict)
-    precisions: dict[str, list[str]] | None = None
-    latency: Latency | None = None
-    refused: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """As the benchmark names it, such as "onnxruntime_int8"."""
-        return f"{self.runtime}_{self.precision}"
 
 
 class InRuntime(nn.Module):
@@ -156,9 +104,7 @@ class Reference:
 
     def figures(self) -> dict[str, Figure]:
         """Its own AP on every set."""
-        return {
-            name: Figure.of(Interval.of(one.ranking.ap(), one.resampled)) for name, one in self.sets.items()
-        }
+        return {name: figure(Interval.of(one.ranking.ap(), one.resampled)) for name, one in self.sets.items()}
 
     def compared(self, network: nn.Module) -> dict[str, SetFigures] | None:
         """A candidate's figures on every set; None where its points are not finite."""
@@ -170,7 +116,13 @@ class Reference:
 
 def _figures(reference: PairedReference, compared: Compared) -> SetFigures:
     images = len(reference.ranking.persons)
-    return SetFigures(images=images, ap=Figure.of(compared.ap), difference=Figure.of(compared.difference))
+    return SetFigures(images=images, ap=figure(compared.ap), difference=figure(compared.difference))
+
+
+def figure(interval: Interval) -> Figure:
+    """Fractions of 1 as points of 100."""
+    value, low, high = (round(100 * part, 4) for part in (interval.value, interval.low, interval.high))
+    return Figure(value=value, low=low, high=high)
 
 
 def judged(attempt: Attempt, figures: Mapping[str, SetFigures] | None) -> Attempt:
@@ -189,11 +141,6 @@ def judged(attempt: Attempt, figures: Mapping[str, SetFigures] | None) -> Attemp
             f"interval {lost.low:+.2f} to {lost.high:+.2f}), {allowed} are allowed",
         )
     return attempt
-
-
-def refused(attempt: Attempt, *reasons: str) -> Attempt:
-    """The attempt with further reasons against it."""
-    return attempt.model_copy(update={"refused": (*attempt.refused, *reasons)})
 
 
 def card_reasons(card: ModelCard, trained: ModelCard, sigma: Sequence[float] | None) -> list[str]:

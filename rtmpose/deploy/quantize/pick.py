@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtmpose.config import Strict
-from rtmpose.deploy.quantize.gate import EXACTNESS, Attempt, Latency, refused
+from rtmpose.deploy.quantize.attempt import EXACTNESS, Attempt, Latency, refused
 from rtmpose.deploy.targets import thread_count
 
 
@@ -37,7 +37,13 @@ def pick(
     Latency refuses what was not measured, what breaks its budget, and what gives up exactness without being
     faster than the same runtime in a more exact precision that passes.
     """
-    timed = [_in_time(one, latencies.get(one.name), (budgets or {}).get(one.name)) for one in attempts]
+    last = {one.name: number for number, one in enumerate(attempts)}
+    timed = [
+        _in_time(one, latencies.get(one.name), (budgets or {}).get(one.name))
+        if last[one.name] == number
+        else refused(one, "another attempt's file has taken its place")
+        for number, one in enumerate(attempts)
+    ]
     timed = [_worth_it(one, timed) for one in timed]
     best = min((one for one in timed if not one.refused), key=_speed, default=None)
     return Pick(picked=best.name if best else None, batch=batch, threads=threads, attempts=tuple(timed))

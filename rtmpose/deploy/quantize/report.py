@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from rtmpose.deploy.quantize.gate import Attempt, Figure
+from rtmpose.deploy.quantize.attempt import Attempt, Figure
 from rtmpose.deploy.quantize.pick import Pick
 
 FIELDS = (

@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
-from rtmpose.deploy.quantize.gate import (
-    Attempt,
-    InRuntime,
-    Reference,
-    card_reasons,
-    judged,
-    refused,
-)
+from rtmpose.deploy.quantize.gate import InRuntime, Reference, card_reasons, judged
 from rtmpose.deploy.quantize.onnx import (
     Method,
     Quantizer,

@@ -11,15 +11,12 @@ import torch
 
 from rtmpose.config import EvaluateParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize.attempt import Attempt, Figure, Latency, SetFigures
 from rtmpose.deploy.quantize.gate import (
     MAY_LOSE,
-    Attempt,
-    Figure,
     InRuntime,
     Judge,
-    Latency,
     Reference,
-    SetFigures,
     card_reasons,
     judged,
 )
@@ -135,6 +132,13 @@ def test_what_was_not_measured_is_not_picked() -> None:
     assert found.picked == "onnxruntime_fp32"
     assert "not measured" in reasons("openvino_fp32", found.attempts)[0]
     assert pick(passing(), {}).picked is None
+
+
+def test_a_latency_is_that_of_the_last_file() -> None:
+    first = judged(attempt(), figures(-0.5, -0.9))
+    found = pick([first, *passing()], TIMES)
+    assert found.picked == "onnxruntime_int8" and found.attempts[0].latency is None
+    assert found.attempts[0].refused[-1] == "another attempt's file has taken its place"
 
 
 def test_a_pick_for_each_cell_of_a_report() -> None:

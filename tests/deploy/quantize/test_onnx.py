@@ -16,8 +16,8 @@ import pytest
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.quantize import onnx as quantized_onnx
 from rtmpose.deploy.quantize import run, sensitivity
+from rtmpose.deploy.quantize.attempt import Figure, SetFigures
 from rtmpose.deploy.quantize.calibration import Calibration
-from rtmpose.deploy.quantize.gate import Figure, SetFigures
 from rtmpose.deploy.quantize.graph import HEAD, parts
 from rtmpose.deploy.quantize.onnx import (
     Quantizer,

@@ -50,7 +50,7 @@ def test_what_cannot_be_written_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("Exception from src:\nno space")
 
-    monkeypatch.setattr("openvino.save_model", full)
+    monkeypatch.setattr(ov, "save_model", full)
     with pytest.raises(UserError, match=r"m\.int8\.xml: cannot be written: .*no space.*; free space"):
         quantize.save_quantized(model, tmp_path / "m.int8.xml", own_card)
     assert list(tmp_path.iterdir()) == []
