@@ -65,7 +65,7 @@ def round_convolutions(network: nn.Module, largest: int) -> int:
     """Make the backbone's convolutions round; how many there are. Their weights keep their names."""
     count = 0
     for module in network.get_submodule(QUANTISED).modules():
-        if type(module) is nn.Conv2d:
+        if isinstance(module, nn.Conv2d):  # depthwise ones, too
             module.__class__ = RoundedConv2d
             module.largest = largest  # type: ignore[assignment]  # an attribute of the class that it is now
             count += 1
