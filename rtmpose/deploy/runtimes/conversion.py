@@ -31,8 +31,9 @@ from rtmpose.files import (
 )
 
 # How far, relative to the largest output, a right conversion may be from the exported file on noise. Wrong
-# ones were off by 0.2 to 0.9; fp32 is right to 1e-5, fp16 to 2e-3.
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+# ones were off by 0.2 to 0.9. Right ones are off by 1e-5 in fp32, by 6e-4 with MNN's approximate functions,
+# and by 2e-3 in fp16.
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-2, "fp16": 3e-2, "bf16": 1e-1}
 LITTLE_SPACE = 1 << 20  # bytes free on a disk that counts as full
 
 Parts = tuple[Path, ...]
