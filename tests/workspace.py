@@ -75,6 +75,11 @@ class Workspace:
             "rounds": 1,
             "seconds": 0.02,
             "min_repeats": 2,
+            "runtimes": [
+                {"name": "pytorch", "precisions": ["fp32"]},
+                {"name": "onnxruntime", "precisions": ["fp32", "int8"]},
+                {"name": "openvino", "precisions": ["fp32", "int8"]},
+            ],
         }
         target.write_text(yaml.safe_dump(content))
         render = {"level": "easy", "images": {"train": 40, "val": 8}, "size": [160, 120], "seed": 3}
@@ -84,6 +89,7 @@ class Workspace:
             datasets={"coco17": data}, shard__tune_share=0.2, pretrain__enabled=False, search__enabled=False,
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,
             finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0,
+            quantize__crops=32, quantize__probe_crops=4, quantize__sensitivity_seconds=0,
         )  # fmt: skip
         return self
 
