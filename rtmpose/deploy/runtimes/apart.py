@@ -200,13 +200,10 @@ def _source(runtime: ApartName, files: ModelFiles, precision: Precision, target:
     """What the converter reads: the ONNX file, or the network as PyTorch exports it, beside `target`."""
     if KINDS[runtime].from_onnx:
         return onnx_form(files, "fp32")
-    import torch
+    from rtmpose.deploy.runtimes.torchscript import save_exported
 
-    from rtmpose.deploy.runtimes.torchscript import network_to_trace
-
-    network, example = network_to_trace(files, KINDS[runtime].name)
     program = target.with_name("network.pt2")
-    torch.export.save(torch.export.export(network, (example,)), program)
+    save_exported(files, KINDS[runtime].name, program)
     return program
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -35,7 +36,17 @@ def traced(files: ModelFiles, runtime: str) -> torch.jit.ScriptModule:
 
 
 def save_traced(files: ModelFiles, runtime: str, path: Path) -> None:
-    """Write the traced network; OSError where the disk does not take it."""
-    program = traced(files, runtime)
-    with path.open("wb") as file:
-        torch.jit.save(program, file)
+    """Write the traced network; OSError where the disk does not take it. PyTorch's own writer may end the
+    process then, so it writes into memory.
+    """
+    content = io.BytesIO()
+    torch.jit.save(traced(files, runtime), content)
+    path.write_bytes(content.getvalue())
+
+
+def save_exported(files: ModelFiles, runtime: str, path: Path) -> None:
+    """Write the network as `torch.export` has it, for one image; OSError as of `save_traced`."""
+    network, example = network_to_trace(files, runtime)
+    content = io.BytesIO()
+    torch.export.save(torch.export.export(network, (example,)), content)
+    path.write_bytes(content.getvalue())
