@@ -62,7 +62,8 @@ def main(argv: list[str]) -> None:
     write_atomic(METRICS, json.dumps(metrics, indent=2) + "\n")
     print(
         f"export    {ONNX}, {metrics['megabytes']:.1f} MB, besides in fp16 and end-to-end; ONNX Runtime is "
-        f"within {metrics['max_diff']:.1e} of PyTorch, decoded keypoints within {metrics['keypoints_px_max']:.2f} px"
+        f"within {metrics['max_diff']:.1e} of PyTorch, decoded keypoints within "
+        f"{metrics['keypoints_px_max']:.2f} px"
     )
 
 
