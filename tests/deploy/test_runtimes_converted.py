@@ -156,8 +156,9 @@ def test_a_full_disk_leaves_nothing(copy: ModelFiles, files: ModelFiles, runtime
     """Files beyond 1 MB are refused, as a full disk refuses them, to the converter too."""
     command = [sys.executable, "-c", FULL, str(copy.onnx), str(files.weights), runtime]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done.stderr
-    assert "cannot be written" in done.stdout or "not converted" in done.stdout
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()[-1]  # MNN prints, too
+    assert "cannot be written" in said or "not converted" in said
     assert visible(copy.onnx.parent) == ["rtmpose.onnx"]
 
 

@@ -105,17 +105,18 @@ class Conversion:
     def _make(self, files: ModelFiles, precision: Precision, made: Parts) -> None:
         try:
             self.make(files, precision, made)
-        except (NotPossible, UserError, OSError, ImportError):
+            missing = [path.name for path in made if not path.exists()]
+            if missing:
+                raise NotPossible(f"{self.runtime}: the conversion wrote no {' and no '.join(missing)}")
+            if self.open is not None and precision in TOLERANCE:
+                refuse_other_results(self.open(made), files, TOLERANCE[precision], self.runtime)
+        except (UserError, OSError, ImportError):
             raise
         except Exception as error:  # each converter has errors of its own
             _refuse_full_disk(made[0])
+            if isinstance(error, NotPossible):
+                raise
             raise NotPossible(f"{self.runtime}: the conversion failed: {one_line(error)[:300]}") from None
-        missing = [path.name for path in made if not path.exists()]
-        if missing:
-            _refuse_full_disk(made[0])
-            raise NotPossible(f"{self.runtime}: the conversion wrote no {' and no '.join(missing)}")
-        if self.open is not None and precision in TOLERANCE:
-            refuse_other_results(self.open(made), files, TOLERANCE[precision], self.runtime)
 
 
 def refuse_other_results(infer: Infer, files: ModelFiles, tolerance: float, runtime: str) -> None:

@@ -79,7 +79,10 @@ def _open(parts: Parts, outputs: tuple[str, ...], precision: Precision, threads:
         "numThread": threads,
     }
     runtime = MNN.nn.create_runtime_manager((settings,))
-    net = MNN.nn.load_module_from_file(str(parts[0]), ["input"], list(outputs), runtime_manager=runtime)
+    try:
+        net = MNN.nn.load_module_from_file(str(parts[0]), ["input"], list(outputs), runtime_manager=runtime)
+    except (RuntimeError, SystemError):  # a file that is cut short; the converter says nothing of a full disk
+        net = None
     if net is None:
         raise NotPossible(f"{parts[0]}: MNN cannot read it, or it has not the outputs {', '.join(outputs)}")
 
