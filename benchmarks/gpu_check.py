@@ -20,7 +20,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError:
+    print("gpu-check: this Python has no PyTorch; pip install torch, 2.11 or later, or run `make venv` first")
+    sys.exit(2)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # nothing needs to be installed
