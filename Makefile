@@ -13,7 +13,7 @@ repro: $(VENV)/.ready
 	@dvc repro && python -m pipelines.summary
 
 test: $(VENV)/.ready
-	@python -m pytest -n logical --maxprocesses 4 --dist worksteal
+	@python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy

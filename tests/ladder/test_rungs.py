@@ -109,7 +109,7 @@ def test_pretraining_is_the_recipes_own(params: Params) -> None:
         pretrain_params(params, rung_params(params, name, 2, sets), sets) for name in ("ema", "gau", "data")
     )
     assert low == high and low.model == params.model and low.seed == 2
-    assert low.pretrain.epochs == 16 and low.pretrain.weak_epochs == round(16 * 1 / 5)
+    assert low.pretrain.epochs == 16 and low.pretrain.weak_epochs == round(16 * 1 / 4)
     assert data.pretrain.epochs == 5 and data.datasets == params.datasets
 
 
