@@ -13,7 +13,8 @@ repro: $(VENV)/.ready
 	@dvc repro && python -m pipelines.summary
 
 test: $(VENV)/.ready
-	@python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	@python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow"
+	@python -m pytest -m slow
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy

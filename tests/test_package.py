@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rtmpose.files import locked
 from tests.support import ROOT
 
 
@@ -20,7 +21,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     into = ["install", "--no-deps", "--target", str(folder / "site")]
     built = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(built, check=True, capture_output=True)
+    with locked(tmp_path_factory.getbasetemp().parent / "wheel.lock"):  # setuptools builds in the checkout
+        subprocess.run(built, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     subprocess.run([*pip, *into, str(wheel)], check=True, capture_output=True)
     return folder / "site"

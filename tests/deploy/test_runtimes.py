@@ -47,6 +47,7 @@ def test_ncnn_stores_halves(files: ModelFiles) -> None:
     found = differences(session(IMAGES), open_session("onnxruntime", files)(IMAGES), SimCC(SIZE))
     assert 1e-4 < found["max_diff"] <= 0.1 and found["keypoints_px_mean"] <= 0.5
     assert "fp16 storage" in session.device
+    open_session("ncnn", files)
     weights = (files.form(each, ".ncnn.bin").stat().st_size for each in ("fp16", "fp32"))
     assert next(weights) < 0.55 * next(weights)
 
