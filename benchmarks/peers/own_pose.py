@@ -11,7 +11,6 @@ network's multiply-adds.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from own_step import best_seconds  # type: ignore[import-not-found]
+from own_step import answer, best_seconds  # type: ignore[import-not-found]
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -137,14 +136,7 @@ def _end_to_end(files: ModelFiles, way: str) -> tuple[Way, None]:
 def main() -> None:
     cv2.setNumThreads(CORES)
     torch.set_num_threads(CORES)
-    side = Side(Path(sys.argv[1]))
-    answers: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(side, name) for name in ("open", "time", "points", "peak", "macs")
-    }
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        question = json.loads(line)
-        print(json.dumps(answers[question.pop("what")](**question)), flush=True)
+    answer(Side(Path(sys.argv[1])), ("open", "time", "points", "peak", "macs"))
 
 
 if __name__ == "__main__":

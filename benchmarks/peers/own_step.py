@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -207,16 +207,18 @@ def best_seconds(
     return min(times[1:])
 
 
-def main() -> None:
-    sys.path.append(str(Path(__file__).resolve().parent.parent))  # where `peers` lies
-    side = Side(Path(sys.argv[1]), sys.argv[2])
-    answers: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(side, name) for name in ("steps", "stream", "peak", "macs", "profile")
-    }
+def answer(side: Any, names: Iterable[str]) -> None:
+    """Answer questions, lines of JSON on stdin, by the methods of `side` that they name."""
     print(json.dumps({"ready": True}), flush=True)
+    answers: dict[str, Callable[..., dict[str, Any]]] = {name: getattr(side, name) for name in names}
     for line in sys.stdin:
         question = json.loads(line)
         print(json.dumps(answers[question.pop("what")](**question)), flush=True)
+
+
+def main() -> None:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # where `peers` lies
+    answer(Side(Path(sys.argv[1]), sys.argv[2]), ("steps", "stream", "peak", "macs", "profile"))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quiet import quiet
 from rtmpose.files import destination, temporary_beside, writing
 
 
@@ -24,7 +23,8 @@ def traced(
     their names. Examples hold a batch of two or more: of one, the exporter would take it for a constant.
     """
     batch = torch.export.Dim("batch")
-    with _silent(), torch.inference_mode():
+    # The exporter warns about its own internals.
+    with quiet("torch.onnx"), warnings.catch_warnings(action="ignore"), torch.inference_mode():
         program = torch.onnx.export(
             module.eval(),
             tuple(examples),
@@ -77,19 +77,3 @@ def _strip(model: onnx.ModelProto) -> None:
     ):
         del item.metadata_props[:]
         item.doc_string = ""
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter narrates its steps on stdout and warns about its own internals; a stage prints
-    one line.
-    """
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

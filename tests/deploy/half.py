@@ -12,12 +12,21 @@ from rtmpose.models import PoseNet, PoseOutput
 from rtmpose.targets import SimCC
 
 
-@torch.no_grad()
 def features_times(model: PoseNet, factor: float) -> PoseNet:
     """A copy whose backbone gives features that many times larger."""
+    return _layer_times(model, "backbone.stage4.2.final_conv.bn", factor)
+
+
+def maps_times(model: PoseNet, factor: float) -> PoseNet:
+    """A copy whose maps, one for each point, are that many times larger."""
+    return _layer_times(model, "head.final_layer", factor)
+
+
+@torch.no_grad()
+def _layer_times(model: PoseNet, layer: str, factor: float) -> PoseNet:
     model = copy.deepcopy(model)
     for name in ("weight", "bias"):
-        model.get_parameter(f"backbone.stage4.2.final_conv.bn.{name}").mul_(factor)
+        model.get_parameter(f"{layer}.{name}").mul_(factor)
     return model
 
 
@@ -27,15 +36,6 @@ def scores_times(model: PoseNet, factor: float) -> PoseNet:
     model = copy.deepcopy(model)
     for name in ("gamma", "beta"):
         model.get_parameter(f"head.gau.{name}")[0].mul_(factor)
-    return model
-
-
-@torch.no_grad()
-def maps_times(model: PoseNet, factor: float) -> PoseNet:
-    """A copy whose maps, one for each point, are that many times larger."""
-    model = copy.deepcopy(model)
-    for name in ("weight", "bias"):
-        model.get_parameter(f"head.final_layer.{name}").mul_(factor)
     return model
 
 

@@ -7,12 +7,9 @@ On x86 CPUs without VNNI two products of 8-bit numbers saturate in 16 bits, so w
 
 from __future__ import annotations
 
-import io
-import logging
 import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,8 +27,10 @@ from onnxruntime.quantization import (
 )
 
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.graphs import save_graph
 from rtmpose.deploy.quantize.graph import HEAD, parts
-from rtmpose.files import UserError, temporary_beside, writing
+from rtmpose.deploy.quiet import quiet
+from rtmpose.files import UserError, writing
 from rtmpose.machine import cpu_flags
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -92,7 +91,7 @@ class Quantizer:
                 f"{self.source}: has no part {unknown[0]!r} to keep in float32, only {', '.join(self.parts)}"
             )
         folder = Path(self._folder.name)
-        with writing(folder), _silent():
+        with writing(folder), quiet():  # hints on the root logger, progress on stdout
             quantize_static(
                 str(self.source),
                 str(folder / "int8.onnx"),
@@ -114,17 +113,7 @@ def save_quantized(model: onnx.ModelProto, path: Path, card: ModelCard) -> Path:
     `onnx.checker` accepts it.
     """
     onnx.helper.set_model_props(model, card.properties())
-    temporary = temporary_beside(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            onnx.save(model, str(temporary))
-            onnx.checker.check_model(str(temporary), full_check=True)
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):  # the first error is the one to be told
-                temporary.unlink(missing_ok=True)
-    return path
+    return save_graph(model, path)
 
 
 def outputs_of(model: onnx.ModelProto, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -154,18 +143,3 @@ class _Reader(CalibrationDataReader):
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         part = next(self._left, None)
         return None if part is None else {"input": part}
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """The library recommends a pre-processing that an exported file does not need, on the root logger, and
-    narrates what it calibrates on stdout.
-    """
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(before)

@@ -4,13 +4,11 @@ head in float.
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,8 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from rtmpose.deploy.card import PREFIX, ModelCard
-from rtmpose.files import UserError, one_line, temporary_beside, writing
+from rtmpose.deploy.quiet import quiet
+from rtmpose.files import UserError, destination, one_line, temporary_beside, writing
 
 PRESET = "mixed"
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -34,7 +33,7 @@ def quantized(source: Path, inputs: NDArray[np.float32], kept_float: Sequence[st
         import nncf
     except ImportError as error:
         raise UserError(f"int8 for OpenVINO: NNCF is not installed ({error}); pip install nncf") from None
-    with _silent():
+    with quiet("nncf"):
         model = ov.Core().read_model(str(source))
         return nncf.quantize(
             model,
@@ -95,14 +94,15 @@ def save_quantized(model: ov.Model, path: Path, card: ModelCard) -> Path:
     weights = path.with_suffix(".bin")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = {final: temporary_beside(final) for final in (weights, path)}
+        targets = {final: destination(final) for final in (weights, path)}
+        new = {final: temporary_beside(target) for final, target in targets.items()}
         try:
             with tempfile.TemporaryDirectory(prefix="rtmpose-int8-") as folder:
                 _save(model, Path(folder, path.name))
                 for final, temporary in new.items():
                     temporary.write_bytes(Path(folder, final.name).read_bytes())
             for final, temporary in new.items():
-                os.replace(temporary, final)
+                os.replace(temporary, targets[final])
         finally:
             for temporary in new.values():
                 with suppress(OSError):  # the first error is the one to be told
@@ -117,16 +117,3 @@ def _save(model: ov.Model, path: Path) -> None:
         ov.Core().read_model(str(path))
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be written: {one_line(error)[:200]}; free space there") from None
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """NNCF reports each step, and draws bars."""
-    logger = logging.getLogger("nncf")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(before)

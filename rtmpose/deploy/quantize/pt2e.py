@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rtmpose.deploy.quantize.graph import HEAD
-from rtmpose.files import UserError, temporary_beside, writing
+from rtmpose.files import UserError, destination, temporary_beside, writing
 
 Apart = Literal["executorch", "litert"]
 PROGRAM = Path(__file__).with_name("pt2e_program.py")
@@ -35,7 +35,8 @@ def quantize_apart(
     `python`: the interpreter of the runtime's environment; inputs: normalised float32 (N, 3, H, W) to
     calibrate on; `kept_float`: modules that stay in float. UserError with the process's last words.
     """
-    temporary = temporary_beside(path)
+    target = destination(path)
+    temporary = temporary_beside(target)
     with writing(path), tempfile.TemporaryDirectory(prefix="rtmpose-pt2e-") as folder:
         source, images = Path(folder, "network.pt2"), Path(folder, "inputs.npy")
         torch.export.save(torch.export.export(network.eval(), (torch.from_numpy(inputs[:1]),)), source)
@@ -53,7 +54,7 @@ def quantize_apart(
             if done.returncode:
                 words = next(iter(reversed(done.stderr.strip().splitlines())), "no reason given")
                 raise UserError(f"{path}: {runtime} cannot quantise it (status {done.returncode}): {words}")
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
     return path
