@@ -1,6 +1,7 @@
 """Whether training from random weights learns real photographs: a small COCO, RTMPose-t, 30 minutes on a CPU.
 
     python benchmarks/mini_coco.py [--data FOLDER] [--minutes 30] [--quick] [--out data/mini_coco]
+    python benchmarks/mini_coco.py --device cuda --network s --size 192 256 --batch 256 --loader-workers 14
 
 The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's
 number of epochs is fixed beforehand from its measured rate, so that both cosine schedules end with the
@@ -59,8 +60,7 @@ from rtmpose.training.loop import Run
 from rtmpose.training.update import Task
 
 ROOT = Path(__file__).resolve().parent.parent
-COCO, HELD_OUT, DEVICE = load_dataset("coco17"), 0.1, torch.device("cpu")
-EVALUATIONS = 10  # a stage, about
+COCO, HELD_OUT = load_dataset("coco17"), 0.1
 QUICK = 60  # photographs
 FIGURES = ("AP", "error", "mean_pose_error")
 COLUMNS = [
@@ -85,6 +85,7 @@ class Bench:
     mix: Mix
     val: list[RawImage]
     out: Path
+    device: torch.device
 
     def images(self) -> Iterator[EvalImage]:
         return opened(self.val)
@@ -98,7 +99,7 @@ class Bench:
 
     def judge(self, model: torch.nn.Module, task: Task, flip: bool) -> Evaluator:
         how = self.params.evaluate.model_copy(update={"flip_test": flip})
-        return Evaluator(model, task.codec, COCO.skeleton, how, self.precision, DEVICE)
+        return Evaluator(model, task.codec, COCO.skeleton, how, self.precision, self.device)
 
     def run(
         self, stage: str, store: Store, init: Path | None, log_steps: int, **hooks: Callable[..., Any]
@@ -115,7 +116,7 @@ class Bench:
             evaluate=lambda model: evaluate(self.judge(model, task, flip=False)),
             report=hooks["report"],
             epoch_done=hooks.get("epoch_done", lambda position: None),
-            device=DEVICE,
+            device=self.device,
             precision=self.precision,
         )
 
@@ -178,6 +179,7 @@ def rate(bench: Bench, stage: str) -> tuple[float, int]:
 def evaluation_seconds(bench: Bench) -> float:
     """What one evaluation of the finetuned network costs."""
     task = build_task(bench.job("finetune", Store(bench.out, ""), None))
+    task.model.to(bench.device)
     start = time.perf_counter()
     figures(bench.judge(task.model, task, flip=False), bench.images())
     return time.perf_counter() - start
@@ -196,7 +198,9 @@ def planned(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
                 f"{path}: this run was begun with other options; delete {bench.out} or give another --out"
             )
         return dict(plan)
-    seconds = 60 * options.minutes - (0 if options.quick else 2 * EVALUATIONS * evaluation_seconds(bench))
+    seconds = 60 * options.minutes - (
+        0 if options.quick else 2 * options.evaluations * evaluation_seconds(bench)
+    )
     plan = {"options": wanted}
     for stage, share in (("pretrain", options.pretrain_share), ("finetune", 1 - options.pretrain_share)):
         pace, steps = rate(bench, stage)
@@ -241,7 +245,9 @@ def train(bench: Bench, stage: str, init: Path | None, diary: Diary) -> Path:
     EMA weights.
     """
     store = Store.open(bench.out, stage, fresh=False)
-    steps = read_manifest(bench.mix.train[0].dir, "train")["samples"] // bench.params.finetune.batch_size + 1
+    entry = bench.mix.train[0]
+    samples = read_manifest(entry.dir, "train")["samples"] * entry.repeat
+    steps = samples // bench.params.finetune.batch_size + 1
 
     def report(line: Row) -> None:
         store.append_log(line)
@@ -268,6 +274,7 @@ def final(bench: Bench, weights: Path, detections: Path) -> Row:
     """The last weights with flip test, in ground-truth boxes and in the detector's."""
     task = build_task(bench.job("finetune", Store(bench.out, ""), None))
     task.model.load_state_dict(torch.load(weights, weights_only=True))
+    task.model.to(bench.device)
     judge = bench.judge(task.model, task, flip=True)
     row = figures(judge, bench.images())
     if detections.exists():
@@ -281,14 +288,16 @@ def parameters(options: argparse.Namespace, epochs: dict[str, Any]) -> Params:
     """The default recipe's, with the sizes of this run; both stages see the recipe's light augmentation."""
     content = load_params(ROOT / "params.yaml").model_dump()
     content |= {"input_size": options.size}
-    content["model"] |= {"size": "t"}
-    content["hardware"] |= {"workers": 1, "gpus_per_worker": 0, "loader_workers": 1, "precision": "auto"}
+    content["model"] |= {"size": options.network}
+    content["hardware"] |= {
+        "workers": 1, "gpus_per_worker": 0, "loader_workers": options.loader_workers, "precision": "auto",
+    }  # fmt: skip
     for stage in ("pretrain", "finetune"):
         count = max(int(epochs.get(stage, 1)), 1)
         warmup = min(200, 20 * count)  # updates
         content[stage] |= {
             "epochs": count, "weak_epochs": count // 6, "batch_size": options.batch, "checkpoint_steps": None,
-            "evaluate_every": max(count // EVALUATIONS, 1), "skeleton": "coco17", "patience": None,
+            "evaluate_every": max(count // options.evaluations, 1), "skeleton": "coco17", "patience": None,
             "picture_every": None,
         }  # fmt: skip
         content[stage]["optim"] |= {"lr": options.lr, "warmup_steps": warmup}
@@ -305,16 +314,17 @@ def prepared(options: argparse.Namespace) -> Bench:
     folder = options.out / "train"
     if not (folder / "manifest.json").exists():
         cut = [raw for raw in images if raw.image_id not in kept]
-        write_train_shards(cut, folder, dataset=COCO, input_size=options.size, workers=1)
+        write_train_shards(cut, folder, dataset=COCO, input_size=options.size, workers=options.loader_workers)
     params = parameters(options, {})
-    chosen = choose_here(params, on_gpu=False)
+    chosen = choose_here(params, on_gpu=options.device == "cuda")
     announce("mini_coco", chosen)
     return Bench(
         params,
         chosen.precision,
-        Mix((MixEntry(folder.resolve(), 1),), folder.resolve(), {}),
+        Mix((MixEntry(folder.resolve(), options.repeat),), folder.resolve(), {}),
         val,
         options.out.resolve(),
+        torch.device(options.device),
     )
 
 
@@ -328,6 +338,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument(
         "--size", type=int, nargs=2, default=(96, 128), help="width and height of the input, px"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--network", choices=("t", "s", "m", "l", "x"), default="t")
+    parser.add_argument("--loader-workers", type=int, default=1)
+    parser.add_argument("--evaluations", type=int, default=10, help="a stage, about")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="passes over the photographs that make an epoch"
     )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -366,7 +383,8 @@ def main() -> None:
         "name": "mini_coco", "ours": row["error"], "peer": row["mean_pose_error"],
         "ratio": row["error_ratio"],
         "unit": "mean keypoint error over the root of the person's area (lower is better), peer: mean pose",
-        "machine": cpu_line(), "precision": bench.precision,
+        "machine": cpu_line(), "device": options.device, "network": options.network,
+        "precision": bench.precision,
         "minutes": diary.rows[-1]["minutes"],
         "figures": row, "photographs": len(bench.val), "epochs": {stage: plan[stage] for stage in ("pretrain",
         "finetune")}, "size": list(options.size),

@@ -18,7 +18,7 @@ IMAGES = 8  # on which the runtimes' outputs are compared
 
 
 class Quantized(Record):
-    """Lost points of AP by "runtime_precision", at the unfavourable end of their intervals."""
+    """Lost points of AP by `tried_name`, at the unfavourable end of their intervals."""
 
     ap_loss: dict[str, float]
 

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
         target = load_target(name)
         report = read_json(BENCHMARK / f"{target.name}.json", "run the benchmark stage again")
         budgets = [budget.model_dump() for budget in target.budgets]
-        picks = picks_of(attempts, report, budgets)
+        picks = picks_of(attempts, report, budgets, target.device)
         lines += [row for pick in picks for row in rows(target.name, pick)]
         found[target.name] = {
             "picked": picks[0].picked,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rtmpose.deploy.quantize import run
     from rtmpose.deploy.quantize.attempt import Attempt
     from rtmpose.deploy.quantize.calibration import Calibration
-    from rtmpose.deploy.runtimes.base import Precision, RuntimeName
+    from rtmpose.deploy.quantize.run import Tried
 
 MIX, WEIGHTS, ONNX = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/rtmpose.onnx")
 RECEIPT = Path("models/receipt.json")
@@ -52,13 +52,14 @@ def main(argv: list[str]) -> None:
     reference = judge.reference(run.network_of(files))
     sigma = read_json(RECEIPT, "run the finetune stage again").get("sigma")
     trial = run.Trial(files, card, reference, sigma, lambda line: print(f"quantize  {line}", flush=True))
-    attempts = run.as_they_are(trial, tried(params.targets))
-    int8, sensitivity = run.quantize_for_onnxruntime(
-        trial, used, probe.inputs(card), method=options.method, seconds=options.sensitivity_seconds
+    attempts, sensitivity = run.every_attempt(
+        trial,
+        tried(params.targets),
+        used,
+        probe.inputs(card),
+        options,
+        lambda: finetuned(params, mix, trial, used, probe.inputs(card)),
     )
-    if options.finetune_epochs and all(attempt.refused for attempt in int8):
-        int8 += finetuned(params, mix, trial, used, probe.inputs(card))
-    attempts += [*int8, run.quantize_for_openvino(trial, used)]
     write_atomic(METRICS, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")
 
 
@@ -100,20 +101,11 @@ def finetuned(
     return attempts
 
 
-def tried(targets: list[str]) -> list[tuple[RuntimeName, Precision]]:
-    """The runtimes and precisions of the targets, without int8, which this stage makes itself, and without
-    the PyTorch fp32 that all are compared with.
-    """
+def tried(targets: list[str]) -> list[Tried]:
+    """What the targets ask for, each once."""
     from rtmpose.deploy.targets import load_target
 
-    pairs = [
-        (runtime.name, precision)
-        for name in targets
-        for runtime in load_target(name).runtimes
-        for precision in runtime.precisions
-        if precision != "int8"
-    ]
-    return list(dict.fromkeys(pairs))
+    return list(dict.fromkeys(one for target in map(load_target, targets) for one in target.tried()))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,22 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from gpu.scale import LeftOut, Result, Scale, ratio
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rtmpose.deploy.runtimes.base import ModelFiles
 
-MOST_DIFF = 0.05  # TF32 on a GPU moves the third digit
+PRECISIONS: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
+MOST_OFF = {"fp32": 0.01, "fp16": 0.05}  # of the largest output; TF32 on a GPU moves the third digit
 
 
 def onnxruntime_cuda(device: torch.device, scale: Scale) -> Result:
@@ -39,14 +43,18 @@ def _exported(runtime: str, device: torch.device, scale: Scale) -> Result:
     card = ModelCard.of(Architecture.model_validate({"size": scale.size}), scale.input_size, "coco17")
     model = card.network()
     with tempfile.TemporaryDirectory() as name:
-        torch.save(model.state_dict(), Path(name) / "rtmpose.pt")
-        onnx = export_onnx(model, card.input_size, Path(name) / "rtmpose.onnx", card=card)
-        return beside_pytorch(runtime, ModelFiles(onnx, Path(name) / "rtmpose.pt"), device, scale)
+        weights = Path(name, "rtmpose.pt")
+        torch.save(model.state_dict(), weights)
+        files = ModelFiles(weights.with_suffix(".onnx"), weights)
+        for precision in PRECISIONS:
+            export_onnx(model, card.input_size, files.form(precision), card=card, precision=precision)
+        return beside_pytorch(runtime, files, device, scale)
 
 
 def beside_pytorch(runtime: str, files: ModelFiles, device: torch.device, scale: Scale) -> Result:
-    """p50 at batch 1 and 8 in a runtime and in PyTorch by turns, and how far the outputs are apart."""
-    from rtmpose.deploy.export import differences
+    """p50 at batch 1 and 8 in a runtime and in PyTorch by turns, and how far both are from PyTorch in fp32;
+    also in fp16 on a GPU.
+    """
     from rtmpose.deploy.runtimes.base import NotPossible, Placement
     from rtmpose.deploy.runtimes.onnxruntime import read_card
     from rtmpose.deploy.runtimes.session import open_session
@@ -54,25 +62,32 @@ def beside_pytorch(runtime: str, files: ModelFiles, device: torch.device, scale:
 
     card, place = read_card(files.onnx), Placement("gpu" if device.type == "cuda" else "cpu")
     found: Result = {}
-    for batch in (1, 8):
+    for precision, batch in product(PRECISIONS if device.type == "cuda" else PRECISIONS[:1], (1, 8)):
         images = noise(card.input_size, batch)
         try:
-            session = open_session(cast(Any, runtime), files, "fp32", place, batch)
-            other = open_session("pytorch", files, "fp32", place, batch)
+            session = open_session(cast(Any, runtime), files, precision, place, batch)
+            other = open_session("pytorch", files, precision, place, batch)
+            exact = open_session("pytorch", files, "fp32", place, batch)(images)
         except NotPossible as reason:
             raise LeftOut(str(reason)) from None
-        compared = differences(session(images), other(images), card.codec())
-        if not compared["max_diff"] < MOST_DIFF:
-            raise AssertionError(f"{runtime} is off by {compared}")
+        off = {name: _off(one(images), exact) for name, one in ((runtime, session), ("pytorch", other))}
+        if not off[runtime] < MOST_OFF[precision]:
+            raise AssertionError(f"{runtime} in {precision} is off by {off[runtime]} of the largest output")
         times = _by_turns([partial(session, images), partial(other, images)], scale.calls)
         found |= {"version": session.version, "device": session.device}
-        found[f"batch{batch}"] = {
+        found[f"{precision}_batch{batch}"] = {
             "p50_ms": round(1000 * median(times[0]), 3),
             "pytorch_p50_ms": round(1000 * median(times[1]), 3),
             **ratio(times[1], times[0]),
-            **compared,
+            "off": off[runtime],
+            "pytorch_off": off["pytorch"],
         }
     return found
+
+
+def _off(outputs: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
+    """The largest difference from PyTorch in fp32, over the largest output there."""
+    return max(float(abs(a - b).max() / abs(b).max()) for a, b in zip(outputs, exact, strict=True))
 
 
 def _by_turns(calls: Sequence[Callable[[], object]], number: int) -> list[list[float]]:

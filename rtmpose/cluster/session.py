@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -52,10 +53,36 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
     try:
-        _start(options)
+        with known_by_address() if options else nullcontext():
+            _start(options)
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def known_by_address() -> Iterator[None]:
+    """A local cluster that starts during the block tells its processes where it is, by RAY_ADDRESS.
+
+    Parts of Ray look for "the" cluster of the machine otherwise, and fail where there are two: a placement
+    group then outlives its trial, and the next trial waits for its cores without end.
+    """
+    import ray
+
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    address = {
+        "RAY_GCS_SERVER_PORT": str(port),
+        "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
+    }
+    before = {name: os.environ.get(name) for name in address}
+    os.environ.update(address)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _start(options: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.machine import machine
 from rtmpose.deploy.meters import energy_counters
 from rtmpose.deploy.report import check_budgets, short
-from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.base import ModelFiles, tried_name
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.deploy.sizes import file_mb
@@ -73,8 +73,8 @@ def run(
     """Measure every configuration of `target` on this machine.
 
     images: normalised float32 (N, 3, H, W), both the timed input and the one on which outputs are compared;
-    fewer than the largest batch are repeated. ap_loss: lost points of AP by "runtime_precision", where they
-    were measured. Returns {target, machine, protocol, reference, compared_with, energy, results, skipped,
+    fewer than the largest batch are repeated. ap_loss: lost points of AP by `tried_name`, where they were
+    measured. Returns {target, machine, protocol, reference, compared_with, energy, results, skipped,
     budgets} and the figures of `COMPARED` by configuration.
     """
     target.refuse_elsewhere()
@@ -90,7 +90,7 @@ def run(
     results = [_row(one, measured, target.reference, card, reference) for one in measured]
     for row in results:
         row["file_mb"] = file_mb(files, row["runtime"], row["precision"])
-        row["ap_loss"] = (ap_loss or {}).get(f"{row['runtime']}_{row['precision']}")
+        row["ap_loss"] = (ap_loss or {}).get(tried_name(row["runtime"], row["precision"], target.device))
     compared = target.reference
     return {
         "target": target.name,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from rtmpose.config import Strict, parse
-from rtmpose.deploy.runtimes.base import Placement, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import DeviceKind, Placement, Precision, RuntimeName
 from rtmpose.files import UserError, data_file, read_yaml
 from rtmpose.machine import cores
 
@@ -99,7 +99,7 @@ class Target(Strict):
     runtimes: tuple[RuntimeSpec, ...] = Field(min_length=1)
     batch_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
     threads: tuple[Threads, ...] = Field(min_length=1)
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: DeviceKind = "cpu"
     reference: Reference = Reference()
     warmup: int = Field(5, ge=0, description="calls that are not timed, after the first answer")
     rounds: int = Field(12, ge=1, description="in which all configurations take turns")
@@ -127,6 +127,12 @@ class Target(Strict):
         return tuple(
             Placement(self.device, count) for count in dict.fromkeys(map(thread_count, self.threads))
         )
+
+    def tried(self) -> list[tuple[RuntimeName, Precision, DeviceKind]]:
+        """Each runtime in each precision, with where it computes."""
+        return [
+            (spec.name, precision, self.device) for spec in self.runtimes for precision in spec.precisions
+        ]
 
     def refuse_elsewhere(self) -> None:
         """UserError on a machine of another kind: its figures would stand under this target's name."""

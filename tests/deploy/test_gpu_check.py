@@ -112,12 +112,12 @@ def test_an_exported_file_is_compared_with_pytorch(
 
     found = gpu.exported.beside_pytorch("onnxruntime", files, CPU, tiny(check))
     assert found["device"] == "CPUExecutionProvider"
-    for batch in ("batch1", "batch8"):
-        assert found[batch]["p50_ms"] > 0 and 0 < found[batch]["max_diff"] < 1e-4
+    for batch in ("fp32_batch1", "fp32_batch8"):
+        assert found[batch]["p50_ms"] > 0 and 0 < found[batch]["off"] < 1e-4
     with pytest.raises(check.LeftOut):
         gpu.exported.beside_pytorch("tensorrt", files, CPU, tiny(check))
-    monkeypatch.setattr(gpu.exported, "MOST_DIFF", 1e-12)
-    with pytest.raises(AssertionError, match="onnxruntime is off by"):
+    monkeypatch.setattr(gpu.exported, "MOST_OFF", {"fp32": 1e-12})
+    with pytest.raises(AssertionError, match="onnxruntime in fp32 is off by"):
         gpu.exported.beside_pytorch("onnxruntime", files, CPU, tiny(check))
 
 

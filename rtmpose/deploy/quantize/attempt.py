@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from rtmpose.config import Strict
-from rtmpose.deploy.runtimes.base import Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import DeviceKind, Precision, RuntimeName, tried_name
 
 EXACTNESS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")  # from the most exact down
 
@@ -43,6 +43,7 @@ class Attempt(Strict):
 
     runtime: RuntimeName
     precision: Precision
+    device: DeviceKind = "cpu"
     recipe: str
     megabytes: float | None = None
     sets: dict[str, SetFigures] = Field(default_factory=dict)
@@ -52,8 +53,8 @@ class Attempt(Strict):
 
     @property
     def name(self) -> str:
-        """As the benchmark names it, such as "onnxruntime_int8"."""
-        return f"{self.runtime}_{self.precision}"
+        """As the benchmark names it."""
+        return tried_name(self.runtime, self.precision, self.device)
 
 
 def refused(attempt: Attempt, *reasons: str) -> Attempt:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rtmpose.config import Strict
 from rtmpose.deploy.quantize.attempt import EXACTNESS, Attempt, Latency, refused
+from rtmpose.deploy.runtimes.base import DeviceKind, tried_name
 from rtmpose.deploy.targets import thread_count
 
 
@@ -80,27 +81,32 @@ def _worth_it(attempt: Attempt, others: Sequence[Attempt]) -> Attempt:
 
 
 def picks_of(
-    attempts: Sequence[Attempt], report: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]] = ()
+    attempts: Sequence[Attempt],
+    report: Mapping[str, Any],
+    budgets: Sequence[Mapping[str, Any]] = (),
+    device: DeviceKind = "cpu",
 ) -> list[Pick]:
-    """A pick for each batch size and number of threads of a benchmark's report. The target's own comes first:
-    single images on all threads.
+    """A pick among the attempts on the target's `device` for each batch size and number of threads of its
+    benchmark's report. The target's own comes first: single images on all threads.
 
     budgets: the target's, as their fields; those with `p95_ms` count where batch, threads, runtime and
     precision fit.
     """
     cells = sorted({(row["batch"], -row["threads"]) for row in report["results"]})
+    attempts = [one for one in attempts if one.device == device]
     found = []
     for batch, negative in cells:
         threads = -negative
         rows = [row for row in report["results"] if (row["batch"], row["threads"]) == (batch, threads)]
-        latencies = {_name(row): _latency(row) for row in rows}
-        limits = {_name(row): limit for row in rows if (limit := _budget(row, budgets)) is not None}
+        names = [tried_name(row["runtime"], row["precision"], device) for row in rows]
+        latencies = {name: _latency(row) for name, row in zip(names, rows, strict=True)}
+        limits = {
+            name: limit
+            for name, row in zip(names, rows, strict=True)
+            if (limit := _budget(row, budgets)) is not None
+        }
         found.append(pick(attempts, latencies, limits, batch=batch, threads=threads))
     return found
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['runtime']}_{row['precision']}"
 
 
 def _latency(row: Mapping[str, Any]) -> Latency:

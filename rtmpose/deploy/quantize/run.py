@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from rtmpose.config import QuantizeParams
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -26,13 +27,23 @@ from rtmpose.deploy.quantize.onnx import (
     save_quantized,
 )
 from rtmpose.deploy.quantize.sensitivity import Sensitivity, measure
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import (
+    DeviceKind,
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    RuntimeName,
+)
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.deploy.sizes import file_mb
+from rtmpose.machine import cores
 
 BATCH = 32  # crops computed at a time; a session is opened for so many
 FINETUNED = "quantisation-aware finetuning, then "
 Tell = Callable[[str], None]
+Tried = tuple[RuntimeName, Precision, DeviceKind]
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,16 @@ class Trial:
         """The attempt with the size of its file and every reason against it."""
         if path.suffix == ".onnx" and path.is_file():
             attempt = refused(attempt, *card_reasons(read_card(path), self.card, self.sigma))
-        attempt = attempt.model_copy(update={"megabytes": megabytes(path)})
         if self.reference is not None and not attempt.refused:
+            place = Placement(attempt.device, cores())
             try:
-                session = open_session(attempt.runtime, self.files, attempt.precision, batch=BATCH)
+                session = open_session(attempt.runtime, self.files, attempt.precision, place, BATCH)
             except NotPossible as reason:
                 attempt = refused(attempt, f"not run here: {reason}")
             else:
                 attempt = judged(attempt, self.reference.compared(InRuntime(session.infer, BATCH)))
+        size = file_mb(self.files, attempt.runtime, attempt.precision)
+        attempt = attempt.model_copy(update={"megabytes": size})
         self.tell(line(attempt))
         return attempt
 
@@ -73,15 +86,8 @@ def line(attempt: Attempt) -> str:
     passes = "passes" if attempt.sets else "not judged"
     verdict = f"refused: {'; '.join(attempt.refused)}" if attempt.refused else passes
     size = "" if attempt.megabytes is None else f"{attempt.megabytes:.1f} MB  "
-    return f"{attempt.runtime} {attempt.precision}  {size}{shown}  {verdict}"
-
-
-def megabytes(path: Path) -> float | None:
-    """The size of a file, of an .xml with its weights beside it; None where there is none."""
-    parts = [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
-    if not all(part.is_file() for part in parts):
-        return None
-    return round(sum(part.stat().st_size for part in parts) / 1e6, 3)
+    place = " on the GPU" if attempt.device == "gpu" else ""
+    return f"{attempt.runtime} {attempt.precision}{place}  {size}{shown}  {verdict}"
 
 
 def quantize_for_onnxruntime(
@@ -138,14 +144,38 @@ def quantize_for_openvino(trial: Trial, calibration: Calibration) -> Attempt:
     return trial.tried(attempt, path)
 
 
-def as_they_are(trial: Trial, tried: Sequence[tuple[RuntimeName, Precision]]) -> list[Attempt]:
-    """Attempts with files that the export wrote: other runtimes in fp32, and half precision."""
+def every_attempt(
+    trial: Trial,
+    asked: Sequence[Tried],
+    calibration: Calibration,
+    probe: NDArray[np.float32],
+    options: QuantizeParams,
+    finetuned: Callable[[], list[Attempt]] | None = None,
+) -> tuple[list[Attempt], Sensitivity]:
+    """All that is asked for: first the files as exported, then int8, for which `finetuned` makes further
+    attempts where the gate refuses the files made without.
+    """
+    attempts = as_they_are(trial, [one for one in asked if one[1] != "int8"])
+    int8, sensitivity = quantize_for_onnxruntime(
+        trial, calibration, probe, method=options.method, seconds=options.sensitivity_seconds
+    )
+    if finetuned and options.finetune_epochs and all(attempt.refused for attempt in int8):
+        int8 += finetuned()
+    attempts += [*int8, quantize_for_openvino(trial, calibration)]
+    others = [one for one in asked if one[1] == "int8" and one[0] not in ("onnxruntime", "openvino")]
+    return attempts + as_they_are(trial, others, int8[-1].recipe), sensitivity
+
+
+def as_they_are(trial: Trial, tried: Sequence[Tried], recipe: str = "as exported") -> list[Attempt]:
+    """Attempts with ONNX files that are there: other runtimes in fp32, half precision, and int8 in runtimes
+    that read the file made for ONNX Runtime.
+    """
     return [
         trial.tried(
-            Attempt(runtime=runtime, precision=precision, recipe="as exported"),
-            trial.files.form(precision) if precision == "fp16" else trial.files.onnx,
+            Attempt(runtime=runtime, precision=precision, device=device, recipe=recipe),
+            trial.files.onnx if precision == "bf16" else trial.files.form(precision),
         )
-        for runtime, precision in tried
+        for runtime, precision, device in tried
     ]
 
 
@@ -161,11 +191,14 @@ def report(
         "calibration": calibration.described(),
         "sensitivity": None if sensitivity is None else sensitivity.model_dump(mode="json"),
         "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
-        "ap_loss": {
-            one.name: max(0.0, -next(iter(one.sets.values())).difference.low) for one in attempts if one.sets
-        },
+        "ap_loss": ap_loss(attempts),
         "machine": machine(),
     }
+
+
+def ap_loss(attempts: Sequence[Attempt]) -> dict[str, float]:
+    """What attempts may lose on the set that decides, by their names; points of 100."""
+    return {one.name: max(0.0, -next(iter(one.sets.values())).difference.low) for one in attempts if one.sets}
 
 
 def network_of(files: ModelFiles) -> nn.Module:
@@ -173,4 +206,5 @@ def network_of(files: ModelFiles) -> nn.Module:
     exported file in ONNX Runtime.
     """
     runtime: RuntimeName = "onnxruntime" if files.weights is None else "pytorch"
-    return InRuntime(open_session(runtime, files, batch=BATCH).infer, BATCH)
+    place = Placement("cpu", cores())
+    return InRuntime(open_session(runtime, files, "fp32", place, BATCH).infer, BATCH)

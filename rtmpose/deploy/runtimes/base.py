@@ -30,6 +30,7 @@ RuntimeName = Literal[
     "coreml",
 ]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+DeviceKind = Literal["cpu", "gpu"]
 # float32 (N, 3, H, W) RGB normalised → float32 simcc_x (N, K, 2W) and simcc_y (N, K, 2H), or heatmaps
 # (N, K, H/4, W/4)
 Infer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -71,8 +72,13 @@ class ModelFiles:
 class Placement:
     """Where a model runs, and with how many CPU threads."""
 
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: DeviceKind = "cpu"
     threads: int = 1
+
+
+def tried_name(runtime: str, precision: str, device: DeviceKind) -> str:
+    """How reports name a runtime and precision: "onnxruntime_int8", and on a GPU "pytorch_fp16_gpu"."""
+    return f"{runtime}_{precision}" + ("_gpu" if device == "gpu" else "")
 
 
 # How a runtime opens a model: (files, precision, placement, batch) → Session, or NotPossible.

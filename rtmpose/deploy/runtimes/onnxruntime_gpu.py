@@ -9,6 +9,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from rtmpose.deploy.quiet import quiet
 from rtmpose.deploy.runtimes.base import (
     ModelFiles,
     NotPossible,
@@ -62,7 +63,12 @@ def _require(provider: str, placement: Placement) -> None:
 
 
 def _open(path: Path, provider: str, settings: dict[str, Any], batch: int) -> Session:
-    """A session of one batch size: with free sizes some nodes would compute shapes, on the CPU."""
+    """A session of one batch size: with free sizes some nodes would compute shapes, on the CPU.
+
+    CUDA's libraries are those of NVIDIA's packages beside this one, which PyTorch brings too.
+    """
+    with quiet():  # what is missing is told when the session opens
+        ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = WARNING_ONLY
     options.add_free_dimension_override_by_name("batch", batch)

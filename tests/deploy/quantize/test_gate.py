@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.quantize import tried
 from rtmpose.config import EvaluateParams
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.quantize.attempt import Attempt, Figure, Latency, SetFigures
@@ -157,6 +158,23 @@ def test_a_pick_for_each_cell_of_a_report() -> None:
     ] * 2
 
 
+def test_attempts_on_a_gpu_are_a_gpu_target_s_alone() -> None:
+    on_gpu = attempt().model_copy(update={"device": "gpu", "refused": ()})
+    row = {"runtime": on_gpu.runtime, "precision": on_gpu.precision, "threads": 1, "batch": 1}
+    report = {"results": [row | {"p50_ms": 1.0, "p95_ms": 2.0}]}
+    [found] = picks_of([*passing(), on_gpu], report, device="gpu")
+    assert found.picked == f"{on_gpu.runtime}_{on_gpu.precision}_gpu" and len(found.attempts) == 1
+    [elsewhere] = picks_of([*passing(), on_gpu], report)
+    assert elsewhere.picked == f"{on_gpu.runtime}_{on_gpu.precision}"
+    assert {one.device for one in elsewhere.attempts} == {"cpu"}
+
+
+def test_each_runtime_is_judged_where_its_target_computes() -> None:
+    asked = tried(["cpu-x86", "gpu-nvidia"])
+    assert ("openvino", "fp32", "cpu") in asked and ("onnxruntime-cuda", "fp16", "gpu") in asked
+    assert ("tensorrt", "int8", "gpu") in asked and ("onnxruntime", "int8", "cpu") in asked
+
+
 def test_the_table_and_the_picture() -> None:
     found = pick(passing(), TIMES)
     shown = table("cpu-x86", found)
@@ -228,6 +246,6 @@ def test_a_file_with_a_broken_sigma_is_stopped(
     other = relabelled(files, tmp_path, sigma=[1.0, 1.0])
     told: list[str] = []
     trial = Trial(ModelFiles(other), own_card, None, [3.46, 4.0], told.append)
-    [found] = as_they_are(trial, [("onnxruntime", "fp32")])
+    [found] = as_they_are(trial, [("onnxruntime", "fp32", "cpu")])
     assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
     assert told == [line(found)] and "refused: " in told[0]
