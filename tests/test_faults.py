@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.resume import faults
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -107,9 +105,3 @@ def steps_of(workspace: Workspace) -> int:
     """Updates of the whole run, from the shards' own count."""
     samples = json.loads((workspace.folder / "data/mix.json").read_text())["train"][0]["samples"]
     return 6 * -(-samples // 8)
-
-
-def test_worker_driver_and_head_killed_in_one_run_that_ends_bit_identical(tmp_path: Path) -> None:
-    """Three of the kills of `python -m tests.faults.resume`, which is for twenty."""
-    line = faults(tmp_path, 3, random.Random(1))
-    assert line["tried"] >= 3 and line["survived"] == line["tried"] and line["bit_identical"], line

@@ -19,7 +19,7 @@ import numpy as np
 
 from rtmpose.config import setup_environment
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.machine import machine
+from rtmpose.deploy.machine import gpu_name, machine
 from rtmpose.deploy.meters import energy_counters
 from rtmpose.deploy.report import check_budgets, short
 from rtmpose.deploy.runtimes.base import ModelFiles, tried_name
@@ -91,10 +91,10 @@ def run(
     for row in results:
         row["file_mb"] = file_mb(files, row["runtime"], row["precision"])
         row["ap_loss"] = (ap_loss or {}).get(tried_name(row["runtime"], row["precision"], target.device))
-    compared = target.reference
+    compared, gpu = target.reference, {"gpu": gpu_name()} if target.device == "gpu" else {}
     return {
         "target": target.name,
-        "machine": machine() | {"load_average_before": round(load, 2)},
+        "machine": machine() | gpu | {"load_average_before": round(load, 2)},
         "protocol": _protocol(target, images, time.time() - began),
         "reference": "pytorch fp32" if reference else None,
         "compared_with": f"{compared.runtime} {compared.precision} at the same threads and batch",

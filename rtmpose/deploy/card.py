@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,14 @@ SIMCC_OUTPUTS, HEATMAP_OUTPUTS = ("simcc_x", "simcc_y"), ("heatmaps",)
 
 
 GREY = 1e6  # far beyond any grey level
+
+
+def own_version() -> str:
+    """Of this package; `0+unknown` for a checkout that is not installed."""
+    try:
+        return version("rtmpose")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 class DataSource(Strict):
@@ -119,7 +127,7 @@ class ModelCard(Architecture):
             std=STD,
             split_ratio=None if model.head == "heatmap" else SimCC(input_size).split_ratio,
             git_commit=git_commit(),
-            version=version("rtmpose"),
+            version=own_version(),
             training_precision=training_precision,
         )
 

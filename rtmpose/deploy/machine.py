@@ -10,11 +10,23 @@ from typing import Any
 
 from rtmpose.machine import cores, cpu_kind, cpu_name, relevant_flags
 
+PACKAGES = (
+    "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "ncnn", "MNN", "onnx",
+    "numpy",
+)  # fmt: skip
+
+
+def gpu_name() -> str:
+    """Of the GPU that a target with `device: gpu` computes on, as PyTorch names it; empty without one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
 
 def machine() -> dict[str, Any]:
     """The CPU, its kind, cores and relevant instruction sets, the system, and the versions measured."""
     versions = {}
-    for package in ("torch", "onnxruntime", "openvino", "onnx", "numpy"):
+    for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     return {
