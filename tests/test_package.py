@@ -36,6 +36,14 @@ def output(site: Path, code: str) -> str:
     return done.stdout
 
 
+def test_the_wheel_holds_every_module(installed: Path) -> None:
+    ours, theirs = (
+        {str(path.relative_to(folder)) for path in (folder / "rtmpose").rglob("*.py")}
+        for folder in (ROOT, installed)
+    )
+    assert ours and ours <= theirs, sorted(ours - theirs)
+
+
 def test_descriptors_come_from_the_wheel(installed: Path) -> None:
     code = (
         "import rtmpose.descriptors as d; from rtmpose.deploy.targets import load_target;"
