@@ -17,6 +17,8 @@ import errno, os, signal, sys, time
 from rtmpose.ending import run_command, signals_later
 from rtmpose.files import UserError
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
+
 def kill(number):
     os.kill(os.getpid(), number)
     time.sleep(0.1)

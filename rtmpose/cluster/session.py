@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from types import FrameType
 from typing import Any, TypeVar
 
 from rtmpose.cluster.mistakes import as_value, raised
@@ -89,31 +88,18 @@ def known_by_address() -> Iterator[None]:
 def _start(options: dict[str, Any]) -> None:
     """Start or join Ray, and keep this process's own answer to SIGTERM, which Ray replaces by one of its own.
 
-    A signal while Ray starts ends what was started already, and is then told as any other. Ray drops some
-    interrupts: the start then goes on, and the interrupt follows.
+    A signal while Ray starts ends what was started already, and is then told as any other.
     """
     import ray
 
-    answers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    interrupted = threading.Event()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
-
-    ours = threading.current_thread() is threading.main_thread()
-    if ours and answers[signal.SIGINT] is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+    answer = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level="error", log_to_driver=False, **options)
     except SystemExit:  # Ray's own answer
         raise Signalled(signal.SIGTERM) from None
     finally:
-        if ours:
-            for number, answer in answers.items():
-                signal.signal(number, answer)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, answer)
 
 
 def map_on_cluster(

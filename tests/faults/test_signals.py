@@ -17,8 +17,10 @@ from tests.support import ROOT
 pytestmark = pytest.mark.slow
 
 COMMAND = """
-import time
+import signal, time
 from rtmpose.ending import run_command
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
 
 def main():
     from rtmpose.cluster.session import ray_cluster
