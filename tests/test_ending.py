@@ -17,7 +17,7 @@ import errno, os, signal, sys, time
 from rtmpose.ending import run_command, signals_later
 from rtmpose.files import UserError
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def kill(number):
     os.kill(os.getpid(), number)

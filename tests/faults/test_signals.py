@@ -20,7 +20,7 @@ COMMAND = """
 import signal, time
 from rtmpose.ending import run_command
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def main():
     from rtmpose.cluster.session import ray_cluster
