@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from rtmpose.deploy.runtimes.base import (
 from rtmpose.files import UserError
 
 PROVIDER = "CPUExecutionProvider"
+ARM = ("aarch64", "arm64")  # with halves where the CPU has arithmetic for them, else by way of fp32
 WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine do not belong in a report
 
 
@@ -60,8 +62,10 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
     from rtmpose.deploy.runtimes.onnx_form import onnx_form
 
     require_cpu("ONNX Runtime's CPU provider", placement)
-    if precision in ("fp16", "bf16"):
-        raise NotPossible(f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions")
+    if precision == "bf16" or (precision == "fp16" and platform.machine() not in ARM):
+        raise NotPossible(
+            f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions on {platform.machine()}"
+        )
     session = open_file(onnx_form(files, precision), placement.threads)
     if session.get_providers() != [PROVIDER]:
         raise NotPossible(f"ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}")
