@@ -35,7 +35,7 @@ from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
 from rtmpose.machine import cpu_line
-from rtmpose.topdown import TopDown, through_arrays
+from rtmpose.topdown import ThroughArrays, TopDown
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".peers" / "rtmlib"
@@ -149,7 +149,7 @@ def keypoints(infer: Infer, image: np.ndarray, boxes: np.ndarray, card: ModelCar
         return seen[-1]
 
     skeleton = load_skeleton(card.skeleton)
-    way = TopDown(through_arrays(remembered), card.codec(), skeleton, mean=card.mean, std=card.std)
+    way = TopDown(ThroughArrays(remembered), card.codec(), skeleton, mean=card.mean, std=card.std)
     crops = [way.crop(image, box) for box in boxes]
     points, scores = way.points(crops)
     assert (scores > 0).any(), "no keypoint has a positive score: equal keypoints would show nothing"

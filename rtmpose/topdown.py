@@ -3,12 +3,13 @@ points back into the image.
 
 Evaluation, single photographs, deployment's samples and the benchmarks all go this way, so what is measured
 is what runs. The network is any callable: a `PoseNet`, one under autocast (`in_precision`), or a runtime that
-takes and gives arrays (`through_arrays`).
+takes and gives arrays (`ThroughArrays`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,13 +126,16 @@ class TopDown:
     @torch.inference_mode()
     def _decoded(self, crops: Crops) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) in input px and scores (N, K)."""
-        images = input_of(crops, self.mean, self.std, self.device)
+        aside = one_thread if isinstance(self.network, ThroughArrays) else nullcontext
+        with aside():
+            images = input_of(crops, self.mean, self.std, self.device)
         outputs = self._first(self.network(images))
         codec: Any = self.codec  # each codec takes the outputs of its own kind of head
         if self.flip_test:
             flipped = self._first(self.network(images.flip(-1)))
             outputs = codec.flip_average(outputs, flipped, self.skeleton.flip)
-        points, scores = codec.decode(outputs)
+        with aside():
+            points, scores = codec.decode(outputs)
         return points.double().cpu().numpy(), scores.double().cpu().numpy()
 
     def _first(self, outputs: PoseOutput) -> PoseOutput:
@@ -164,12 +168,29 @@ def in_precision(model: nn.Module, device: torch.device | str, precision: str) -
     return network
 
 
-def through_arrays(infer: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> Network:
-    """A runtime as a network: it takes contiguous arrays, and gives SimCC's two, or one of heatmaps."""
+@dataclass(frozen=True)
+class ThroughArrays:
+    """A runtime as a network: it takes contiguous arrays, and gives SimCC's two, or one of heatmaps.
 
-    def network(images: Tensor) -> PoseOutput:
+    PyTorch keeps to one thread around it: its waiting threads would hold the cores that the runtime's need.
+    """
+
+    infer: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+    def __call__(self, images: Tensor) -> PoseOutput:
+        with one_thread():
+            array = images.contiguous().numpy()
         # Copies: a runtime may reuse its output buffers.
-        outputs = [torch.tensor(part) for part in infer(images.contiguous().numpy())]
+        outputs = [torch.from_numpy(part.copy()) for part in self.infer(array)]
         return outputs[0] if len(outputs) == 1 else (outputs[0], outputs[1])
 
-    return network
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's operations of this thread use no other thread during the block; it costs a microsecond."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

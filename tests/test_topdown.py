@@ -16,12 +16,12 @@ from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
 from rtmpose.topdown import (
     Network,
+    ThroughArrays,
     TopDown,
     crop_box,
     crop_boxes,
     in_precision,
     input_of,
-    through_arrays,
 )
 
 SIZE = (96, 128)
@@ -110,7 +110,7 @@ def test_a_runtime_gives_the_very_points_of_the_network() -> None:
         return buffers[0], buffers[1]
 
     results = []
-    for network in (brightest, through_arrays(runtime)):
+    for network in (brightest, ThroughArrays(runtime)):
         way = TopDown(network, SimCC(SIZE), COLOURS, flip_test=True)
         results.append(way.points([way.crop(photograph(), [90, 40, 100, 110])]))
     np.testing.assert_array_equal(results[0][0], results[1][0])

@@ -32,7 +32,7 @@ from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placeme
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.descriptors import load_skeleton
-from rtmpose.topdown import TopDown, through_arrays
+from rtmpose.topdown import ThroughArrays, TopDown
 
 CORES = len(os.sched_getaffinity(0))
 WAYS: dict[str, tuple[RuntimeName, Precision]] = {
@@ -122,7 +122,7 @@ def _top_down(files: ModelFiles, way: str, persons: int) -> tuple[Way, Timed]:
     session = open_session(runtime, files, precision, Placement(threads=CORES), persons)
     network = Timed(session)
     skeleton = load_skeleton(card.skeleton)
-    top = TopDown(through_arrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
+    top = TopDown(ThroughArrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
     return lambda image, boxes: top.points(top.crops(image, boxes)), network
 
 

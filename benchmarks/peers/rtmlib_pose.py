@@ -2,8 +2,10 @@
 
     python rtmlib_pose.py FOLDER
 
-Everything is rtmlib's default: ONNX Runtime, as many threads as the process may use cores, one person a
-forward pass. FOLDER is described in `own_pose.py`, and so are the questions and answers.
+Everything is rtmlib's default, ONNX Runtime and one person a forward pass, but for the number of threads: as
+many as the process may use cores. ONNX Runtime's default is one for each core of the machine, and it moves
+them there even where the process may use fewer. FOLDER is described in `own_pose.py`, and so are the questions
+and answers.
 """
 
 from __future__ import annotations
@@ -54,10 +56,26 @@ class Side:
         return {"wall": wall}
 
 
+def limit_onnxruntime(threads: int) -> None:
+    """Sessions opened from now on compute with so many threads."""
+    import onnxruntime as ort
+
+    opened = ort.InferenceSession
+
+    def limited(*arguments: Any, **options: Any) -> Any:
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = threads
+        return opened(*arguments, sess_options=settings, **options)
+
+    ort.InferenceSession = limited
+
+
 def main() -> None:
     import cv2
 
-    cv2.setNumThreads(len(os.sched_getaffinity(0)))
+    threads = len(os.sched_getaffinity(0))
+    cv2.setNumThreads(threads)
+    limit_onnxruntime(threads)
     side = Side(Path(sys.argv[1]))
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -21,7 +21,7 @@ from rtmpose.descriptors import Frame, load_skeleton
 from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, read_bytes, write_atomic
 from rtmpose.skeleton import Skeleton
-from rtmpose.topdown import TopDown, through_arrays
+from rtmpose.topdown import ThroughArrays, TopDown
 
 Box = tuple[float, float, float, float]  # x, y, w, h px
 
@@ -74,7 +74,7 @@ def open_model(path: Path) -> tuple[ModelCard, TopDown]:
     card = read_card(path)
     skeleton = skeleton_of(card, path)
     threads = Placement(threads=torch.get_num_threads())
-    network = through_arrays(open_session("onnxruntime", ModelFiles(path), placement=threads))
+    network = ThroughArrays(open_session("onnxruntime", ModelFiles(path), placement=threads))
     return card, TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
 
 

@@ -25,7 +25,7 @@ from rtmpose.evaluation.bootstrap import Compared, Interval, PairedReference, Ra
 from rtmpose.evaluation.evaluator import Evaluator
 from rtmpose.files import UserError
 from rtmpose.models import PoseOutput
-from rtmpose.topdown import through_arrays
+from rtmpose.topdown import ThroughArrays
 
 # Points of AP (of 100) that a precision may lose, at the unfavourable end of the interval. Other runtimes in
 # fp32 compute the same network, so they may lose no more than halves do.
@@ -42,7 +42,7 @@ class InRuntime(nn.Module):
 
     def __init__(self, infer: Infer, batch: int) -> None:
         super().__init__()
-        self.network, self.batch = through_arrays(infer), batch
+        self.network, self.batch = ThroughArrays(infer), batch
 
     def forward(self, images: Tensor) -> PoseOutput:
         count = len(images)
