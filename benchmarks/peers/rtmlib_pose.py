@@ -4,8 +4,8 @@
 
 Everything is rtmlib's default, ONNX Runtime and one person a forward pass, but for the number of threads: as
 many as the process may use cores. ONNX Runtime's default is one for each core of the machine, and it moves
-them there even where the process may use fewer. FOLDER is described in `own_pose.py`, and so are the questions
-and answers.
+them there even where the process may use fewer. FOLDER, the questions and the answers are described in
+`own_pose.py`.
 """
 
 from __future__ import annotations
