@@ -9,6 +9,7 @@ from typing import Any
 from rtmpose.deploy.quantize.attempt import Attempt, Figure
 from rtmpose.deploy.quantize.pick import Pick
 
+MARKERS = "os^vDPX*"  # grey ones are told apart by them
 FIELDS = (
     "target", "batch", "threads", "runtime", "precision", "set", "ap", "difference", "worst", "p50_ms",
     "p95_ms", "p99_ms", "megabytes", "picked", "refused",
@@ -90,25 +91,21 @@ def picture(target: str, pick: Pick, reference: Mapping[str, Figure]) -> bytes:
         base = reference[name].value if name in reference else first.ap.value - first.difference.value
         low, high = base + first.difference.low, base + first.difference.high
         axes.plot([latency.p50_ms] * 2, [low, high], color=colour, linewidth=2)
-        axes.plot(latency.p50_ms, first.ap.value, "o", color=colour)
+        marker = MARKERS[index % len(MARKERS)]
+        axes.plot(
+            latency.p50_ms, first.ap.value, marker, color=colour, label=f"{one.runtime} {one.precision}"
+        )
         if one.name == pick.picked and not one.refused:
             axes.plot(latency.p50_ms, first.ap.value, "o", markersize=14, fillstyle="none", color=colour)
-        axes.annotate(
-            f"{one.runtime} {one.precision}",
-            (latency.p50_ms, first.ap.value),
-            textcoords="offset points",
-            xytext=(6, 6),
-            fontsize=7,
-            color=colour,
-        )
     for name, one_set in list(reference.items())[:1]:
         axes.axhline(one_set.value, color="0.8", linewidth=1, zorder=0)
         axes.set_ylabel(
-            f"AP on {name}, points of 100; bar: 95 % of the difference to PyTorch fp32", fontsize=8
+            f"AP on {name}, points of 100\nbar: 95 % of the difference to PyTorch fp32", fontsize=8
         )
     axes.set_xlabel(f"p50, ms for {pick.batch} image(s) on {pick.threads} thread(s)")
     axes.set_title(f"{target}: picked {pick.picked or 'nothing'}; grey is refused", fontsize=10)
     axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     return image.getvalue()
