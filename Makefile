@@ -14,7 +14,7 @@ repro: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow"
-	@python -m pytest -n 3 --dist loadfile -m slow
+	@python -m pytest -n 4 --dist loadfile -m slow
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy
