@@ -178,12 +178,12 @@ def row(name: str, card: ModelCard, fp32: Outputs, here: Outputs, there: Outputs
     """How far a file's emulated outputs are from those here: the values, their maxima, and points, input px;
     and how far the points of either side are from those of `fp32`, which are the fp32 file's outputs here.
     """
-    ours, theirs = values(there, card), values(here, card)
-    finite = all(np.isfinite(part).all() for part in (*ours, *theirs))
+    emulated, native = values(there, card), values(here, card)
+    finite = all(np.isfinite(part).all() for part in (*there.values(), *here.values()))
     found: dict[str, Any] = {"file": name, "finite": finite}
     if not found["finite"]:
         return found
-    pairs = list(zip(ours, theirs, strict=True))
+    pairs = list(zip(emulated, native, strict=True))
     found["max_diff"] = max(float(np.abs(a - b).max()) for a, b in pairs)
     found["difference"] = found["max_diff"] / max(float(np.abs(b).max()) for _, b in pairs)
     if name != END_TO_END:  # which gives points, not the values that they are maxima of

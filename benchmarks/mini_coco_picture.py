@@ -8,7 +8,7 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def draw(rows: list[Row], path: Path, network: str) -> None:
     """Both figures against epochs, with intervals, pretraining before finetuning."""
     import matplotlib
 
@@ -25,7 +25,7 @@ def draw(rows: list[Row], path: Path) -> None:
                 part = [row for row in rows if row["stage"] == stage]
                 x = [row["epoch"] + shift for row in part]
                 label = (
-                    {"error": "RTMPose-t", "mean_pose_error": "mean pose"}.get(name)
+                    {"error": f"RTMPose-{network}", "mean_pose_error": "mean pose"}.get(name)
                     if stage == "finetune"
                     else None
                 )

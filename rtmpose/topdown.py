@@ -129,13 +129,15 @@ class TopDown:
         aside = one_thread if isinstance(self.network, ThroughArrays) else nullcontext
         with aside():
             images = input_of(crops, self.mean, self.std, self.device)
-        outputs = self._first(self.network(images))
+            mirrored = images.flip(-1) if self.flip_test else None
+        outputs = self.network(images)
+        again = None if mirrored is None else self.network(mirrored)
         codec: Any = self.codec  # each codec takes the outputs of its own kind of head
-        if self.flip_test:
-            flipped = self._first(self.network(images.flip(-1)))
-            outputs = codec.flip_average(outputs, flipped, self.skeleton.flip)
         with aside():
-            points, scores = codec.decode(outputs)
+            found = self._first(outputs)
+            if again is not None:
+                found = codec.flip_average(found, self._first(again), self.skeleton.flip)
+            points, scores = codec.decode(found)
         return points.double().cpu().numpy(), scores.double().cpu().numpy()
 
     def _first(self, outputs: PoseOutput) -> PoseOutput:
@@ -187,7 +189,10 @@ class ThroughArrays:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch's operations of this thread use no other thread during the block; it costs a microsecond."""
+    """PyTorch's operations use no other thread during the block, which costs a microsecond.
+
+    The number is the process's: threads whose first operation falls into the block keep to one as well.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -117,6 +117,30 @@ def test_a_runtime_gives_the_very_points_of_the_network() -> None:
     np.testing.assert_array_equal(results[0][1], results[1][1])
 
 
+def test_pytorch_keeps_to_one_thread_around_a_runtime() -> None:
+    seen: dict[str, list[int]] = {"runtime": [], "decode": []}
+
+    class Watched(SimCC):
+        def decode(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            seen["decode"].append(torch.get_num_threads())
+            return super().decode(outputs)
+
+    def runtime(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        seen["runtime"].append(torch.get_num_threads())
+        return tuple(part.numpy() for part in brightest(torch.from_numpy(images)))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for network in (ThroughArrays(runtime), brightest):
+            way = TopDown(network, Watched(SIZE), COLOURS)
+            way.points([way.crop(photograph(), [90, 40, 100, 110])])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"runtime": [2], "decode": [1, 2]}, "a runtime that is PyTorch itself keeps its threads"
+
+
 def test_the_models_own_mean_and_deviation_are_used() -> None:
     seen: list[Tensor] = []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rtmpose.config import load_params
 from rtmpose.files import UserError, sha256_of
 from rtmpose.fingerprint import fingerprint
 from rtmpose.training.checkpoint import Store, read_log
@@ -160,3 +161,26 @@ def test_force_is_seen_in_the_parent_process(tmp_path: Path, words: list[str], f
     )
     done = subprocess.run([sys.executable, str(parent), *words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(forced)
+
+
+def test_a_forced_run_opens_its_store_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtmpose.precision import choose_here
+    from rtmpose.training import launch
+
+    class Opened(Exception):
+        pass
+
+    def opened(root: Path, name: str, *, fresh: bool) -> Store:
+        raise Opened(f"fresh={fresh}")
+
+    params = load_params(ROOT / "params.yaml")
+    monkeypatch.setattr(Store, "open", opened)
+    monkeypatch.setattr(launch, "shared", lambda storage: tmp_path)
+    monkeypatch.setattr(launch, "job_fingerprint", lambda *_: "a")
+    for forced in (True, False):
+        monkeypatch.setattr(launch, "forced", lambda given=forced: given)
+        with pytest.raises(Opened, match=f"fresh={forced}"):
+            launch.run_stage(
+                "finetune", params, mix=tmp_path, init=None, weights=tmp_path, receipt=tmp_path,
+                chosen=choose_here(params, on_gpu=False),
+            )  # fmt: skip

@@ -59,7 +59,7 @@ class Trial:
     tell: Tell = lambda line: None
 
     def tried(self, attempt: Attempt, path: Path) -> Attempt:
-        """The attempt with the size of its file and every reason against it."""
+        """The attempt with the size of its file, where it ran, and every reason against it."""
         if path.suffix == ".onnx" and path.is_file():
             attempt = refused(attempt, *card_reasons(read_card(path), self.card, self.sigma))
         if self.reference is not None and not attempt.refused:
@@ -68,8 +68,9 @@ class Trial:
                 session = open_session(attempt.runtime, self.files, attempt.precision, place, BATCH)
             except NotPossible as reason:
                 attempt = refused(attempt, f"not run here: {reason}")
-            else:
-                attempt = judged(attempt, self.reference.compared(InRuntime(session.infer, BATCH)))
+                self.tell(line(attempt))
+                return attempt
+            attempt = judged(attempt, self.reference.compared(InRuntime(session.infer, BATCH)))
         size = file_mb(self.files, attempt.runtime, attempt.precision)
         attempt = attempt.model_copy(update={"megabytes": size})
         self.tell(line(attempt))

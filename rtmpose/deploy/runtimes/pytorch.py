@@ -64,6 +64,7 @@ def weights_in_network(files: ModelFiles) -> PoseNet:
 def _placed(files: ModelFiles, device: str, placement: Placement) -> PoseNet:
     model = weights_in_network(files)
     torch.set_num_threads(placement.threads)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, not ten bits of mantissa
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's stubs lack it
 
 
