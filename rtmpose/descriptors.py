@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from rtmpose.config import Strict
-from rtmpose.files import UserError, data_file, read_yaml
+from rtmpose.files import UserError, data_file, is_there, read_yaml
 from rtmpose.skeleton import MEAN_OF, Skeleton
 
 PUBLISHED_SIGMAS = (
@@ -239,7 +239,10 @@ def _borrowed(name: str) -> Skeleton:
     """The skeleton of another descriptor that writes its own; the chain ends there, so that it cannot be a
     ring.
     """
-    path = descriptor_path(name)
+    try:
+        path = descriptor_path(name)
+    except UserError as error:
+        raise ValueError(f"skeleton: {error}") from None
     if isinstance(_read(path).skeleton, str):
         raise ValueError(f"skeleton: {path} has no points of its own; name the descriptor that it names")
     return load_dataset(name).skeleton
@@ -270,15 +273,15 @@ def descriptor_path(name: str) -> Path:
     """The file of descriptor `name`, or `name` itself where it is the path of a YAML file; UserError where
     there is none.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else data_file(f"datasets/{name}.yaml")
-    if not path.is_file():
-        raise UserError(f"{path}: no such data-set descriptor")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else data_file("datasets", name)
+    if not is_there(path):
+        raise UserError(f"{str(path)[:200]}: no such data-set descriptor")
     return path
 
 
 def shipped_datasets() -> list[str]:
     """The names of the descriptors that come with the package, sorted; the template is none."""
-    folder = data_file(f"datasets/{TEMPLATE}.yaml").parent
+    folder = data_file("datasets", TEMPLATE).parent
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != TEMPLATE)
 
 

@@ -38,6 +38,7 @@ FIXES = {
 YAML_BYTES = 1 << 20  # the largest descriptor has 8 kB
 DIGITS = 40  # more need not be computed to know that a number is beyond 64 bits
 LONG_NUMBER = re.compile(r"\d{19}")
+DATA_NAME = re.compile(r"[\w][\w.-]{0,99}")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -222,15 +223,26 @@ def sha256_of(path: Path | str) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def data_file(relative: str) -> Path:
-    """A file of `datasets/` or `deploy_targets/`: from the checkout, else as shipped inside the installed
-    package.
+def data_file(folder: str, name: str) -> Path:
+    """`name`.yaml of `datasets` or `deploy_targets`: from the checkout, else as shipped inside the installed
+    package. UserError for a name that is none of a file there.
     """
     package = Path(__file__).resolve().parent
+    fix = f"give a name that stands in {folder}/ without its ending, or the path of a YAML file"
+    if not DATA_NAME.fullmatch(name):
+        raise UserError(f"{name[:60]!r}: no name of a file in {folder}/; {fix}")
     for root in (package.parent, package / "_data"):
-        if (root / relative).exists():
-            return root / relative
-    raise UserError(f"{relative}: no such file in {package.parent} or in the installed package")
+        if (root / folder / f"{name}.yaml").exists():
+            return root / folder / f"{name}.yaml"
+    raise UserError(f"{folder}/{name}.yaml: no such file in {package.parent} or the package; {fix}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; no for a name that the system refuses, such as one that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def read_bytes(path: Path | str, fix: str = "put the file there") -> bytes:

@@ -115,7 +115,7 @@ def test_missing_sigmas_follow_the_rule() -> None:
 
 
 def test_the_template_names_every_key() -> None:
-    text = data_file("datasets/TEMPLATE.yaml").read_text()
+    text = data_file("datasets", "TEMPLATE").read_text()
     for model in (_DatasetText, _SkeletonText, Split, Part, Instance):
         for key in model.model_fields:
             assert re.search(rf"\b{key}:", text), key
@@ -123,7 +123,7 @@ def test_the_template_names_every_key() -> None:
 
 def test_the_commented_keys_of_the_template_load_too(tmp_path: Path) -> None:
     optional = re.compile(r"# (categories|parts):|#   - \{field|  # (sigmas|maps):|  #   [a-z_0-9]+: \{")
-    lines = data_file("datasets/TEMPLATE.yaml").read_text().splitlines()
+    lines = data_file("datasets", "TEMPLATE").read_text().splitlines()
     path = tmp_path / "birds.yaml"
     path.write_text("\n".join(line.replace("# ", "", 1) if optional.match(line) else line for line in lines))
     dataset = load_dataset(str(path))
@@ -146,7 +146,7 @@ def test_other_files_for_a_split() -> None:
 
 
 def edited(folder: Path, change: Any, name: str = "aic") -> Path:
-    content = yaml.safe_load(data_file(f"datasets/{name}.yaml").read_text())
+    content = yaml.safe_load(data_file("datasets", name).read_text())
     change(content)
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -212,3 +212,16 @@ def test_defaults_read_the_keypoints_field(tmp_path: Path) -> None:
     dataset: Dataset = load_dataset(str(edited(tmp_path, bare, "coco17")))
     assert dataset.instances == (Instance(box="bbox", parts=[Part(field="keypoints", points=2)]),)
     assert dataset.skeleton.limbs == () and dataset.skeleton.flip == (0, 1) and dataset.categories is None
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere", "", "a" * 300, "../coco17", "a\0b", "a/b.yaml", "a" * 300 + ".yaml"]
+)
+def test_a_borrowed_skeleton_that_is_nowhere_is_named_with_its_file(tmp_path: Path, name: str) -> None:
+    def borrow(content: dict[str, Any]) -> None:
+        content["skeleton"] = name
+
+    path = edited(tmp_path, borrow)
+    with pytest.raises(UserError) as caught:
+        load_dataset(str(path))
+    assert str(caught.value).startswith(f"{path}: skeleton: ") and len(str(caught.value)) < 600

@@ -148,7 +148,7 @@ class Target(Strict):
 
 def load_target(name: str) -> Target:
     """Read `deploy_targets/<name>.yaml`, or the file `name` itself; UserError naming file and key."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else data_file(f"deploy_targets/{name}.yaml")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else data_file("deploy_targets", name)
     return parse(Target, read_yaml(path), path)
 
 

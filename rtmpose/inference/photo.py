@@ -82,7 +82,10 @@ def skeleton_of(card: ModelCard, path: Path) -> Skeleton:
     """The skeleton of an exported file's points, for flips and drawing; UserError where the data set that its
     card names has other points.
     """
-    skeleton = load_skeleton(card.skeleton)
+    try:
+        skeleton = load_skeleton(card.skeleton)
+    except UserError as error:
+        raise UserError(f"{path}: its card names the data set of its points: {error}") from None
     if skeleton.names != card.keypoint_names:
         raise UserError(
             f"{path}: its {len(card.keypoint_names)} points are not those of data set '{card.skeleton}' "
