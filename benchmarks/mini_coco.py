@@ -38,12 +38,13 @@ import numpy as np
 import torch
 from mini_coco_picture import Row, draw
 
-from rtmpose.config import Params, Precision, load_params, setup_environment
+from rtmpose.config import Params, Precision, load_params
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.shards.manifest import EvalImage, read_manifest
 from rtmpose.data.shards.write import in_tune, write_train_shards
 from rtmpose.data.stream.mix import Mix, MixEntry
 from rtmpose.descriptors import load_dataset
+from rtmpose.ending import run_command
 from rtmpose.evaluation.bootstrap import Ranking, percentile_interval, resampled_error, resamples
 from rtmpose.evaluation.coco import load_detections
 from rtmpose.evaluation.error import point_errors, set_mean_pose
@@ -324,7 +325,8 @@ def prepared(options: argparse.Namespace) -> Bench:
     )
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """The command line's options, with what they imply."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -355,7 +357,11 @@ def main() -> None:
     options = parser.parse_args()
     options.out = options.out or ROOT / "data" / ("mini_coco_quick" if options.quick else "mini_coco")
     options.minutes, options.size = 0.3 if options.quick else options.minutes, tuple(options.size)
-    setup_environment()
+    return options
+
+
+def main() -> None:
+    options = arguments()
     torch.set_num_threads(os.cpu_count() or 1)
     bench = prepared(options)
     plan = planned(bench, options)
@@ -391,7 +397,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

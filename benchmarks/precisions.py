@@ -16,7 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rtmpose.config import Architecture, load_params, setup_environment
+from rtmpose.config import Architecture, load_params
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.deploy import benchmark
@@ -32,7 +32,8 @@ from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.samples import person_crops
 from rtmpose.deploy.targets import Target, load_target
 from rtmpose.descriptors import load_dataset
-from rtmpose.files import UserError, write_atomic, write_csv
+from rtmpose.ending import run_command
+from rtmpose.files import write_atomic, write_csv
 from rtmpose.models import load_exactly
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,6 @@ def main() -> None:
     parser.add_argument("--target", default="cpu-x86", help="a name in deploy_targets/, or a file")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "precisions")
     options = parser.parse_args()
-    setup_environment()
     target = load_target(options.target)
     size = (int(options.size[0]), int(options.size[1]))
     card = ModelCard.of(Architecture.model_validate({"size": options.network}), size, COCO.skeleton.name)
@@ -107,7 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)
