@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,6 +120,15 @@ def test_an_exported_file_is_compared_with_pytorch(
     monkeypatch.setattr(gpu.exported, "MOST_OFF", {"fp32": 1e-12})
     with pytest.raises(AssertionError, match="onnxruntime in fp32 is off by"):
         gpu.exported.beside_pytorch("onnxruntime", files, CPU, tiny(check))
+
+
+def test_a_nan_in_any_output_is_no_small_difference(check: ModuleType) -> None:
+    import gpu.exported
+
+    good, bad = np.ones((1, 2)), np.array([[1.0, np.nan]])
+    assert gpu.exported._off([good, good], [good, good]) == 0.0
+    for outputs in ([good, bad], [bad, good]):
+        assert not gpu.exported._off(outputs, [good, good]) < 1.0
 
 
 def test_what_fails_or_is_left_out_is_told_and_the_rest_goes_on(
