@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
+# Slow tests by file, the longest first.
+LONGEST := tests/test_faults.py tests/test_kills.py tests/search tests/test_real_coco.py tests/ladder
+
 .PHONY: repro test lint ui venv gpu-check
 
 repro: $(VENV)/.ready
@@ -14,7 +17,7 @@ repro: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow"
-	@python -m pytest -n 3 --dist loadfile -m slow
+	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(LONGEST) tests
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy

@@ -2,13 +2,12 @@
 
     python benchmarks/regression.py [--model FILE.onnx] [--cells 100] [--planted 0.05]
 
-A cell starts three processes with the same model in ONNX Runtime, one thread, batch 1: A, A again, and one
-that does more work in every call, products of small matrices that take the planted share of a call. They
-take turns of five calls in an order drawn by chance, until `rtmpose.deploy.statistics.Watch` has a verdict on
-both: "slower" where an interval for the ratio lies above 1.01 as a whole, "not slower" where it lies below
-1.05.
-Processes are started anew for every cell: two processes with the same model can differ lastingly by where
-their memory lies (Mytkowicz et al., ASPLOS 2009), and a comparison of the same two would repeat that.
+A cell has three sides with the same model in ONNX Runtime, one thread, batch 1: A, A again, and one that does
+more work in every call, products of small matrices that take the planted share of a call. They take turns of
+so many calls in an order drawn by chance, until `rtmpose.deploy.statistics.Watch` has a verdict on both:
+"slower" where an interval for the ratio lies above 1.01 as a whole, "not slower" where it lies below 1.05.
+Every turn is a new process. Two processes with the same model can differ lastingly by where their memory lies
+(Mytkowicz et al., ASPLOS 2009): turns of the same two would repeat that difference instead of averaging it.
 
 Without --model it is RTMPose-t at 128x96 with random weights. The last line is one JSON object.
 """
@@ -17,10 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import tempfile
 import time
-from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,60 +32,77 @@ from rtmpose.deploy.comparison import Finding, compare
 from rtmpose.deploy.machine import machine
 from rtmpose.deploy.runtimes.base import Infer, ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.deploy.samples import noise
 from rtmpose.deploy.statistics import Watch
-from rtmpose.deploy.workers import Configuration, Outputs, Worker
+from rtmpose.deploy.workers import THREAD_VARIABLES, Change, Configuration, Outputs, Turn, Worker
 from rtmpose.files import UserError
 from rtmpose.machine import cpu_line
 
-CALLS = 5
+CALLS = 9
+ONE = Configuration("onnxruntime", "fp32", Placement("cpu", 1), 1)
+# Imported once, in the process that all others are copies of.
+PRELOADED = ["__main__", "onnxruntime", "rtmpose.deploy.runtimes.onnxruntime"]
 SAME, PLANTED = "A again", "A with more work"
 
 
-def slowed(infer: Infer, images: np.ndarray, share: float) -> Infer:
-    """`infer` with `share` more work in every call: products of two small matrices, as many as take that
-    share of a call here. A busy machine slows them down as it does the network.
-    """
-    left, right = np.ones((2, 48, 48), np.float32)
-
-    def products(count: int) -> None:
-        for _ in range(count):
-            np.matmul(left, right)
-
+def calls_of_products(infer: Infer, images: np.ndarray, share: float) -> int:
+    """How many products of two small matrices take that share of a call here."""
     calls, units = [], []
     for _ in range(60):  # by turns, so that both meet the same machine
         start = time.perf_counter()
         infer(images)
         middle = time.perf_counter()
-        products(10)
+        multiply(10)
         calls.append(middle - start)
         units.append((time.perf_counter() - middle) / 10)
-    count = max(1, round(share * float(np.median(calls)) / float(np.median(units))))
+    return max(1, round(share * float(np.median(calls)) / float(np.median(units))))
+
+
+def multiply(count: int) -> None:
+    """Products of two small matrices: a busy machine slows them down as it does the network."""
+    left, right = np.ones((2, 48, 48), np.float32)
+    for _ in range(count):
+        np.matmul(left, right)
+
+
+def slowed(infer: Infer, images: np.ndarray, products: int) -> Infer:
+    """`infer` with so many products before every call."""
 
     def more(batch: np.ndarray) -> Outputs:
-        products(count)
+        multiply(products)
         return infer(batch)
 
     return more
 
 
+@dataclass(frozen=True)
+class Renewed:
+    """A side whose every turn is another process: what lasts in one process averages out over the rounds."""
+
+    files: ModelFiles
+    images: np.ndarray
+    change: Change | None = None
+
+    def turn(self, seconds: float, calls: int) -> Turn:
+        worker = Worker(ONE, self.files, self.images, warmup=10, change=self.change, start="forkserver")
+        try:
+            if isinstance(answer := worker.opened(), str):
+                raise UserError(f"{ONE}: {answer}")
+            return worker.turn(seconds, calls)
+        finally:
+            worker.end()
+
+
 def cell(files: ModelFiles, images: np.ndarray, watch: Watch, planted: float, seed: int) -> dict[str, Any]:
-    """Three new processes, compared -> what was found of each, and how long it took."""
-    one = Configuration("onnxruntime", "fp32", Placement("cpu", 1), 1)
+    """Three sides compared -> what was found of each, and how long it took."""
     began = time.perf_counter()
-    changes = {"A": None, SAME: None, PLANTED: partial(slowed, share=planted)}
-    with ExitStack() as stack:
-        workers = {}
-        for name, change in changes.items():
-            workers[name] = Worker(one, files, images, warmup=10, change=change)
-            stack.callback(workers[name].end)
-            if isinstance(answer := workers[name].opened(), str):
-                raise UserError(f"{one}: {answer}")
-        started = time.perf_counter()
-        reference = workers.pop("A")
-        found = compare(reference, workers, watch, calls=CALLS, seed=seed)
-    now = time.perf_counter()
-    return {"found": found, "seconds": now - began, "measuring": now - started}
+    session = open_session(ONE.runtime, files, ONE.precision, ONE.placement, ONE.batch)
+    products = calls_of_products(session, images, planted)
+    more = Renewed(files, images, partial(slowed, products=products))
+    others = {SAME: Renewed(files, images), PLANTED: more}
+    found = compare(Renewed(files, images), others, watch, calls=CALLS, seed=seed)
+    return {"found": found, "seconds": time.perf_counter() - began}
 
 
 def describe(number: int, one: dict[str, Any]) -> str:
@@ -97,10 +114,7 @@ def describe(number: int, one: dict[str, Any]) -> str:
             f"after {ratio.rounds} rounds"
         )
 
-    return (
-        f"cell {number + 1:3d}  {words(SAME)}; {words(PLANTED)}; {one['seconds']:.1f} s, of them "
-        f"{one['measuring']:.1f} s measuring"
-    )
+    return f"cell {number + 1:3d}  {words(SAME)}; {words(PLANTED)}; {one['seconds']:.1f} s"
 
 
 def summary(cells: list[dict[str, Any]], watch: Watch, planted: float) -> dict[str, Any]:
@@ -125,7 +139,6 @@ def summary(cells: list[dict[str, Any]], watch: Watch, planted: float) -> dict[s
         "seconds_per_cell": {
             "median": round(float(np.median(seconds)), 2),
             "most": round(max(seconds), 2),
-            "measuring": round(float(np.median([one["measuring"] for one in cells])), 2),
         },
         "watch": {
             "looks": watch.looks,
@@ -159,6 +172,8 @@ def main() -> None:
     parser.add_argument("--planted", type=float, default=0.05, help="share of a call that is added")
     options = parser.parse_args()
     setup_environment()
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(ONE.placement.threads)))
+    multiprocessing.set_forkserver_preload(PRELOADED)
     print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
     watch, cells = Watch(), []
     with tempfile.TemporaryDirectory() as name:

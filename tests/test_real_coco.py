@@ -22,7 +22,7 @@ from tests.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 
-IMAGES = {"train": 120, "val": 40}  # of each split: what is tested takes no longer with more
+IMAGES = {"train": 80, "val": 24}  # of each split: what is tested takes no longer with more
 
 
 def some_of(coco: Path, folder: Path) -> Path:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +35,12 @@ from rtmpose.files import UserError, one_line
 
 ANSWER_TIMEOUT = 300.0  # seconds a worker may take for one answer before it counts as hung
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Start = Literal["spawn", "forkserver"]
+STARTS: dict[Start, SpawnContext | ForkServerContext] = {
+    "spawn": multiprocessing.get_context("spawn"),
+    "forkserver": multiprocessing.get_context("forkserver"),
+}
 
 Outputs = tuple[np.ndarray, ...]
 Change = Callable[[Infer, np.ndarray], Infer]  # of a model, which may try it on a batch
@@ -95,12 +102,13 @@ class Worker:
         images: np.ndarray,
         warmup: int,
         change: Change | None = None,
+        start: Start = "spawn",
     ) -> None:
         """Start the process; images (N, 3, H, W) are the probes, N at least the batch. `change` is made to
-        what is timed, in the process itself.
+        what is timed, in the process itself. `start` is how multiprocessing starts it.
         """
         self.one = one
-        context = multiprocessing.get_context("spawn")
+        context = STARTS[start]
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, one, files, images, warmup, change, time.monotonic())
         self.process: BaseProcess = context.Process(target=work, args=arguments, daemon=True)

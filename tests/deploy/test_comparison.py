@@ -76,12 +76,8 @@ def test_what_is_planted_changes_no_output(monkeypatch: pytest.MonkeyPatch) -> N
     def infer(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         return (sum(float(np.sin(batch).sum()) for _ in range(200)) * batch,)
 
-    more = regression.slowed(infer, images, 0.5)
+    half = regression.calls_of_products(infer, images, 0.5)
+    assert half >= 1 and 5 * half < regression.calls_of_products(infer, images, 50.0)
     calls.clear()
-    np.testing.assert_array_equal(more(images)[0], infer(images)[0])
-    half = len(calls)
-    assert half >= 1  # and twice the share is more of it
-    double = regression.slowed(infer, images, 50.0)
-    calls.clear()
-    double(images)
-    assert len(calls) > 5 * half
+    np.testing.assert_array_equal(regression.slowed(infer, images, half)(images)[0], infer(images)[0])
+    assert len(calls) == half

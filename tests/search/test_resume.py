@@ -9,7 +9,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,30 +32,13 @@ from rtmpose.search.trial import TrialSpec, Worker, trial_reports
 from rtmpose.search.tune import Halving
 from rtmpose.tracking.runs import client
 from rtmpose.training.job import Job, shared_mix
-from tests.search.searching import TAU, Silent, children
+from tests.search.searching import Silent, children
+from tests.search.stage import PATIENCE, result, search
 from tests.training.ranks import on_ranks
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 ALONE = Worker(torch.device("cpu"))
-PATIENCE = 900.0  # seconds; only what hangs takes so long, also on a machine that is busy with other things
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = Workspace(tmp_path_factory.mktemp("search")).small()
-    workspace.set(
-        search={
-            "enabled": True, "warmup_steps": 2, "trial_steps": 6, "reports": 3, "trials": 2,
-            "reference_seeds": 2, "concurrent": 1,
-            "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
-        },
-        model__hidden=32, hardware__cpus_per_worker=1,
-    )  # fmt: skip
-    for stage, *arguments in (("raw", "coco17"), ("shard", "coco17"), ("mix",), ("pretrain",)):
-        done = workspace.stage(stage, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return workspace
 
 
 @pytest.fixture
@@ -149,14 +131,6 @@ def test_two_workers_report_what_one_does(
         if path.name.startswith("trial"):
             weights, same = weights["model"], same["model"]
         assert all(torch.allclose(value, same[key], atol=2e-3) for key, value in weights.items()), path.name
-
-
-def search(workspace: Workspace) -> subprocess.CompletedProcess[str]:
-    return workspace.run(sys.executable, "-m", "pipelines.search", timeout=PATIENCE)
-
-
-def result(workspace: Workspace) -> dict[str, Any]:
-    return json.loads((workspace.folder / "models/search.json").read_text())
 
 
 def ledger_of(workspace: Workspace) -> Ledger | None:
@@ -332,22 +306,3 @@ def test_a_mistake_in_a_trial_ends_the_search_with_its_one_line(
     parent = json.loads(run_file.read_text())["run_id"]
     assert client().get_run(parent).info.status == "FAILED"
     assert [run.info.status for run in children(parent)] == ["FAILED"] * len(ledger.trials)
-
-
-def test_a_search_of_trials_over_two_workers(prepared: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray Train within Ray Tune: every trial comes to its end and reports as often as on one worker."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
-    prepared.set(search__workers=2, search__trials=1, search__warmup_steps=4, search__concurrent=2)
-    try:
-        done = search(prepared)
-        assert done.returncode == 0, done.stdout + done.stderr
-    finally:
-        prepared.set(search__workers=1, search__trials=2, search__warmup_steps=2, search__concurrent=1)
-    found = result(prepared)["trials"]
-    assert [(trial["kind"], trial["seed"]) for trial in found] == [
-        ("reference", 0),
-        ("reference", 1),
-        ("searched", 0),
-    ]
-    assert [[report["step"] for report in trial["reports"]] for trial in found] == [[6], [6], [2, 4, 6]]
-    assert all(0 < report["error"] < 3 for trial in found for report in trial["reports"])

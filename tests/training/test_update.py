@@ -101,13 +101,13 @@ def split_updates(rank: int, world: int) -> list[dict[str, Tensor]]:
     return results
 
 
-# Rows of the global batch (9 divides unevenly), and options of the updater; without batch statistics parts
-# add up too.
-SPLITS: list[tuple[int, dict[str, Any]]] = [(8, {}), (9, {}), (9, {"fixed": True, "accumulate": 2})]
+# Rows of the global batch, which three workers or two parts divide unevenly, and options of the updater.
+# Without batch statistics parts add up, too.
+SPLITS: list[tuple[int, dict[str, Any]]] = [(8, {}), (9, {"fixed": True, "accumulate": 2})]
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_it_is_the_same_on_any_number_of_workers(tmp_path: Path, world: int) -> None:
+def test_it_is_the_same_on_any_number_of_workers(tmp_path: Path) -> None:
+    world = 3
     ranks = on_ranks(world, tmp_path, split_updates)
     for case, (rows, options) in enumerate(SPLITS):
         whole = trained(rows, **options | {"accumulate": 1})
