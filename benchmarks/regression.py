@@ -33,7 +33,6 @@ from rtmpose.deploy.machine import machine
 from rtmpose.deploy.runtimes.base import Infer, ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
-from rtmpose.deploy.samples import noise
 from rtmpose.deploy.statistics import Watch
 from rtmpose.deploy.workers import THREAD_VARIABLES, Change, Configuration, Outputs, Turn, Worker
 from rtmpose.files import UserError
@@ -42,7 +41,11 @@ from rtmpose.machine import cpu_line
 CALLS = 9
 ONE = Configuration("onnxruntime", "fp32", Placement("cpu", 1), 1)
 # Imported once, in the process that all others are copies of.
-PRELOADED = ["__main__", "onnxruntime", "rtmpose.deploy.runtimes.onnxruntime"]
+PRELOADED = [
+    "rtmpose.deploy.runtimes.onnxruntime",
+    "rtmpose.deploy.runtimes.session",
+    "rtmpose.deploy.comparison",
+]
 SAME, PLANTED = "A again", "A with more work"
 
 
@@ -171,6 +174,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--planted", type=float, default=0.05, help="share of a call that is added")
     options = parser.parse_args()
+    from rtmpose.deploy.samples import noise  # here, since it imports PyTorch, which workers do without
+
     setup_environment()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(ONE.placement.threads)))
     multiprocessing.set_forkserver_preload(PRELOADED)
