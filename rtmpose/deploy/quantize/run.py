@@ -59,9 +59,11 @@ class Trial:
     tell: Tell = lambda line: None
 
     def tried(self, attempt: Attempt, path: Path) -> Attempt:
-        """The attempt with the size of its file, where it ran, and every reason against it."""
-        if path.suffix == ".onnx" and path.is_file():
-            attempt = refused(attempt, *card_reasons(read_card(path), self.card, self.sigma))
+        """The attempt with the size of its file, where it ran, and every reason against it. A runtime's own
+        form has the exported model's card.
+        """
+        card = read_card(path) if path.suffix == ".onnx" and path.is_file() else self.card
+        attempt = refused(attempt, *card_reasons(card, self.card, self.sigma))
         if self.reference is not None and not attempt.refused:
             place = Placement(attempt.device, cores())
             try:

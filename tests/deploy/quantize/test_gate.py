@@ -249,3 +249,13 @@ def test_a_file_with_a_broken_sigma_is_stopped(
     [found] = as_they_are(trial, [("onnxruntime", "fp32", "cpu")])
     assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
     assert told == [line(found)] and "refused: " in told[0]
+
+
+@pytest.mark.parametrize("name", ["m.int8.xml", "m.pte", "m.ncnn.param", "m.int8.onnx"])
+def test_a_broken_sigma_is_stopped_in_every_form(
+    own_card: ModelCard, files: ModelFiles, tmp_path: Path, name: str
+) -> None:
+    """A runtime's own form, or a file that is missing, is read by the exported model's card."""
+    trial = Trial(files, own_card.model_copy(update={"sigma": (1.0, 1.0)}), None, [3.46, 4.0])
+    found = trial.tried(Attempt(runtime="openvino", precision="int8", recipe="own"), tmp_path / name)
+    assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
