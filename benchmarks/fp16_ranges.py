@@ -185,12 +185,17 @@ def row(name: str, model: PoseNet, images: Tensor, native: int, flush: bool) -> 
         inputs = images if head == "form" else images.half()
         output, _ = emulated(half, inputs, flush=flush)
         distance = moved(output, expected, model.input_size)
-        found[head] = {"emulated": p99(distance), "emulated_decided": p99(distance[clear])}
+        found[head] = {"emulated": p99(distance), "emulated_decided": p99_if_any(distance[clear])}
         if native and not flush:  # a CPU flushes float32's subnormals alone
             some = tuple(axis[:native] for axis in expected)
             distance = moved(half(inputs[:native]), some, model.input_size)  # type: ignore[arg-type]
-            found[head] |= {"half": p99(distance), "half_decided": p99(distance[clear[:native]])}
+            found[head] |= {"half": p99(distance), "half_decided": p99_if_any(distance[clear[:native]])}
     return found
+
+
+def p99_if_any(distances: Tensor) -> float | None:
+    """None where there are no points, such as where all of a few are near-ties."""
+    return p99(distances) if distances.numel() else None
 
 
 def relative(output: Any, expected: Any) -> float:
@@ -204,8 +209,8 @@ def line(found: dict[str, Any]) -> str:
     cells = []
     for head in HEADS:
         for way in ("emulated", "half"):
-            known = way in found[head]
-            cells.append(f"{found[head][way]:.2f} / {found[head][way + '_decided']:.2f}" if known else "–")
+            values = (found[head].get(way), found[head].get(f"{way}_decided"))
+            cells.append(" / ".join("–" if value is None else f"{value:.2f}" for value in values))
     start = f"{found['case']} | {found['points']}, {found['decided']:.0%} | {found['alone']:.2f}"
     return f"| {start} | {' | '.join(cells)} | {found['float32_difference']:.1e} |"
 
