@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rtmpose
 from pipelines import stage
 from rtmpose.config import Params, load_params
 from rtmpose.files import UserError, read_json, write_atomic
@@ -20,7 +21,16 @@ LOCK = Path("dvc.lock")
 METRICS = Path("metrics")
 RECEIPT = Path("metrics/register.json")
 FIGURES = (Path("reports/predictions.png"),)
-SERVED_BY = ("onnxruntime", "onnx", "numpy")
+# What there is of it goes with the version.
+DEPLOYED = tuple(
+    ONNX.parent / name
+    for name in (
+        "rtmpose.onnx", "rtmpose.fp16.onnx", "rtmpose.e2e.onnx", "rtmpose.int8.onnx", "rtmpose.int8.xml",
+        "rtmpose.int8.bin", "rtmpose.pt",
+    )
+)  # fmt: skip
+PROGRAM = Path(rtmpose.__file__).parent / "inference" / "served_program.py"
+SERVED_BY = ("rtmpose", "onnxruntime", "onnx", "numpy", "opencv-python-headless", "torch")
 
 
 def main(argv: list[str]) -> None:
@@ -33,9 +43,13 @@ def main(argv: list[str]) -> None:
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
     with runs.finished(run_id):
         log_evidence(run_id, params)
-        requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
         receipt = models.register(
-            ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
+            [ONNX, *(path for path in DEPLOYED if path != ONNX and path.is_file())],
+            program=PROGRAM,
+            name=params.register_as.name,
+            run_id=run_id,
+            tags=tags,
+            requirements=[f"{package}=={version(package)}" for package in SERVED_BY],
         )
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
