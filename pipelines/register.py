@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rtmpose
 from pipelines import stage
 from rtmpose.config import Params, load_params
 from rtmpose.files import UserError, read_json, write_atomic
@@ -22,7 +23,16 @@ LOCK = Path("dvc.lock")
 METRICS = Path("metrics")
 RECEIPT = Path("metrics/register.json")
 FIGURES = (Path("reports/predictions.png"),)
-SERVED_BY = ("onnxruntime", "onnx", "numpy")
+# What there is of it goes with the version.
+DEPLOYED = tuple(
+    ONNX.parent / name
+    for name in (
+        "rtmpose.onnx", "rtmpose.fp16.onnx", "rtmpose.e2e.onnx", "rtmpose.int8.onnx", "rtmpose.int8.xml",
+        "rtmpose.int8.bin", "rtmpose.pt",
+    )
+)  # fmt: skip
+PROGRAM = Path(rtmpose.__file__).parent / "inference" / "served_program.py"
+SERVED_BY = ("rtmpose", "onnxruntime", "onnx", "numpy", "opencv-python-headless", "torch")
 
 
 def main(argv: list[str]) -> None:
@@ -36,9 +46,13 @@ def main(argv: list[str]) -> None:
     with runs.finished(run_id):
         measured = gather(params.targets)
         log_evidence(run_id, params)
-        requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
         receipt = models.register(
-            ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
+            [ONNX, *(path for path in DEPLOYED if path != ONNX and path.is_file())],
+            program=PROGRAM,
+            name=params.register_as.name,
+            run_id=run_id,
+            tags=tags,
+            requirements=[f"{package}=={version(package)}" for package in SERVED_BY],
         )
         attach(measured, name=receipt["name"], version=str(receipt["version"]), run_id=run_id)
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")

@@ -14,12 +14,13 @@ from pathlib import Path
 from rtmpose.config import PromotionParams
 from rtmpose.files import UserError
 from rtmpose.promotion import evidence, journal, registry
-from rtmpose.promotion.fetched import DIGEST, digests, version_files
 from rtmpose.promotion.gate import Gate, said
 from rtmpose.promotion.gates import Case, gates
 from rtmpose.promotion.journal import Entry, Standing
 from rtmpose.promotion.registry import Version
-from rtmpose.tracking.runs import client, has_run, reachable, tracking_uri
+from rtmpose.tracking.answers import reachable
+from rtmpose.tracking.models import DIGEST, digests, version_files
+from rtmpose.tracking.runs import client, has_run, tracking_uri
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from rtmpose.deploy.card import DataSource
 from rtmpose.deploy.quantize.attempt import Figure
 from rtmpose.files import UserError, parse_json, read_bytes
 from rtmpose.promotion.registry import Version
-from rtmpose.tracking.runs import client, reachable, tracking_uri
+from rtmpose.tracking.answers import reachable
+from rtmpose.tracking.runs import client, tracking_uri
 
 DIGEST_TAG = "promotion.measured_sha256"
 NAME = "evidence.json"

@@ -13,7 +13,7 @@ from rtmpose.deploy.targets import Target
 from rtmpose.files import UserError
 from rtmpose.promotion import evidence, registry
 from rtmpose.promotion.evidence import Champion
-from rtmpose.promotion.fetched import DIGEST, ONNX, version_files
+from rtmpose.tracking.models import DIGEST, ONNX, version_files
 
 WEIGHTS = "rtmpose.pt"
 

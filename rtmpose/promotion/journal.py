@@ -21,7 +21,8 @@ from pydantic import AwareDatetime, Field
 
 from rtmpose.config import Strict
 from rtmpose.files import UserError
-from rtmpose.tracking.runs import client, no_answer, reachable, tracking_uri
+from rtmpose.tracking.answers import no_answer, reachable
+from rtmpose.tracking.runs import client, tracking_uri
 
 MARK = ".promotion."
 KIND = "rtmpose.journal"  # the tag that an entry says everything in

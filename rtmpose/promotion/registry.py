@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from rtmpose.files import UserError, retried
 from rtmpose.promotion import journal
 from rtmpose.promotion.journal import Standing
-from rtmpose.tracking.runs import client, no_answer, reachable, tracking_uri
+from rtmpose.tracking.answers import no_answer, reachable
+from rtmpose.tracking.runs import client, tracking_uri
 
 CHAMPION, PREVIOUS = "champion", "previous"
 TAG = "promotion."

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -13,6 +12,8 @@ from onnx import TensorProto, helper
 from rtmpose.files import UserError, sha256_of
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
+
+PROGRAM = ROOT / "rtmpose/inference/served_program.py"
 
 
 @pytest.fixture
@@ -36,13 +37,18 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "rtmpose.onnx"
 
 
-def register(model: Path, run_id: str, **tags: str) -> dict[str, Any]:
-    return models.register(model, name="pose", run_id=run_id, tags=tags, requirements=["onnxruntime==1.31.1"])
+def register(*files: Path, run_id: str, **tags: str) -> dict[str, Any]:
+    return models.register(
+        files, program=PROGRAM, name="pose", run_id=run_id, tags=tags, requirements=["onnxruntime==1.31.1"]
+    )
 
 
 def test_versions_count_up_and_the_alias_moves(model: Path, store: Path) -> None:
     run_id = runs.start_or_resume_run("training", tags={"stage": "finetune"})
-    first, second = register(model, run_id, fingerprint="a"), register(model, run_id, fingerprint="b")
+    first, second = (
+        register(model, run_id=run_id, fingerprint="a"),
+        register(model, run_id=run_id, fingerprint="b"),
+    )
     assert (first["version"], second["version"]) == (1, 2) and second["run_id"] == run_id
     version = runs.client().get_model_version_by_alias("pose", "candidate")
     assert version.version == 2 or version.version == "2"
@@ -50,24 +56,39 @@ def test_versions_count_up_and_the_alias_moves(model: Path, store: Path) -> None
     assert (store / "one" / "mlruns").is_dir()
 
 
-def test_the_registered_model_has_a_free_batch_and_is_the_very_file(model: Path) -> None:
-    import mlflow.pyfunc
+def test_the_version_carries_its_files(model: Path, store: Path) -> None:
+    weights = model.with_name("rtmpose.pt")
+    weights.write_bytes(b"not really")
+    receipt = register(model, weights, run_id=runs.start_or_resume_run("training"))
+    version = runs.client().get_model_version("pose", "1")
+    assert version.tags == {"sha256": sha256_of(model), "sha256.rtmpose.pt": sha256_of(weights)}
+    assert receipt["sha256"] == sha256_of(model)
+    found = models.version_files("pose", 1, store / "fetched")
+    assert {name: sha256_of(path) for name, path in found.items()} == {
+        "rtmpose.onnx": sha256_of(model),
+        "rtmpose.pt": sha256_of(weights),
+    }
+    assert sorted(path.name for path in (store / "fetched").iterdir()) == ["rtmpose.onnx", "rtmpose.pt"]
 
-    receipt = register(model, runs.start_or_resume_run("training"))
-    uri = f"{runs.tracking_uri()}"
-    mlflow.set_tracking_uri(uri)
-    loaded = mlflow.pyfunc.load_model("models:/pose@candidate")
-    signature = loaded.metadata.signature
-    assert [(t.name, t.shape) for t in signature.inputs] == [("input", (-1, 3, 8, 6))]
-    assert [(t.name, t.shape) for t in signature.outputs] == [
-        ("simcc_x", (-1, 3, 6)),
-        ("simcc_y", (-1, 3, 8)),
-    ]
-    assert loaded.input_example["input"].shape == (2, 3, 8, 6)
-    images = np.random.default_rng(0).standard_normal((5, 3, 8, 6)).astype(np.float32)
-    np.testing.assert_allclose(loaded.predict({"input": images})["simcc_x"], images.mean(2), atol=1e-6)
-    folder = Path(mlflow.artifacts.download_artifacts("models:/pose@candidate"))
-    assert sha256_of(folder / "model.onnx") == receipt["sha256"] == sha256_of(model)
+
+def test_files_that_are_not_the_version_s_are_refused(model: Path, store: Path) -> None:
+    register(model, run_id=runs.start_or_resume_run("training"))
+    with pytest.raises(UserError, match="pose version 7: no such version in sqlite"):
+        models.version_files("pose", 7, store / "fetched")
+    kept = next((store / "one" / "mlruns").rglob("artifacts/rtmpose.onnx"))
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"models:/pose/1/artifacts/rtmpose\.onnx: has not the hash"):
+        models.version_files("pose", 1, store / "fetched")
+    assert not list((store / "fetched").iterdir())
+
+
+def test_two_may_create_the_name_at_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    runs.client().create_registered_model("pose")
+    # As it is for whoever looked a moment before.
+    monkeypatch.setattr(MlflowClient, "search_registered_models", lambda *_, **__: [])
+    assert register(model, run_id=runs.start_or_resume_run("training"))["version"] == 1
 
 
 def test_registering_leaves_the_process_as_it_was(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,14 +96,14 @@ def test_registering_leaves_the_process_as_it_was(model: Path, monkeypatch: pyte
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr(runs, "code_root", lambda: model.parent / "one")
-    register(model, runs.start_or_resume_run("training"))
+    register(model, run_id=runs.start_or_resume_run("training"))
     assert "MLFLOW_TRACKING_URI" not in os.environ and mlflow.active_run() is None
 
 
 def test_still_registered_follows_where_mlflow_points(
     model: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receipt = register(model, runs.start_or_resume_run("training"))
+    receipt = register(model, run_id=runs.start_or_resume_run("training"))
     assert models.still_registered(receipt)
     assert not models.still_registered(receipt | {"sha256": "another file"})
     assert not models.still_registered(receipt | {"version": 7})
@@ -95,7 +116,7 @@ def test_damaged_models_are_one_line(model: Path, store: Path) -> None:
     cut.write_bytes(model.read_bytes()[:-40])
     for path, reason in ((cut, "not a complete ONNX model"), (store / "none.onnx", "no such file")):
         with pytest.raises(UserError, match=f"{path.name}: {reason}"):
-            register(path, "unused")
+            register(path, run_id="unused")
 
 
 def test_the_stage_registers_within_the_training_run(
