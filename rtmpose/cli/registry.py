@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rtmpose.promotion.decide import Asked
 
 commands = typer.Typer()
 models = typer.Typer(no_args_is_help=True, help="Registered models and their versions.")
@@ -38,25 +35,25 @@ def promote(
 
     Gates are the thresholds in `promotion:` of params.yaml, for what was measured of the registered files.
     """
+    from rtmpose.config import load_params
     from rtmpose.files import UserError
     from rtmpose.promotion import decide, report
 
-    asked = _asked(params, target, new_skeleton, who, why)
+    asked = decide.Asked.of(load_params(params), target or (), new_skeleton=new_skeleton, who=who, why=why)
     judgement = decide.judge(name, version, asked)
     if judgement.is_champion:
         typer.echo(f"{judgement.version} is the champion already")
     else:
         typer.echo(report.table(judgement.gates))
-        typer.echo(f"{judgement.version}: {report.verdict(judgement)}")
+        typer.echo(report.verdict(judgement))
     if dry_run:
         if judgement.failed and not judgement.is_champion:
             raise UserError(f"{judgement.version} would not be promoted; nothing was changed")
         return
     standing = decide.promote(judgement, asked)
-    previous = f"version {standing.previous}" if standing.previous else "nothing"
-    typer.echo(
-        f"champion of {name}: version {standing.champion}; `rtmpose rollback {name}` goes back to {previous}"
-    )
+    typer.echo(f"champion of {name}: version {standing.champion}")
+    if standing.previous is not None:
+        typer.echo(f"`rtmpose rollback {name}` goes back to version {standing.previous}")
 
 
 @commands.command()
@@ -98,12 +95,3 @@ def show(
     typer.echo(report.shown(registry.versions(name)))
     if (wrong := registry.unsettled(name)) is not None:
         typer.echo(f"{wrong}; `rtmpose promote {name} {registry.stand(name).champion}` sets it right")
-
-
-def _asked(path: Path, targets: list[str] | None, new_skeleton: bool, who: str, why: str) -> Asked:
-    from rtmpose.config import load_params
-    from rtmpose.promotion.decide import Asked
-
-    params = load_params(path)
-    required = targets or params.promotion.targets or params.targets
-    return Asked(params.promotion, tuple(required), new_skeleton, who, why)

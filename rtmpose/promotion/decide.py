@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from rtmpose.config import PromotionParams
+from rtmpose.config import Params, PromotionParams
 from rtmpose.files import UserError
 from rtmpose.promotion import evidence, journal, registry
 from rtmpose.promotion.gate import Gate, said
@@ -32,6 +33,12 @@ class Asked:
     new_skeleton: bool = False
     who: str = ""
     why: str = ""
+
+    @classmethod
+    def of(cls, params: Params, targets: Sequence[str] = (), **others: Any) -> Asked:
+        """As the parameters say; on these targets, without any on those that they require."""
+        required = targets or params.promotion.targets or params.targets
+        return cls(params.promotion, tuple(required), **others)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -63,5 +64,10 @@ def _measured(
     # NaN is on no good side: `not margin >= 0` fails it.
     verdict: Verdict = "holds" if margin >= 0 else "fails"
     return Gate(
-        name=name, target=target, verdict=verdict, found=found, allowed=sign + form(bound), margin=margin
+        name=name,
+        target=target,
+        verdict=verdict,
+        found=found,
+        allowed=sign + form(bound),
+        margin=margin if math.isfinite(margin) else None,
     )

@@ -234,30 +234,31 @@ def _of_the_costs(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
         )
         problem = None if budget.kept else f"{need} of {budget.limit:g}"
         yield said("budget", problem, f"{need} of {budget.limit:g}", target=target)
-    limits = {
-        "latency": params.max_latency_ratio,
-        "memory": params.max_memory_ratio,
-        "size": params.max_size_ratio,
-    }
-    absolute = {
-        "latency": f"{cost.p50_ms:.2f} ms",
-        "memory": f"{cost.memory_mb:.0f} MB",
-        "size": f"{cost.file_mb:.1f} MB",
-    }
-    for what, limit in limits.items():
-        name, beside = f"{what} / champion", next((r for key, r in cost.beside.items() if key == what), None)
-        if case.first:
-            yield not_asked(name, FIRST, target)
-        elif beside is None:
-            yield said(name, cost.not_compared or "not measured", "", target=target)
-        elif what == "latency" and beside.high is None:
-            yield said(
-                name, f"{beside.ratio:.2f} with too few rounds to be sure; raise `rounds`", "", target=target
-            )
-        else:
-            worst = beside.ratio if beside.high is None else beside.high
-            shown = f"({beside.ratio:.2f}), {absolute[what]}" if beside.high is not None else absolute[what]
-            yield at_most(name, worst, limit, target=target, shown=shown, form=_times)
+    yield from _beside_the_champion(case, target, cost)
+
+
+def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
+    """Costs in times of the champion's, measured in the same run; of latency the unfavourable end counts."""
+    params, name = case.params, "costs / champion"
+    if case.first:
+        yield not_asked(name, FIRST, target)
+        return
+    if set(cost.beside) != {"latency", "memory", "size"}:
+        yield said(name, cost.not_compared or "not measured", "", target=target)
+        return
+    latency = cost.beside["latency"]
+    if latency.high is None:
+        told = f"{_times(latency.ratio)} with too few rounds to be sure; raise `rounds`"
+        yield said("latency / champion", told, "", target=target)
+        rows = []
+    else:
+        shown = f"at worst, {latency.ratio:.2f} ×, {cost.p50_ms:.2f} ms"
+        rows = [("latency", latency.high, params.max_latency_ratio, shown)]
+    memory, size = cost.beside["memory"].ratio, cost.beside["size"].ratio
+    rows += [("memory", memory, params.max_memory_ratio, f"{cost.memory_mb:.0f} MB")]
+    rows += [("size", size, params.max_size_ratio, f"{cost.file_mb:.1f} MB")]
+    for what, ratio, limit, shown in rows:
+        yield at_most(f"{what} / champion", ratio, limit, target=target, shown=shown, form=_times)
 
 
 def _points(value: float) -> str:

@@ -88,8 +88,9 @@ def standing(entries: Iterable[Entry], adopted: str | None = None) -> Standing:
                 f"registered models whose names end in {MARK}N must stay: restore what was deleted"
             )
         if last.action == "rollback":
-            rolled_back |= dict.fromkeys(champions[champions.index(last.version) + 1 :], last)
-            del champions[champions.index(last.version) + 1 :]
+            kept = max(place for place, one in enumerate(champions[:-1], start=1) if one == last.version)
+            rolled_back |= dict.fromkeys(champions[kept:], last)
+            del champions[kept:]
         else:
             champions.append(last.version)
     if last is None and adopted is not None:

@@ -39,8 +39,20 @@ def verdict(judgement: Judgement) -> str:
     failed = judgement.failed
     champion = judgement.standing.champion
     against = f"the champion, version {champion}" if champion else "no champion"
-    line = f"{len(asked) - len(failed)} of {len(asked)} gates hold against {against}"
+    line = f"{judgement.version}: {len(asked) - len(failed)} of {len(asked)} gates hold against {against}"
     return line + (f"; {rest} not asked" if rest else "")
+
+
+def advice(judgement: Judgement) -> str:
+    """What comes next, in one line: the command that promotes, or what is in its way."""
+    version, failed = judgement.version, judgement.failed
+    command = f"rtmpose promote {version.name} {version.number}"
+    if judgement.is_champion:
+        return f"{version} is the champion"
+    if failed:
+        names = ", ".join(dict.fromkeys(gate.name for gate in failed))
+        return f"{verdict(judgement)}; refused by {names} (look: {command} --dry-run)"
+    return f"{verdict(judgement)}; do it: {command}"
 
 
 def listing(models: Sequence[tuple[str, Sequence[Version]]]) -> str:

@@ -1,7 +1,19 @@
-"""Empty MLflow stores, as the tests of tracking have them."""
+"""An empty MLflow store for tests that ask for one."""
 
 from __future__ import annotations
 
-from tests.tracking.conftest import empty_store, store
+import shutil
+from pathlib import Path
 
-__all__ = ["empty_store", "store"]
+import pytest
+
+from tests.tracking.conftest import empty_store
+
+__all__ = ["empty_store"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path

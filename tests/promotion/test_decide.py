@@ -14,6 +14,8 @@ from rtmpose.promotion.decide import judge, promote, rollback
 from rtmpose.tracking import runs
 from tests.promotion.versions import ASKED, NAME, TARGET, aliases, register, training_run
 
+pytestmark = pytest.mark.usefixtures("store")
+
 
 def promoted(which: str, name: str = NAME) -> str | None:
     return promote(judge(name, which, ASKED), ASKED).champion
@@ -29,7 +31,7 @@ def test_the_first_champion_needs_no_champion(run_id: str) -> None:
     judgement = judge(NAME, "candidate", ASKED)
     assert not judgement.failed and not aliases().get("champion"), judgement.gates
     not_asked = {gate.name for gate in judgement.gates if gate.found == "no champion yet"}
-    assert {"latency / champion", "AP easy − champion", "keypoint names"} <= not_asked
+    assert {"costs / champion", "AP easy − champion", "keypoint names"} <= not_asked
     assert promote(judgement, ASKED).champion == "1"
     assert aliases() == {"candidate": "1", "champion": "1"}
 
@@ -113,7 +115,8 @@ def test_a_writer_that_wakes_late_leaves_the_last_entry_standing(
     promoted("1")
     register(run_id, "1")
     register(run_id, "2")
-    point, slept = registry._point, []
+    slept: list[str] = []
+    point = registry._point
 
     def paused(name: str, alias: str, number: str | None) -> None:
         if alias == "champion" and number == "2" and not slept:

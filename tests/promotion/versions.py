@@ -38,8 +38,8 @@ def figure(value: float, spread: float = 1.0) -> dict[str, float]:
 
 
 def measured(version: str, champion: str | None, run_id: str, **changes: Any) -> Evidence:
-    """Evidence that passes every gate, beside the champion of that number; `changes` are values at dotted paths
-    with `__` for the dots.
+    """Evidence that passes every gate, beside the champion of that number; `changes` are values at dotted
+    paths with `__` for the dots.
     """
     made = datetime.now(UTC) - timedelta(hours=1)
     lost = None if champion is None else figure(0.2)

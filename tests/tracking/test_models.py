@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtmpose.files import UserError, sha256_of
+from rtmpose.promotion import evidence, registry
+from rtmpose.promotion.evidence import Accuracy, Comparison
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
 
@@ -119,6 +122,23 @@ def test_damaged_models_are_one_line(model: Path, store: Path) -> None:
             register(path, run_id="unused")
 
 
+def nothing_compared() -> Comparison:
+    """What the stage `compare` leaves where nothing passed on the target."""
+    then = datetime(2026, 11, 28, tzinfo=UTC)
+    return Comparison(
+        compared_at=then,
+        exported_at=then,
+        machine={},
+        mix_sha256="a",
+        keypoint_names=("nose",),
+        card_problems=(),
+        data=(),
+        training_run=None,
+        champion=None,
+        targets={"cpu-x86": Accuracy(picked=None, files={}, sets={})},
+    )
+
+
 def test_the_stage_registers_within_the_training_run(
     model: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +159,9 @@ def test_the_stage_registers_within_the_training_run(
     }.items():
         (store / path).parent.mkdir(parents=True, exist_ok=True)
         (store / path).write_text(content)
+    with pytest.raises(UserError, match=r"metrics/compare\.json: no such file; run the compare stage again"):
+        main([])
+    (store / "metrics/compare.json").write_text(nothing_compared().model_dump_json())
     with pytest.raises(UserError, match=r"models/rtmpose\.onnx: no such file"):
         main([])
     assert not (store / "metrics" / "register.json").exists()
@@ -147,6 +170,8 @@ def test_the_stage_registers_within_the_training_run(
     main([])
     receipt = json.loads((store / "metrics" / "register.json").read_text())
     assert receipt["run_id"] == run_id and receipt["version"] == 1 and models.still_registered(receipt)
+    found, _ = evidence.fetch(registry.find(receipt["name"], "candidate"))
+    assert found.comparison == nothing_compared() and found.costs == {}
     run = runs.client().get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["fingerprint"] == "f2"
     assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu-x86.p50_ms.a": 1.5}
