@@ -68,6 +68,8 @@ def log_evidence(run_id: str, params: Params) -> None:
     for path in metric_files(params.targets):
         runs.log_metrics(run_id, {path.stem: read_object(path)})
         runs.log_file(run_id, path, "metrics")
+    if LOCK.exists():
+        runs.log_file(run_id, LOCK, "lineage")
     pictures = [METRICS / "benchmark" / f"{target}.png" for target in params.targets]
     for figure in [*FIGURES, *pictures]:
         if figure.exists():

@@ -43,6 +43,7 @@ from rtmpose.deploy.workers import (
 )
 from rtmpose.files import UserError, sha256_of
 
+DUEL = 4  # times as many rounds for the calls in which a rival is compared: the interval halves
 P99_CALLS = 100  # fewer calls have no such quantile but their largest
 # What is kept of every configuration under the report's top level, by name: DVC and MLflow compare these.
 COMPARED = (
@@ -80,9 +81,9 @@ def run(
     hashes = _hashes(
         asked
     )  # before: a file that is written anew meanwhile must not pass for the measured one
-    began, load = time.time(), os.getloadavg()[0]
+    began, load, duel = time.time(), os.getloadavg()[0], DUEL if rival else 1
     with started(asked, target.warmup) as (ready, skipped):
-        measured = _take_turns(target, ready)
+        measured = _take_turns(target, ready, duel)
     own = [one for one in measured if not one.model]
     if not own:
         raise UserError(f"target {target.name}: nothing could be measured; {skipped[0]}")
@@ -98,7 +99,7 @@ def run(
         "target": target.name,
         "measured_at": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "machine": machine() | gpu | {"load_average_before": round(load, 2)},
-        "protocol": _protocol(target, images, time.time() - began),
+        "protocol": _protocol(target, images, time.time() - began, duel),
         "reference": "pytorch fp32" if reference else None,
         "compared_with": f"{compared.runtime} {compared.precision} at the same threads and batch",
         "energy": _energy(results),
@@ -133,15 +134,17 @@ def _hashes(asked: Asked) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in sorted(paths)}
 
 
-def _take_turns(target: Target, ready: Mapping[Worker, Opened]) -> Measured:
+def _take_turns(target: Target, ready: Mapping[Worker, Opened], duel: int) -> Measured:
     """All configurations take turns, in a new order each round: chance, not a place in the order, decides
-    what meets whom. Seeded, so that a run can be repeated.
+    what meets whom. Seeded, so that a run can be repeated. The target's own calls get `duel` times the rounds.
     """
     order: Sequence[Worker] = list(ready)
     turns: dict[Worker, list[Turn]] = {worker: [] for worker in order}
     seconds, calls = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
     chance = random.Random(0)
-    for _ in range(target.rounds):
+    for number in range(target.rounds * duel):
+        if number == target.rounds:
+            order = [worker for worker in order if target.is_own_call(worker.one.placement, worker.one.batch)]
         for worker in chance.sample(order, len(order)):
             turns[worker].append(worker.turn(seconds, calls))
     return {
@@ -213,8 +216,9 @@ def _times(mine: Measurement, batch: int) -> dict[str, Any]:
     }
 
 
-def _protocol(target: Target, images: np.ndarray, seconds: float) -> dict[str, Any]:
+def _protocol(target: Target, images: np.ndarray, seconds: float, duel: int) -> dict[str, Any]:
     return target.model_dump(include={"warmup", "rounds", "seconds", "min_repeats"}) | {
+        "rounds_of_own_calls": target.rounds * duel,
         "took_seconds": round(seconds, 1),
         "input": list(images.shape[1:]),
         # Waiting threads sleep unless the user says otherwise: spinning ones are quicker on an idle machine

@@ -14,6 +14,7 @@ from rtmpose.files import UserError
 from rtmpose.promotion import evidence, registry
 from rtmpose.promotion.evidence import Champion
 from rtmpose.tracking.models import DIGEST, ONNX, version_files
+from rtmpose.tracking.runs import is_there
 
 WEIGHTS = "rtmpose.pt"
 
@@ -38,7 +39,11 @@ def champion_of(name: str, folder: Path) -> tuple[Champion, Deployed] | None:
     """Fetch the champion of a registered model into `folder`; None where there is none. UserError where its
     files are not those that were registered.
     """
-    if name not in registry.model_names() or (number := registry.stand(name).champion) is None:
+    if (
+        not is_there()
+        or name not in registry.model_names()
+        or (number := registry.stand(name).champion) is None
+    ):
         return None
     if number not in (version.number for version in registry.versions(name)):
         return None  # it was deleted

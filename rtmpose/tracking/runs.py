@@ -49,6 +49,14 @@ def tracking_uri() -> str:
     return uri
 
 
+def is_there() -> bool:
+    """Whether there is a store to ask: a local data base that nothing was written to yet is not made for a
+    question.
+    """
+    uri = tracking_uri()
+    return not uri.startswith("sqlite:") or Path(_sqlite_path(uri)).exists()
+
+
 def client() -> MlflowClient:
     """A client of the store that `tracking_uri` names; UserError when the store does not answer."""
     setup_environment()

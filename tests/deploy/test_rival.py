@@ -30,6 +30,8 @@ def test_the_rival_is_measured_beside_and_reported_apart(files: ModelFiles) -> N
     assert beside["size"] == {"ratio": 1.0} and beside["memory"]["ratio"] > 0
     assert report["rival"]["version"] == "3" and report["rival"]["skipped"] == []
     assert list(report["rival"]["p50_ms"]) == ["champion onnxruntime fp32 threads=1 batch=1"]
+    assert report["protocol"]["rounds_of_own_calls"] == 4 * target.rounds
+    assert row["repeats"] >= 4 * 24  # min_repeats of the target, for the calls that are compared
     assert row["files"] == ["rtmpose.onnx"] and report["files"] == {"rtmpose.onnx": sha256_of(files.onnx)}
     assert list(report["p50_ms"]) == ["onnxruntime_fp32_threads1_batch1"]
     json.dumps(report, allow_nan=False)
