@@ -16,6 +16,8 @@ SECRETS = re.compile(
 USER = re.compile(r"(\b[\w+.-]+://)[^/\s@'\"]*@")
 LEAST = 4  # characters: a shorter secret would be found in any text
 HIDDEN = "***"
+# SQLAlchemy puts advice before what the data base has said, and the statement with its values after it.
+DRIVER = re.compile(r"^\([a-z_\d]+\.[\w.]+\) (.+)$", re.MULTILINE)
 
 
 @contextmanager
@@ -50,7 +52,9 @@ def reachable(uri: str) -> Iterator[None]:
 def no_answer(uri: str, error: Exception) -> UserError:
     """The line for a store at `uri` that answered with this error."""
     shown = without_password(uri)
-    first = str(error).partition("\n")[0] or one_line(error)
+    text = str(error).strip() or one_line(error)
+    driver = DRIVER.search(text)
+    first = driver[1] if driver else text.partition("\n")[0]
     reason = without_secrets(first.replace(uri.rstrip("/"), shown.rstrip("/")), uri)
     return UserError(f"MLFLOW_TRACKING_URI: {shown} does not answer ({reason})")
 
