@@ -29,7 +29,9 @@ class Report(Record):
 
 def reports(folder: Path) -> list[Mapping[str, Any]]:
     """The reports in a folder, by target; UserError where there are none or one is damaged."""
-    found = [read_record(Report, path, AGAIN) for path in sorted(folder.glob("*.json"))]
+    found: list[Mapping[str, Any]] = [
+        read_record(Report, path, AGAIN) for path in sorted(folder.glob("*.json"))
+    ]
     if not found:
         raise UserError(f"{folder}: holds no report of a target; {AGAIN}")
     return found
