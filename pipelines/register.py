@@ -12,6 +12,8 @@ from pipelines import stage
 from rtmpose.config import Params, load_params
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import lineage_tags
+from rtmpose.promotion.evidence import attach
+from rtmpose.promotion.gathered import gather
 from rtmpose.tracking import models, runs
 
 ONNX = Path("models/rtmpose.onnx")
@@ -42,6 +44,7 @@ def main(argv: list[str]) -> None:
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
     with runs.finished(run_id):
+        measured = gather(params.targets)
         log_evidence(run_id, params)
         receipt = models.register(
             [ONNX, *(path for path in DEPLOYED if path != ONNX and path.is_file())],
@@ -51,6 +54,7 @@ def main(argv: list[str]) -> None:
             tags=tags,
             requirements=[f"{package}=={version(package)}" for package in SERVED_BY],
         )
+        attach(measured, name=receipt["name"], version=str(receipt["version"]), run_id=run_id)
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
         f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "

@@ -79,6 +79,15 @@ def digest_tag(file: str) -> str:
     return DIGEST if file == ONNX else f"{DIGEST}.{file}"
 
 
+def digests(tags: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of a version's deployed files by their names, from its tags."""
+    return {
+        ONNX if tag == DIGEST else tag.removeprefix(f"{DIGEST}."): digest
+        for tag, digest in tags.items()
+        if tag.partition(".")[0] == DIGEST
+    }
+
+
 def version_files(name: str, version: int | str, folder: Path) -> dict[str, Path]:
     """Fetch the deployed files of a registered version into `folder` -> where each lies, by its name.
 
@@ -94,18 +103,14 @@ def version_files(name: str, version: int | str, folder: Path) -> dict[str, Path
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise UserError(f"{name} version {version}: no such version in {without_password(uri)}") from None
         raise no_answer(uri, error) from None
-    digests = {
-        ONNX if tag == DIGEST else tag.removeprefix(f"{DIGEST}."): digest
-        for tag, digest in tags.items()
-        if tag.partition(".")[0] == DIGEST
-    }
-    if ONNX not in digests:
+    wanted = digests(tags)
+    if ONNX not in wanted:
         raise UserError(
             f"{name} version {version}: has no tag '{DIGEST}'; register the model by the workflow"
         )
-    for file, digest in digests.items():
+    for file, digest in wanted.items():
         _fetch(f"models:/{name}/{version}/artifacts/{file}", folder / file, digest)
-    return {file: folder / file for file in digests}
+    return {file: folder / file for file in wanted}
 
 
 def _fetch(source: str, path: Path, digest: str) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rtmpose.files import UserError, sha256_of
+from rtmpose.promotion import evidence, registry
+from rtmpose.promotion.evidence import Accuracy, Comparison
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
 
@@ -27,6 +30,7 @@ def stage_files(folder: Path, model: Path | None = None) -> None:
         "params.yaml": (ROOT / "params.yaml").read_text(),
         "models/receipt.json": json.dumps({"fingerprint": "f2"}),
         "metrics/evaluate.json": json.dumps({"AP": 0.6, "hard": {"AP": 0.3}}),
+        "metrics/compare.json": nothing_compared().model_dump_json(),
         "metrics/benchmark/cpu-x86.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
         "metrics/benchmark/of-an-earlier-target.json": json.dumps({"p50_ms": {"a": 9.5}}),
         "metrics/benchmark/cpu-x86.png": "not really",
@@ -122,6 +126,23 @@ def test_damaged_models_are_one_line(model: Path, store: Path) -> None:
             register(path, run_id="unused")
 
 
+def nothing_compared() -> Comparison:
+    """What the stage `compare` leaves where nothing passed on the target."""
+    then = datetime(2026, 11, 28, tzinfo=UTC)
+    return Comparison(
+        compared_at=then,
+        exported_at=then,
+        machine={},
+        mix_sha256="a",
+        keypoint_names=("nose",),
+        card_problems=(),
+        data=(),
+        training_run=None,
+        champion=None,
+        targets={"cpu-x86": Accuracy(picked=None, files={}, sets={})},
+    )
+
+
 def test_the_stage_registers_within_the_training_run(
     model: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +152,10 @@ def test_the_stage_registers_within_the_training_run(
     monkeypatch.chdir(store)
     stage_files(store)
     (store / "models/receipt.json").write_text(json.dumps({"run_id": run_id, "fingerprint": "f2"}))
+    (store / "metrics/compare.json").unlink()
+    with pytest.raises(UserError, match=r"metrics/compare\.json: no such file; run the compare stage again"):
+        main([])
+    (store / "metrics/compare.json").write_text(nothing_compared().model_dump_json())
     with pytest.raises(UserError, match=r"models/rtmpose\.onnx: no such file"):
         main([])
     assert not (store / "metrics" / "register.json").exists()
@@ -139,6 +164,8 @@ def test_the_stage_registers_within_the_training_run(
     main([])
     receipt = json.loads((store / "metrics" / "register.json").read_text())
     assert receipt["run_id"] == run_id and receipt["version"] == 1 and models.still_registered(receipt)
+    found, _ = evidence.fetch(registry.find(receipt["name"], "candidate"))
+    assert found.comparison == nothing_compared() and found.costs == {}
     run = runs.client().get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["fingerprint"] == "f2"
     assert run.data.metrics == {"evaluate.AP": 0.6, "evaluate.hard.AP": 0.3, "cpu-x86.p50_ms.a": 1.5}
