@@ -38,7 +38,7 @@ def matrix(wanted: str) -> list[dict[str, Any]]:
 
 
 def _entry(target: Target, extras: set[str]) -> dict[str, Any]:
-    needed = extras & {spec.name for spec in target.runtimes}
+    needed = extras & {target.device, *(spec.name for spec in target.runtimes)}
     return {
         "target": target.name,
         "runner": list(target.runner),

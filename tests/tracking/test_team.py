@@ -22,7 +22,7 @@ from pipelines.register import main
 from rtmpose.files import UserError
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
-from tests.tracking.servers import ARTIFACTS, mlflow_server, needs_postgres, postgres, s3
+from tests.tracking.servers import ARTIFACTS, POSTGRES, mlflow_server, needs_postgres, postgres, s3
 from tests.tracking.test_models import stage_files
 
 Refusal = Callable[[Callable[[], object]], str]
@@ -95,7 +95,7 @@ def test_a_version_is_registered_and_no_secret_is_anywhere(team: Team) -> None:
     stored = fsspec.filesystem("s3").find(ARTIFACTS)
     assert any(path.endswith("/artifacts/artifacts/rtmpose.onnx") for path in stored), stored
     dump = subprocess.run(
-        ["pg_dump", "--inserts", team.database], capture_output=True, text=True, check=True
+        [POSTGRES / "pg_dump", "--inserts", team.database], capture_output=True, text=True, check=True
     ).stdout
     assert receipt["sha256"] in dump
     places = {"stdout": done.stdout, "stderr": done.stderr, "data base": dump}

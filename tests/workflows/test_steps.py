@@ -56,7 +56,9 @@ def test_the_matrix_is_what_the_targets_say(monkeypatch: pytest.MonkeyPatch) -> 
     }
     hosted = [entry["target"] for entry in targets.matrix("hosted")]
     assert hosted == sorted(name for name, content in files.items() if "self-hosted" not in content["runner"])
-    assert everything["cpu-x86"]["extras"] == "mnn,ncnn" and everything["gpu-nvidia"]["extras"] == "tensorrt"
+    assert (
+        everything["cpu-x86"]["extras"] == "mnn,ncnn" and everything["gpu-nvidia"]["extras"] == "gpu,tensorrt"
+    )
     assert targets.matrix("jetson, cpu-x86") == [everything["jetson"], everything["cpu-x86"]]
     for wanted, reason in (
         ("", "names no target"),
