@@ -136,7 +136,8 @@ def _hashes(asked: Asked) -> dict[str, str]:
 
 def _take_turns(target: Target, ready: Mapping[Worker, Opened], duel: int) -> Measured:
     """All configurations take turns, in a new order each round: chance, not a place in the order, decides
-    what meets whom. Seeded, so that a run can be repeated. The target's own calls get `duel` times the rounds.
+    what meets whom. Seeded, so that a run can be repeated. The target's own calls get `duel` times the
+    rounds.
     """
     order: Sequence[Worker] = list(ready)
     turns: dict[Worker, list[Turn]] = {worker: [] for worker in order}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel
 
 from rtmpose.config import setup_environment
@@ -36,18 +36,24 @@ FAR = 1e9  # px; no image reaches there
 DATA_URL = re.compile(r"data:[\w.+/-]*;base64,")
 
 
-class BadInput(MlflowException):
-    """What a caller has to mend, in one line. MLflow's server sends it as HTTP 400.
-
-    The server would put the whole input before the message; the answer holds the line alone.
+class OneLine(MlflowException):
+    """What went wrong with a request, in one line. MLflow's server would put the whole input before it and
+    sends this alone.
     """
 
-    def __init__(self, line: str) -> None:
-        super().__init__(line, error_code=BAD_REQUEST)
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line, error_code=code)
         self.line = line
 
     def serialize_as_json(self) -> str:
         return json.dumps({"error_code": self.error_code, "message": self.line})
+
+
+class BadInput(OneLine):
+    """What a caller has to mend: HTTP 400."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, BAD_REQUEST)
 
 
 class ServedPose(PythonModel):
@@ -76,16 +82,22 @@ class ServedPose(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """The people of each row; BadInput naming the photograph, if one of them cannot be used."""
+        """The people of each row. BadInput naming the photograph, if one of them cannot be used; HTTP 500
+        where the model itself is at fault.
+        """
         rows = model_input.to_dict("records")
+        # One after the other: of many large photographs only one at a time is in memory.
+        return [self._answer(row, _called(number, len(rows))) for number, row in enumerate(rows, 1)]
+
+    def _answer(self, row: dict[str, Any], image: Path) -> dict[str, Any]:
         try:
-            # One after the other: of many large photographs only one at a time is in memory.
-            return [
-                {"people": self._people(*_asked(row, _called(number, len(rows))))}
-                for number, row in enumerate(rows, 1)
-            ]
+            pixels, boxes = _asked(row, image)
         except UserError as error:
             raise BadInput(str(error)) from None
+        try:
+            return {"people": self._people(pixels, boxes)}
+        except UserError as error:
+            raise OneLine(str(error), INTERNAL_ERROR) from None
 
     def _people(self, pixels: NDArray[np.uint8], boxes: Sequence[Box]) -> list[dict[str, Any]]:
         from rtmpose.inference.photo import named, points_of

@@ -10,12 +10,13 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from rtmpose.files import UserError, one_line
 
-SECRETS = re.compile(
-    r"password|passwd|pwd|secret|token", re.IGNORECASE
-)  # in names of variables and of queries
+# Ends of the names of variables in the environment, and of keys in queries.
+SECRETS = re.compile(r"(password|passwd|secret|secret_access_key|token|api_?key)$", re.IGNORECASE)
 USER = re.compile(r"(\b[\w+.-]+://)[^/\s@'\"]*@")
-LEAST = 4  # characters: a shorter secret would be found in any text
+LEAST = 5  # characters: a shorter secret would be found in any text
 HIDDEN = "***"
+# SQLAlchemy puts advice before what the data base has said, and the statement with its values after it.
+DRIVER = re.compile(r"^\([a-z_\d]+\.[\w.]+\) (.+)$", re.MULTILINE)
 
 
 @contextmanager
@@ -50,7 +51,9 @@ def reachable(uri: str) -> Iterator[None]:
 def no_answer(uri: str, error: Exception) -> UserError:
     """The line for a store at `uri` that answered with this error."""
     shown = without_password(uri)
-    first = str(error).partition("\n")[0] or one_line(error)
+    text = str(error).strip() or one_line(error)
+    driver = DRIVER.search(text)
+    first = driver[1] if driver else text.partition("\n")[0]
     reason = without_secrets(first.replace(uri.rstrip("/"), shown.rstrip("/")), uri)
     return UserError(f"MLFLOW_TRACKING_URI: {shown} does not answer ({reason})")
 
@@ -62,8 +65,9 @@ def without_password(uri: str) -> str:
     parts = urlsplit(uri)
     if "@" in parts.netloc:
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    if SECRETS.search(parts.query):
-        kept = [(key, value) for key, value in parse_qsl(parts.query) if not SECRETS.search(key)]
+    query = parse_qsl(parts.query)
+    if any(SECRETS.search(key) for key, _ in query):
+        kept = [(key, value) for key, value in query if not SECRETS.search(key)]
         parts = parts._replace(query=urlencode(kept))
     return urlunsplit(parts) if parts != urlsplit(uri) else uri
 

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,8 @@ def client() -> MlflowClient:
     with reachable(uri):
         if uri.startswith("sqlite:"):
             _prepare(Path(_sqlite_path(uri)))
+        elif not uri.startswith(("http:", "https:")):
+            _connect(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -270,6 +273,21 @@ def _prepare(path: Path) -> None:
         pass
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA schema_version").fetchone()
+
+
+@cache
+def _connect(uri: str) -> None:
+    """See to it, once, that a data base's server answers: MLflow would try for two minutes and tell of each
+    attempt.
+    """
+    from sqlalchemy import create_engine
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _create(path: Path) -> None:

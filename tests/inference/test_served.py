@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import json
+import math
 import os
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.inference.photo import predict_image
+from rtmpose.inference.served import OneLine, ServedPose
 from rtmpose.tracking import models, runs
 from tests.inference.serving import Ask, model_server
 from tests.inference.test_photo import BOXES
@@ -88,6 +94,19 @@ def test_the_answer_is_that_of_the_command(store: Path, files: ModelFiles) -> No
     scores = [point[2] for point in expected[0]["keypoints"].values()]
     assert boxed["people"][0]["score"] == pytest.approx(np.mean(scores), abs=1e-3)
     assert whole["people"][0]["box"] == [0, 0, 160, 120] and sideways["people"][0]["box"] == [0, 0, 120, 160]
+
+
+def test_a_broken_model_is_not_the_callers_mistake(files: ModelFiles) -> None:
+    """HTTP 500 in one line, though MLflow puts the input into the message of whatever is raised."""
+    model = ServedPose()
+    model.load_context(SimpleNamespace(artifacts={"rtmpose.onnx": str(files.onnx)}))
+    model.way = replace(model.way, mean=(math.nan, 0.0, 0.0))
+    with pytest.raises(OneLine, match=r"rtmpose\.onnx: gives points that are not finite") as caught:
+        model.predict(None, pd.DataFrame([{"image": encoded(jpeg())}]))
+    caught.value.message = f"Failed to predict data\n{caught.value.message}"
+    said = json.loads(caught.value.serialize_as_json())
+    assert caught.value.get_http_status_code() == 500 and said["message"] == caught.value.line
+    assert "\n" not in said["message"]
 
 
 @pytest.mark.slow

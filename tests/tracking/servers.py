@@ -24,12 +24,16 @@ import pytest
 
 from tests.s3 import BUCKET, s3_server
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
+POSTGRES = max(
+    Path("/usr/lib/postgresql").glob("*/bin"),
+    key=lambda path: int(path.parent.name),
+    default=Path("/usr/lib/postgresql/15/bin"),
+)
 WAIT = 300  # seconds until a server must answer on a busy machine
 ARTIFACTS = f"s3://{BUCKET}/mlflow"
 
 needs_postgres = pytest.mark.skipif(
-    not (POSTGRES / "initdb").exists(), reason=f"PostgreSQL 15 is not in {POSTGRES}"
+    not (POSTGRES / "initdb").exists(), reason=f"there is no PostgreSQL in {POSTGRES}"
 )
 
 

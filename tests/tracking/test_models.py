@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from rtmpose.files import UserError, sha256_of
 from rtmpose.promotion import evidence, registry
@@ -20,24 +19,29 @@ PROGRAM = ROOT / "rtmpose/inference/served_program.py"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A graph with the names and the free batch of our exports."""
-    shapes: dict[str, list[Any]] = {
-        "input": ["batch", 3, 8, 6],
-        "simcc_x": ["batch", 3, 6],
-        "simcc_y": ["batch", 3, 8],
-    }
-    values = {
-        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
-    }
-    nodes = [
-        helper.make_node("ReduceMean", ["input"], [name], keepdims=0, axes=[axis])
-        for name, axis in (("simcc_x", 2), ("simcc_y", 3))
-    ]
-    graph = helper.make_graph(nodes, "means", [values["input"]], [values["simcc_x"], values["simcc_y"]])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(made, str(tmp_path / "rtmpose.onnx"))
-    return tmp_path / "rtmpose.onnx"
+def model(tmp_path: Path, model_file: Path) -> Path:
+    """A graph with the names and the free batch of our exports, to be changed."""
+    return Path(shutil.copy(model_file, tmp_path / "rtmpose.onnx"))
+
+
+def stage_files(folder: Path, model: Path | None = None) -> None:
+    """What the stage `register` reads besides the model, and the model if there is one."""
+    for path, content in {
+        "params.yaml": (ROOT / "params.yaml").read_text(),
+        "models/receipt.json": json.dumps({"fingerprint": "f2"}),
+        "metrics/evaluate.json": json.dumps({"AP": 0.6, "hard": {"AP": 0.3}}),
+        "metrics/compare.json": nothing_compared().model_dump_json(),
+        "metrics/benchmark/cpu-x86.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
+        "metrics/benchmark/of-an-earlier-target.json": json.dumps({"p50_ms": {"a": 9.5}}),
+        "metrics/benchmark/cpu-x86.png": "not really",
+        "reports/predictions.png": "not really",
+        "data/mix.json": "{}",
+        "dvc.lock": "{}",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    if model is not None:
+        shutil.copy(model, folder / "models/rtmpose.onnx")
 
 
 def register(*files: Path, run_id: str, **tags: str) -> dict[str, Any]:
@@ -146,19 +150,9 @@ def test_the_stage_registers_within_the_training_run(
 
     run_id = runs.start_or_resume_run("finetune")
     monkeypatch.chdir(store)
-    for path, content in {
-        "params.yaml": (ROOT / "params.yaml").read_text(),
-        "models/receipt.json": json.dumps({"run_id": run_id, "fingerprint": "f2"}),
-        "metrics/evaluate.json": json.dumps({"AP": 0.6, "hard": {"AP": 0.3}}),
-        "metrics/benchmark/cpu-x86.json": json.dumps({"p50_ms": {"a": 1.5}, "results": []}),
-        "metrics/benchmark/of-an-earlier-target.json": json.dumps({"p50_ms": {"a": 9.5}}),
-        "metrics/benchmark/cpu-x86.png": "not really",
-        "reports/predictions.png": "not really",
-        "data/mix.json": "{}",
-        "dvc.lock": "{}",
-    }.items():
-        (store / path).parent.mkdir(parents=True, exist_ok=True)
-        (store / path).write_text(content)
+    stage_files(store)
+    (store / "models/receipt.json").write_text(json.dumps({"run_id": run_id, "fingerprint": "f2"}))
+    (store / "metrics/compare.json").unlink()
     with pytest.raises(UserError, match=r"metrics/compare\.json: no such file; run the compare stage again"):
         main([])
     (store / "metrics/compare.json").write_text(nothing_compared().model_dump_json())

@@ -100,6 +100,7 @@ def test_relative_stores_are_refused_and_passwords_left_out(monkeypatch: pytest.
 
 def test_errors_and_parameters_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted/key")
+    monkeypatch.setenv("PWD", "postgresql://host")  # the current folder is no secret
     uri = "postgresql://me:pass%2Fword@host/db"
     said = str(no_answer(uri, ValueError(f"{uri} pass/word planted/key planted%2Fkey\nmore")))
     shown = "postgresql://host/db"
