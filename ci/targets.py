@@ -18,12 +18,13 @@ from rtmpose.files import UserError, read_bytes
 
 FOLDER, PROJECT = Path("deploy_targets"), Path("pyproject.toml")
 OWN = "self-hosted"  # the label that every runner of one's own has
+VENDORS = {"gpu", "tensorrt"}  # a board has them from its maker, in the version that fits it
 
 
 def matrix(wanted: str) -> list[dict[str, Any]]:
     """The targets that `wanted` names: `hosted` (those that GitHub's own runners serve), `all`, or names with
-    commas between them -> one entry {target, runner, hosted, extras} for each. UserError for an unknown name,
-    and where nothing is left.
+    commas between them -> one entry {target, runner, hosted, project} for each; `project` is what pip has to
+    install. UserError for an unknown name, and where nothing is left.
     """
     if wanted in ("hosted", "all"):
         found = [load_target(path.stem) for path in sorted(FOLDER.glob("*.yaml"))]
@@ -39,11 +40,13 @@ def matrix(wanted: str) -> list[dict[str, Any]]:
 
 def _entry(target: Target, extras: set[str]) -> dict[str, Any]:
     needed = extras & {target.device, *(spec.name for spec in target.runtimes)}
+    if target.board is not None:
+        needed -= VENDORS
     return {
         "target": target.name,
         "runner": list(target.runner),
         "hosted": OWN not in target.runner,
-        "extras": ",".join(sorted(needed)),
+        "project": f".[{','.join(sorted(needed))}]" if needed else ".",
     }
 
 

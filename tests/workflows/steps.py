@@ -137,7 +137,7 @@ def main() -> None:
             "inputs.targets": "cpu-x86",
             "vars.BENCHMARK_TARGETS": "",
             "matrix.target": "cpu-x86",
-            "matrix.extras": "",
+            "matrix.project": ".",
             "github.token": "none",
             "github.repository": "owner/rtmpose",
             "github.event.pull_request.number": "",

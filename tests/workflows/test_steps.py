@@ -56,9 +56,9 @@ def test_the_matrix_is_what_the_targets_say(monkeypatch: pytest.MonkeyPatch) -> 
     }
     hosted = [entry["target"] for entry in targets.matrix("hosted")]
     assert hosted == sorted(name for name, content in files.items() if "self-hosted" not in content["runner"])
-    assert (
-        everything["cpu-x86"]["extras"] == "mnn,ncnn" and everything["gpu-nvidia"]["extras"] == "gpu,tensorrt"
-    )
+    projects = {name: entry["project"] for name, entry in everything.items()}
+    assert projects["cpu-x86"] == ".[mnn,ncnn]" and projects["gpu-nvidia"] == ".[gpu,tensorrt]"
+    assert projects["jetson"] == ".", "pip takes no empty list of extras, and JetPack has its own TensorRT"
     assert targets.matrix("jetson, cpu-x86") == [everything["jetson"], everything["cpu-x86"]]
     for wanted, reason in (
         ("", "names no target"),
@@ -145,7 +145,7 @@ def named(start: str) -> list[Step]:
 
 
 def test_the_product_is_installed_with_its_own_pins(runner: Runner) -> None:
-    runner.values |= {"matrix.extras": "mnn,ncnn", "matrix.target": "cpu-x86"}
+    runner.values |= {"matrix.project": ".[mnn,ncnn]", "matrix.target": "cpu-x86"}
     for step in named("Install"):
         done = runner.run(step)
         torch, product = done.stdout.splitlines()
