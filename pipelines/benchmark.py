@@ -1,14 +1,22 @@
-"""Stage `benchmark@<target>`: what the exported model costs in every runtime of a deploy target, here."""
+"""Stage `benchmark@<target>`: what the exported model costs in every runtime of a deploy target, here; and
+the champion in its own, where MLflow has one: it takes its turns among them.
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
 from pipelines.export import inputs
-from rtmpose.config import Record, read_record
+from rtmpose.config import Record, load_params, read_record
 from rtmpose.files import UserError, write_atomic
+
+if TYPE_CHECKING:
+    from rtmpose.deploy.rival import Rival
+    from rtmpose.deploy.targets import Target
 
 WEIGHTS = Path("models/rtmpose.pt")
 ONNX = Path("models/rtmpose.onnx")
@@ -38,7 +46,11 @@ def main(argv: list[str]) -> None:
     card = read_card(ONNX)
     (width, height), (images, kind) = card.input_size, inputs(card, IMAGES)
     files = ModelFiles(ONNX, WEIGHTS if WEIGHTS.is_file() else None)
-    report = run(target, files, images, lost_ap()) | {"images": kind}
+    with tempfile.TemporaryDirectory() as folder:
+        rival, reason = champion(target, Path(folder))
+        report = run(target, files, images, lost_ap(), rival) | {"images": kind}
+    if reason is not None:
+        report["rival"] = reason
     write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
     write_atomic(METRICS / f"{target.name}.png", picture(report))
     machine = report["machine"]
@@ -47,6 +59,25 @@ def main(argv: list[str]) -> None:
         f"{machine['cores']} cores; differences are to PyTorch fp32 on {kind}"
     )
     print(table(report))
+
+
+def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any] | None]:
+    """The champion as this target has it, its files in `folder`, or why it has nothing to measure; neither
+    where MLflow has no champion.
+    """
+    from rtmpose.deploy.rival import Rival
+    from rtmpose.deploy.runtimes.base import tried_parts
+    from rtmpose.promotion.files import champion_of
+
+    name = load_params().register_as.name
+    if (found := champion_of(name, folder)) is None:
+        return None, None
+    who, model = found
+    facts = {"name": name, "version": who.version, "sha256": who.sha256}
+    if (picked := model.picked_for(target)) is None:
+        return None, facts | {"not_possible": "nothing of the champion passed on this target"}
+    runtime, precision, _ = tried_parts(picked)
+    return Rival(model.files, runtime, precision, inputs(model.card, IMAGES)[0], facts), None
 
 
 def lost_ap() -> dict[str, float]:

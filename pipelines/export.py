@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> None:
     export_onnx(model, card.input_size, ONNX, card=card, crops=crops)
     export_onnx(model, card.input_size, HALF, card=card, crops=crops, precision="fp16")
     metrics |= parity(model, ONNX, card.codec(), crops)
+    metrics["exported_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)
     save_card(ONNX, card.with_more(measured=measured(metrics)))
     export_e2e(ONNX)

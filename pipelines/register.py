@@ -7,10 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rtmpose
 from pipelines import stage
 from rtmpose.config import Params, load_params
 from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import lineage_tags
+from rtmpose.promotion.evidence import attach
+from rtmpose.promotion.gathered import gather
 from rtmpose.tracking import models, runs
 
 ONNX = Path("models/rtmpose.onnx")
@@ -20,7 +23,16 @@ LOCK = Path("dvc.lock")
 METRICS = Path("metrics")
 RECEIPT = Path("metrics/register.json")
 FIGURES = (Path("reports/predictions.png"),)
-SERVED_BY = ("onnxruntime", "onnx", "numpy")
+# What there is of it goes with the version.
+DEPLOYED = tuple(
+    ONNX.parent / name
+    for name in (
+        "rtmpose.onnx", "rtmpose.fp16.onnx", "rtmpose.e2e.onnx", "rtmpose.int8.onnx", "rtmpose.int8.xml",
+        "rtmpose.int8.bin", "rtmpose.pt",
+    )
+)  # fmt: skip
+PROGRAM = Path(rtmpose.__file__).parent / "inference" / "served_program.py"
+SERVED_BY = ("rtmpose", "onnxruntime", "onnx", "numpy", "opencv-python-headless", "torch")
 
 
 def main(argv: list[str]) -> None:
@@ -32,11 +44,17 @@ def main(argv: list[str]) -> None:
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
     with runs.finished(run_id):
+        measured = gather(params.targets)
         log_evidence(run_id, params)
-        requirements = [f"{package}=={version(package)}" for package in SERVED_BY]
         receipt = models.register(
-            ONNX, name=params.register_as.name, run_id=run_id, tags=tags, requirements=requirements
+            [ONNX, *(path for path in DEPLOYED if path != ONNX and path.is_file())],
+            program=PROGRAM,
+            name=params.register_as.name,
+            run_id=run_id,
+            tags=tags,
+            requirements=[f"{package}=={version(package)}" for package in SERVED_BY],
         )
+        attach(measured, name=receipt["name"], version=str(receipt["version"]), run_id=run_id)
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
     print(
         f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
@@ -50,6 +68,8 @@ def log_evidence(run_id: str, params: Params) -> None:
     for path in metric_files(params.targets):
         runs.log_metrics(run_id, {path.stem: read_object(path)})
         runs.log_file(run_id, path, "metrics")
+    if LOCK.exists():
+        runs.log_file(run_id, LOCK, "lineage")
     pictures = [METRICS / "benchmark" / f"{target}.png" for target in params.targets]
     for figure in [*FIGURES, *pictures]:
         if figure.exists():

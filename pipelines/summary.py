@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from pipelines import stage
-from rtmpose.config import Record, read_record
+from rtmpose.config import Record, load_params, read_record
 
 RECEIPT, FIGURES, TRAINING = (
     Path("metrics/register.json"),
@@ -74,8 +74,17 @@ metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
 picture     reports/predictions.png
 registered  {registered} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
+promotion   {promotion(receipt["name"], str(receipt["version"]))}
 MLflow      make ui"""
     )
+
+
+def promotion(name: str, version: str) -> str:
+    """What `rtmpose promote` would say of the registered version, and the command."""
+    from rtmpose.promotion.decide import Asked, judge
+    from rtmpose.promotion.report import advice
+
+    return advice(judge(name, version, Asked.of(load_params())))
 
 
 if __name__ == "__main__":

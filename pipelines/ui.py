@@ -13,7 +13,9 @@ def main(argv: list[str]) -> None:
     from rtmpose.tracking.runs import tracking_uri
 
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), *argv]
+    # Not on the command line, which everyone on the machine can see: it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()
+    command = [sys.executable, "-m", "mlflow", "ui", *argv]
     try:
         sys.exit(subprocess.run(command, check=False).returncode)
     except KeyboardInterrupt:

@@ -8,7 +8,8 @@ raw files of the data set lie. Everything downstream knows `Dataset` and `Skelet
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -95,6 +96,15 @@ class Dataset:
     source: str
     download: str
     exif: Frame = "stored"
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def keypoint_groups(self) -> dict[str, tuple[int, ...]]:
+        """Parts of the body that are judged by themselves, as positions among the points: those that the
+        descriptor names, else the halves of the half-body augmentation.
+        """
+        halves = {"upper": self.skeleton.upper, "lower": self.skeleton.lower}
+        return dict(self.groups) or {name: points for name, points in halves.items() if points}
 
     @property
     def sigmas_estimated(self) -> bool:
@@ -124,6 +134,23 @@ class _SkeletonText(Strict):
     lower: list[str] = Field(default_factory=list)
     sigmas: list[PositiveFloat] | None = None
     maps: dict[str, dict[str, str]] = Field(default_factory=dict)
+    groups: dict[str, list[str]] = Field(default_factory=dict)
+
+    def grouped(self) -> dict[str, tuple[int, ...]]:
+        """The groups as positions; ValueError where one holds none of the points."""
+        found = {}
+        for group, patterns in self.groups.items():
+            for pattern in patterns:
+                if not any(fnmatchcase(point, pattern) for point in self.points):
+                    raise ValueError(f"groups.{group}: {pattern} is not one of the points")
+            found[group] = tuple(
+                index
+                for index, point in enumerate(self.points)
+                if any(fnmatchcase(point, pattern) for pattern in patterns)
+            )
+        if empty := [group for group, points in found.items() if not points]:
+            raise ValueError(f"groups.{empty[0]}: holds no point; name some, or remove it")
+        return found
 
     def build(self, name: str) -> Skeleton:
         """Names to indices; ValueError when a name is unknown or a list has the wrong length."""
@@ -189,9 +216,11 @@ class _DatasetText(Strict):
     download: str = ""
 
     def build(self) -> Dataset:
-        skeleton = (
-            _borrowed(self.skeleton) if isinstance(self.skeleton, str) else self.skeleton.build(self.name)
-        )
+        if isinstance(self.skeleton, str):
+            lender = _borrowed(self.skeleton)
+            skeleton, groups = lender.skeleton, lender.groups
+        else:
+            skeleton, groups = self.skeleton.build(self.name), self.skeleton.grouped()
         return Dataset(
             name=self.name,
             skeleton=skeleton,
@@ -203,6 +232,7 @@ class _DatasetText(Strict):
             source=self.source,
             download=self.download,
             exif=self.exif,
+            groups=groups,
         )
 
     def _instances(self, points: int) -> tuple[Instance, ...]:
@@ -235,8 +265,8 @@ def _points_of(name: str) -> frozenset[str]:
     return _points_of(skeleton) if isinstance(skeleton, str) else frozenset(skeleton.points)
 
 
-def _borrowed(name: str) -> Skeleton:
-    """The skeleton of another descriptor that writes its own; the chain ends there, so that it cannot be a
+def _borrowed(name: str) -> Dataset:
+    """Another descriptor, which writes its own skeleton; the chain ends there, so that it cannot be a
     ring.
     """
     try:
@@ -245,7 +275,7 @@ def _borrowed(name: str) -> Skeleton:
         raise ValueError(f"skeleton: {error}") from None
     if isinstance(_read(path).skeleton, str):
         raise ValueError(f"skeleton: {path} has no points of its own; name the descriptor that it names")
-    return load_dataset(name).skeleton
+    return load_dataset(name)
 
 
 def estimate_sigmas(points: Sequence[str], maps: Mapping[str, Mapping[str, str]]) -> list[float]:

@@ -15,6 +15,8 @@ import psutil
 from rtmpose.checkout import code_root
 from rtmpose.files import sha256_of
 
+NOT_CODE = (":(exclude,glob)**/dvc.lock", ":(exclude,glob)**/params.yaml")  # for git
+
 
 def fingerprint(**parts: object) -> str:
     """16 hex digits that name a run by everything its result depends on; `parts` must
@@ -38,14 +40,15 @@ def code_version(paths: Sequence[str]) -> str:
 
 def git_commit() -> str:
     """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
-    edited).
+    edited). Edits of parameters are none of the code, and stand in `dvc.lock`, which DVC writes as it goes.
     """
     if commit := os.environ.get("RTMPOSE_GIT_COMMIT"):
         return commit
     head = _git("rev-parse", "HEAD")
     if not head:
         return "unknown"
-    return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else head
+    edits = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_CODE)
+    return f"{head}-dirty" if edits else head
 
 
 def _git(*arguments: str) -> str:

@@ -18,12 +18,17 @@ def test_git_commit_comes_from_the_environment_or_git(
     monkeypatch.delenv("RTMPOSE_GIT_COMMIT")
     monkeypatch.setattr(fingerprint, "code_root", lambda: tmp_path)
     assert git_commit() == "unknown"
-    (tmp_path / "code.py").write_text("1")
+    for name in ("code.py", "params.yaml", "ladder/dvc.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "--no-verify", "-m", "one"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     clean = git_commit()
     assert len(clean) == 40
+    for name in ("params.yaml", "ladder/dvc.lock"):
+        (tmp_path / name).write_text("2")
+    assert git_commit() == clean
     (tmp_path / "code.py").write_text("2")
     assert git_commit() == f"{clean}-dirty"
 

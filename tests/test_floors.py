@@ -17,7 +17,7 @@ from tests.support import ROOT
 FLOORS = (
     ("cli",),
     ("ladder",),
-    ("search", "inference"),
+    ("search", "inference", "promotion"),
     ("training",),
     ("deploy",),
     ("evaluation",),

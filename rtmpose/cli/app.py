@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rtmpose.cli import data, deploy, models, people
+from rtmpose.cli import data, deploy, models, people, registry
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(models.commands)
 app.add_typer(people.commands)
 app.add_typer(deploy.commands)
+app.add_typer(registry.commands)
 app.add_typer(data.commands, name="dataset")
 
 

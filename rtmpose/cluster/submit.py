@@ -22,6 +22,7 @@ from rtmpose.config import HardwareParams
 from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import forced_by_dvc, git_commit
 from rtmpose.tracking import runs
+from rtmpose.tracking.answers import without_password
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -52,7 +53,7 @@ def job_environment(fresh: bool) -> dict[str, str]:
     environment = {
         "RTMPOSE_GIT_COMMIT": git_commit(),
         JOB_HOME: str(home()),
-        "MLFLOW_TRACKING_URI": runs.without_password(runs.tracking_uri()),
+        "MLFLOW_TRACKING_URI": without_password(runs.tracking_uri()),
     }
     return environment | ({FRESH: "1"} if fresh else {})
 

@@ -26,6 +26,7 @@ from rtmpose.config.params import (
     refuse_baseline,
     with_values,
 )
+from rtmpose.config.promotion import PromotionParams
 from rtmpose.config.search import LadderParams, SearchParams, SearchRange
 from rtmpose.config.training import (
     Architecture,
@@ -57,6 +58,7 @@ __all__ = [
     "Precision",
     "PrecisionChoice",
     "PretrainParams",
+    "PromotionParams",
     "QuantizeParams",
     "Record",
     "RegisterParams",

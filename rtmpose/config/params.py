@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
 from rtmpose.config.hardware import BF16_LEAST_SIDE, HardwareParams
+from rtmpose.config.promotion import PromotionParams
 from rtmpose.config.search import LadderParams, SearchParams
 from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
 from rtmpose.files import UserError, read_yaml
@@ -70,6 +71,7 @@ class Params(Strict):
     evaluate: EvaluateParams
     quantize: QuantizeParams = QuantizeParams()
     register_as: RegisterParams
+    promotion: PromotionParams = PromotionParams()
     hardware: HardwareParams
     ladder: LadderParams | None = None
 
@@ -93,6 +95,10 @@ class Params(Strict):
                 raise ValueError(
                     f"{stage}.batch_size is less than hardware.workers {self.hardware.workers}: it is global"
                 )
+        if unknown := set(self.promotion.targets or ()) - set(self.targets):
+            raise ValueError(
+                f"promotion.targets: {min(unknown)} is not among targets, where files are measured; add it"
+            )
         if self.finetune.skeleton != self.skeleton:
             raise ValueError(
                 f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is "

@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,28 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.machine import gpu_name, machine
 from rtmpose.deploy.meters import energy_counters
 from rtmpose.deploy.report import check_budgets, short
+from rtmpose.deploy.rival import Rival
 from rtmpose.deploy.runtimes.base import ModelFiles, tried_name
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
-from rtmpose.deploy.sizes import file_mb
+from rtmpose.deploy.sizes import file_mb, sources
 from rtmpose.deploy.statistics import paired_ratio, quantile_interval
 from rtmpose.deploy.targets import Reference, Target
-from rtmpose.deploy.workers import Configuration, Memory, Opened, Outputs, Turn, Worker, all_outputs, started
-from rtmpose.files import UserError
+from rtmpose.deploy.workers import (
+    Asked,
+    Configuration,
+    Measured,
+    Measurement,
+    Opened,
+    Outputs,
+    Turn,
+    Worker,
+    all_outputs,
+    started,
+)
+from rtmpose.files import UserError, sha256_of
 
+DUEL = 4  # times as many rounds for the calls in which a rival is compared: the interval halves
 P99_CALLS = 100  # fewer calls have no such quantile but their largest
 # What is kept of every configuration under the report's top level, by name: DVC and MLflow compare these.
 COMPARED = (
@@ -45,85 +58,94 @@ COMPARED = (
 )
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Raw results of one configuration: how it started, one turn for each round, and its memory."""
-
-    opened: Opened
-    turns: list[Turn]
-    memory: Memory
-
-    @property
-    def milliseconds(self) -> list[list[float]]:
-        """Of each call, by rounds."""
-        return [turn.milliseconds for turn in self.turns]
-
-    @property
-    def medians(self) -> list[float]:
-        """Of each round, ms."""
-        return [float(np.median(calls)) for calls in self.milliseconds]
-
-
-Measured = dict[Configuration, Measurement]
-
-
 def run(
-    target: Target, files: ModelFiles, images: np.ndarray, ap_loss: Mapping[str, float] | None = None
+    target: Target,
+    files: ModelFiles,
+    images: np.ndarray,
+    ap_loss: Mapping[str, float] | None = None,
+    rival: Rival | None = None,
 ) -> dict[str, Any]:
     """Measure every configuration of `target` on this machine.
 
     images: normalised float32 (N, 3, H, W), both the timed input and the one on which outputs are compared;
     fewer than the largest batch are repeated. ap_loss: lost points of AP by `tried_name`, where they were
-    measured. Returns {target, machine, protocol, reference, compared_with, energy, results, skipped,
-    budgets} and the figures of `COMPARED` by configuration.
+    measured. rival: another model that takes its turns among them. Returns {target, measured_at, machine,
+    protocol, reference, compared_with, energy, results, skipped, budgets, files, rival} and the figures of
+    `COMPARED` by configuration; `files` are hashes.
     """
     target.refuse_elsewhere()
     card = read_card(files.onnx)  # a damaged file is the user's to mend, no reason to skip all configurations
     setup_environment()
     images = np.resize(images, (max(*target.batch_sizes, len(images)), *images.shape[1:]))
-    began, load = time.time(), os.getloadavg()[0]
-    with started(_asked(target), files, images, target.warmup) as (ready, skipped):
-        measured = _take_turns(target, ready)
-    if not measured:
+    asked = _asked(target, files, images, rival)
+    hashes = _hashes(
+        asked
+    )  # before: a file that is written anew meanwhile must not pass for the measured one
+    began, load, duel = time.time(), os.getloadavg()[0], DUEL if rival else 1
+    with started(asked, target.warmup) as (ready, skipped):
+        measured = _take_turns(target, ready, duel)
+    own = [one for one in measured if not one.model]
+    if not own:
         raise UserError(f"target {target.name}: nothing could be measured; {skipped[0]}")
     reference = _reference(files, images)
-    results = [_row(one, measured, target.reference, card, reference) for one in measured]
-    for row in results:
-        row["file_mb"] = file_mb(files, row["runtime"], row["precision"])
+    results = [_row(one, measured, target.reference, card, reference) for one in own]
+    for one, row in zip(own, results, strict=True):
+        row["file_mb"] = file_mb(files, one.runtime, one.precision)
+        row["files"] = [path.name for path in sources(files, one.runtime, one.precision)]
+        row["beside_rival"] = None if rival is None else rival.costs(one, measured, row["file_mb"])
         row["ap_loss"] = (ap_loss or {}).get(tried_name(row["runtime"], row["precision"], target.device))
     compared, gpu = target.reference, {"gpu": gpu_name()} if target.device == "gpu" else {}
     return {
         "target": target.name,
+        "measured_at": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "machine": machine() | gpu | {"load_average_before": round(load, 2)},
-        "protocol": _protocol(target, images, time.time() - began),
+        "protocol": _protocol(target, images, time.time() - began, duel),
         "reference": "pytorch fp32" if reference else None,
         "compared_with": f"{compared.runtime} {compared.precision} at the same threads and batch",
         "energy": _energy(results),
         "results": results,
         "skipped": skipped,
         "budgets": check_budgets(target.budgets, results),
+        "files": hashes,
+        "rival": None if rival is None else rival.report(measured, skipped),
     } | {name: {short(row): row[name] for row in results if row[name] is not None} for name in COMPARED}
 
 
-def _asked(target: Target) -> list[Configuration]:
-    return [
+def _asked(target: Target, files: ModelFiles, images: np.ndarray, rival: Rival | None) -> Asked:
+    """Every configuration of the target, and the rival's for the same calls."""
+    own = [
         Configuration(runtime.name, precision, placement, batch)
         for runtime in target.runtimes
         for placement in target.placements()
         for precision in runtime.precisions
         for batch in target.batch_sizes
     ]
+    asked = dict.fromkeys(own, (files, images))
+    if rival is not None:
+        theirs = rival.files, np.resize(rival.images, (len(images), *rival.images.shape[1:]))
+        asked |= dict.fromkeys(map(rival.beside, own), theirs)
+    return asked
 
 
-def _take_turns(target: Target, ready: Mapping[Worker, Opened]) -> Measured:
+def _hashes(asked: Asked) -> dict[str, str]:
+    """Of every file that the model's own configurations are opened from, by its name."""
+    own = [(one, files) for one, (files, _) in asked.items() if not one.model]
+    paths = {path for one, files in own for path in sources(files, one.runtime, one.precision)}
+    return {path.name: sha256_of(path) for path in sorted(paths)}
+
+
+def _take_turns(target: Target, ready: Mapping[Worker, Opened], duel: int) -> Measured:
     """All configurations take turns, in a new order each round: chance, not a place in the order, decides
-    what meets whom. Seeded, so that a run can be repeated.
+    what meets whom. Seeded, so that a run can be repeated. The target's own calls get `duel` times the
+    rounds.
     """
     order: Sequence[Worker] = list(ready)
     turns: dict[Worker, list[Turn]] = {worker: [] for worker in order}
     seconds, calls = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
     chance = random.Random(0)
-    for _ in range(target.rounds):
+    for number in range(target.rounds * duel):
+        if number == target.rounds:
+            order = [worker for worker in order if target.is_own_call(worker.one.placement, worker.one.batch)]
         for worker in chance.sample(order, len(order)):
             turns[worker].append(worker.turn(seconds, calls))
     return {
@@ -195,8 +217,9 @@ def _times(mine: Measurement, batch: int) -> dict[str, Any]:
     }
 
 
-def _protocol(target: Target, images: np.ndarray, seconds: float) -> dict[str, Any]:
+def _protocol(target: Target, images: np.ndarray, seconds: float, duel: int) -> dict[str, Any]:
     return target.model_dump(include={"warmup", "rounds", "seconds", "min_repeats"}) | {
+        "rounds_of_own_calls": target.rounds * duel,
         "took_seconds": round(seconds, 1),
         "input": list(images.shape[1:]),
         # Waiting threads sleep unless the user says otherwise: spinning ones are quicker on an idle machine

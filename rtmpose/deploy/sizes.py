@@ -8,6 +8,7 @@ from pathlib import Path
 from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
 
 MB = 1e6
+IN_PLACE = frozenset({"openvino"})  # reads files that the workflow wrote; others convert theirs on the spot
 ENDINGS: Mapping[RuntimeName, tuple[str, ...]] = {
     "openvino": (".xml", ".bin"),
     "ncnn": (".ncnn.param", ".ncnn.bin"),
@@ -25,13 +26,28 @@ def file_mb(files: ModelFiles, runtime: RuntimeName, precision: Precision) -> fl
     A runtime without files of its own in that precision loads the ONNX file, in that precision where there is
     one; PyTorch loads the weights.
     """
+    return _mb(_loaded(files, runtime, precision))
+
+
+def sources(files: ModelFiles, runtime: RuntimeName, precision: Precision) -> list[Path]:
+    """The files of the workflow that a runtime's model comes from: what it loads, or what that was converted
+    from; always with the exported file.
+    """
+    if runtime in ENDINGS and runtime not in IN_PLACE:
+        used = [path for path in (files.form(precision), files.weights) if path is not None]
+    else:
+        used = _loaded(files, runtime, precision)
+    return sorted({files.onnx, *(path for path in used if path.is_file())})
+
+
+def _loaded(files: ModelFiles, runtime: RuntimeName, precision: Precision) -> list[Path]:
     if runtime.startswith("pytorch") and files.weights is not None:
-        return _mb([files.weights])
+        return [files.weights]
     own = [files.form(precision, ending) for ending in ENDINGS.get(runtime, ())]
-    for paths in (own, [files.form(precision)], [files.onnx]):
+    for paths in (own, [files.form(precision)]):
         if paths and all(path.exists() for path in paths):
-            return _mb(paths)
-    return _mb([files.onnx])
+            return paths
+    return [files.onnx]
 
 
 def _mb(paths: list[Path]) -> float:

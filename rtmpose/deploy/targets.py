@@ -128,6 +128,11 @@ class Target(Strict):
             Placement(self.device, count) for count in dict.fromkeys(map(thread_count, self.threads))
         )
 
+    def is_own_call(self, placement: Placement, batch: int) -> bool:
+        """Whether calls are those that the target is judged by: the smallest batch on the most threads."""
+        most = max(map(thread_count, self.threads))
+        return batch == min(self.batch_sizes) and placement.threads == most
+
     def tried(self) -> list[tuple[RuntimeName, Precision, DeviceKind]]:
         """Each runtime in each precision, with where it computes."""
         return [

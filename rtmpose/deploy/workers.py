@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -48,15 +48,19 @@ Change = Callable[[Infer, np.ndarray], Infer]  # of a model, which may try it on
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is measured: a runtime in one precision, in one place, on batches of one size."""
+    """What is measured: a runtime in one precision, in one place, on batches of one size. `model` names
+    another model that is measured beside.
+    """
 
     runtime: RuntimeName
     precision: Precision
     placement: Placement
     batch: int
+    model: str = ""
 
     def __str__(self) -> str:
-        return f"{self.runtime} {self.precision} threads={self.placement.threads} batch={self.batch}"
+        whose = f"{self.model} " if self.model else ""
+        return f"{whose}{self.runtime} {self.precision} threads={self.placement.threads} batch={self.batch}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,29 @@ class Memory:
 
     peak_mb: float
     gpu_mb: float | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw results of one configuration: how it started, one turn for each round, and its memory."""
+
+    opened: Opened
+    turns: list[Turn]
+    memory: Memory
+
+    @property
+    def milliseconds(self) -> list[list[float]]:
+        """Of each call, by rounds."""
+        return [turn.milliseconds for turn in self.turns]
+
+    @property
+    def medians(self) -> list[float]:
+        """Of each round, ms."""
+        return [float(np.median(calls)) for calls in self.milliseconds]
+
+
+Measured = dict[Configuration, Measurement]
+Asked = Mapping[Configuration, tuple[ModelFiles, np.ndarray]]  # the model of each, and its images
 
 
 class Worker:
@@ -154,16 +181,14 @@ class Worker:
 
 
 @contextmanager
-def started(
-    asked: Sequence[Configuration], files: ModelFiles, images: np.ndarray, warmup: int
-) -> Iterator[tuple[dict[Worker, Opened], list[str]]]:
+def started(asked: Asked, warmup: int) -> Iterator[tuple[dict[Worker, Opened], list[str]]]:
     """Start one worker after the other, so that no start disturbs another; those that are ready, and why the
     others are not. All are gone when the block is left, however it is left.
     """
     ready: dict[Worker, Opened] = {}
     skipped: list[str] = []
     try:
-        for one in asked:
+        for one, (files, images) in asked.items():
             worker = Worker(one, files, images, warmup)
             answer: Opened | str = "not asked yet"
             try:

@@ -17,11 +17,12 @@ OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @dataclass(frozen=True)
-class _Match:
+class Match:
     """A labelled person beside the prediction most like it, if there is any."""
 
     annotation: Mapping[str, Any]
     labelled: NDArray[np.bool_]  # (K,)
+    visible: NDArray[np.bool_]  # (K,) and not hidden
     similarity: NDArray[np.floating]  # (K,), of all points
     distance: NDArray[np.floating]  # (K,), px; inf without a prediction
 
@@ -30,9 +31,9 @@ class _Match:
         return float(self.similarity[self.labelled].mean())
 
 
-def _matches(
+def matches(
     ground_truth: GroundTruth, predictions: Iterable[Mapping[str, Any]], sigmas: Sequence[float]
-) -> Iterator[_Match]:
+) -> Iterator[Match]:
     """Every person with its own prediction where predictions name their annotation, else with the most
     similar one.
     """
@@ -48,11 +49,11 @@ def _matches(
     for annotation in person_annotations(data):
         truth = annotation_keypoints(annotation)[:count]
         candidates = by_person.get(annotation["id"], []) + by_image.get(annotation["image_id"], [])
-        labelled = truth[:, 2] > 0
+        labelled, visible = truth[:, 2] > 0, truth[:, 2] > 1
         if not labelled.any():
             continue
         if not candidates:
-            yield _Match(annotation, labelled, np.zeros(count), np.full(count, np.inf))
+            yield Match(annotation, labelled, visible, np.zeros(count), np.full(count, np.inf))
             continue
         points = np.array([prediction["keypoints"] for prediction in candidates]).reshape(
             len(candidates), count, 3
@@ -60,7 +61,7 @@ def _matches(
         similarity = keypoint_similarity(points[..., :2], truth[:, :2], annotation["area"], sigmas)  # (n, K)
         best = int(similarity[:, labelled].mean(-1).argmax())
         distance = np.linalg.norm(points[best, :, :2] - truth[:, :2], axis=-1)
-        yield _Match(annotation, labelled, similarity[best], distance)
+        yield Match(annotation, labelled, visible, similarity[best], distance)
 
 
 def per_keypoint_error(
@@ -73,10 +74,10 @@ def per_keypoint_error(
     `median_error` is None where the median is such a person; all figures are None where the keypoint is never
     labelled.
     """
-    matches = list(_matches(ground_truth, predictions, skeleton.sigmas))
+    found = list(matches(ground_truth, predictions, skeleton.sigmas))
     rows = []
     for index, name in enumerate(skeleton.names):
-        chosen = [match for match in matches if match.labelled[index]]
+        chosen = [match for match in found if match.labelled[index]]
         errors = np.array([match.distance[index] / np.sqrt(match.annotation["area"]) for match in chosen])
         rows.append({
             "keypoint": name,
@@ -103,7 +104,7 @@ def breakdown(
     quarters.
     """
     groups: dict[tuple[str, str], list[float]] = {("all", "all"): []}
-    for match in _matches(ground_truth, predictions, sigmas):
+    for match in matches(ground_truth, predictions, sigmas):
         attributes = match.annotation.get("attributes") or {}
         for key in [("all", "all"), *((name, _label(value)) for name, value in attributes.items())]:
             groups.setdefault(key, []).append(match.oks)

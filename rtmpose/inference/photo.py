@@ -20,10 +20,12 @@ from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.descriptors import Frame, load_skeleton
 from rtmpose.drawing import SURE, draw_skeleton
 from rtmpose.files import UserError, read_bytes, write_atomic
+from rtmpose.geometry import Floats
 from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import ThroughArrays, TopDown
 
 Box = tuple[float, float, float, float]  # x, y, w, h px
+AT_ONCE = 64  # persons in one batch: what a request takes of memory does not grow with its boxes
 
 
 def predict_image(
@@ -37,15 +39,9 @@ def predict_image(
     Raises UserError for unreadable files and for boxes that are none or lie outside the image.
     """
     pixels = read_photo(image, frame)
-    height, width = pixels.shape[:2]
-    chosen = [*boxes] or [(0.0, 0.0, float(width), float(height))]
-    for box in chosen:
-        if not (box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0):
-            raise UserError(f"{image}: box {list(box)} lies outside the image, which is {width}x{height} px")
+    chosen = boxes_within(boxes, pixels, image)
     card, way = open_model(model)
-    found, scores = way.points(way.crops(pixels, chosen))  # (N, K, 2), (N, K)
-    if not (np.isfinite(found).all() and np.isfinite(scores).all()):
-        raise UserError(f"{model}: gives points that are not finite; export it again from whole weights")
+    found, scores = points_of(way, pixels, chosen, model)
     if draw is not None:
         for points, score in zip(found, scores, strict=True):
             draw_skeleton(pixels, points, score > SURE, way.skeleton)
@@ -54,6 +50,33 @@ def predict_image(
         {"box": [float(side) for side in box], "keypoints": named(card.keypoint_names, points, score)}
         for box, points, score in zip(chosen, found, scores, strict=True)
     ]
+
+
+def boxes_within(boxes: Sequence[Box], pixels: NDArray[np.uint8], image: Path) -> list[Box]:
+    """The boxes of an image's pixels (H, W, 3), or without any the one that is the whole image; UserError
+    naming `image` for a box that lies outside of it.
+    """
+    height, width = pixels.shape[:2]
+    for box in boxes:
+        if not (box[0] < width and box[1] < height and box[0] + box[2] > 0 and box[1] + box[3] > 0):
+            raise UserError(f"{image}: box {list(box)} lies outside the image, which is {width}x{height} px")
+    return [*boxes] or [(0.0, 0.0, float(width), float(height))]
+
+
+def points_of(
+    way: TopDown, pixels: NDArray[np.uint8], boxes: Sequence[Box], model: Path
+) -> tuple[Floats, Floats]:
+    """Points (N, K, 2) px and scores (N, K) of the persons in boxes of one image; UserError naming `model`
+    where they are not finite.
+    """
+    parts = [
+        way.points(way.crops(pixels, boxes[start : start + AT_ONCE]))
+        for start in range(0, len(boxes), AT_ONCE)
+    ]
+    found, scores = (np.concatenate(one) for one in zip(*parts, strict=True))
+    if not (np.isfinite(found).all() and np.isfinite(scores).all()):
+        raise UserError(f"{model}: gives points that are not finite; export it again from whole weights")
+    return found, scores
 
 
 def read_photo(path: Path, frame: Frame = "display") -> NDArray[np.uint8]:

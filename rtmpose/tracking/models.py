@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtmpose.files import UserError, sha256_of
-from rtmpose.tracking.runs import client, no_answer, tracking_uri, without_password
+from rtmpose.files import UserError, sha256_of, temporary_beside, writing
+from rtmpose.tracking.answers import no_answer, reachable, without_password
+from rtmpose.tracking.runs import client, tracking_uri
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 ALIAS = "candidate"
+ONNX = "rtmpose.onnx"
+DIGEST = "sha256"  # the tag with the hash of rtmpose.onnx
 
 
 def register(
-    onnx_path: Path, *, name: str, run_id: str, tags: Mapping[str, str], requirements: Sequence[str]
+    files: Sequence[Path],
+    *,
+    program: Path,
+    name: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    requirements: Sequence[str],
 ) -> dict[str, Any]:
-    """Register an exported model as a new version of `name` with the alias `candidate`, logged within the run
-    `run_id`.
+    """Register deployed files as a new version of `name` with the alias `candidate`, logged within the run
+    `run_id`. MLflow serves the version by the Python file `program`, which finds the files as artifacts.
 
-    The signature (batch dimension -1) is read from the ONNX graph, the input example is a batch of two mean
-    images. Returns the receipt {name, version, run_id, tracking_uri, alias, sha256}; UserError when the file
-    is no ONNX model.
+    One of the files is `rtmpose.onnx`. Each file's hash is a tag of the version: `sha256` of that one,
+    `sha256.<file name>` of the others. Returns the receipt {name, version, run_id, tracking_uri, alias,
+    sha256}; UserError when a file is missing or no complete ONNX model, and when the store does not answer.
     """
-    import mlflow.onnx
+    import mlflow.pyfunc
 
-    model, digest = _load_onnx(onnx_path), sha256_of(onnx_path)
-    signature, example = _signature(model)
-    store = client()
+    for path in files:
+        if path.suffix == ".onnx":
+            _check_onnx(path)
+    hashes = {digest_tag(path.name): sha256_of(path) for path in files}
+    store, tags = client(), {**tags, **hashes}
+    signature, example = _asked_and_answered()
     # MLflow's flavors, and the registry's resolution of a model's own id, know only the global store.
-    with _pointing(tracking_uri()):
+    with _pointing(tracking_uri()), reachable(tracking_uri()):
         with mlflow.start_run(run_id=run_id):
-            info = mlflow.onnx.log_model(
-                model,
+            info = mlflow.pyfunc.log_model(
                 name="model",
+                python_model=str(program),
+                artifacts={path.name: str(path.absolute()) for path in files},
                 signature=signature,
                 input_example=example,
                 pip_requirements=list(requirements),
-                save_as_external_data=False,
-                onnx_execution_providers=["CPUExecutionProvider"],
-                tags={**tags, "sha256": digest},
+                tags=tags,
             )
-        if not store.search_registered_models(f"name = '{name}'"):
-            store.create_registered_model(name)
+        _create_name(store, name)
         version = store.create_model_version(
-            name, info.model_uri, run_id=run_id, tags={**tags, "sha256": digest}, model_id=info.model_id
+            name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id
         ).version
         store.set_registered_model_alias(name, ALIAS, version)
     return {
@@ -57,8 +70,80 @@ def register(
         "run_id": run_id,
         "tracking_uri": without_password(tracking_uri()),
         "alias": ALIAS,
-        "sha256": digest,
+        "sha256": hashes[DIGEST],
     }
+
+
+def digest_tag(file: str) -> str:
+    """The tag of a version that holds a deployed file's hash."""
+    return DIGEST if file == ONNX else f"{DIGEST}.{file}"
+
+
+def digests(tags: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of a version's deployed files by their names, from its tags."""
+    return {
+        ONNX if tag == DIGEST else tag.removeprefix(f"{DIGEST}."): digest
+        for tag, digest in tags.items()
+        if tag.partition(".")[0] == DIGEST
+    }
+
+
+def version_files(name: str, version: int | str, folder: Path) -> dict[str, Path]:
+    """Fetch the deployed files of a registered version into `folder` -> where each lies, by its name.
+
+    Each file appears whole and as its hash among the version's tags says, or not at all. One that is there
+    already is not fetched again. UserError where the store has no such version, or other bytes.
+    """
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri()
+    try:
+        tags = client().get_model_version(name, str(version)).tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(f"{name} version {version}: no such version in {without_password(uri)}") from None
+        raise no_answer(uri, error) from None
+    wanted = digests(tags)
+    if ONNX not in wanted:
+        raise UserError(
+            f"{name} version {version}: has no tag '{DIGEST}'; register the model by the workflow"
+        )
+    for file, digest in wanted.items():
+        _fetch(f"models:/{name}/{version}/artifacts/{file}", folder / file, digest)
+    return {file: folder / file for file in wanted}
+
+
+def _fetch(source: str, path: Path, digest: str) -> None:
+    """The artifact `source` as the file `path`, whose hash must be `digest`."""
+    import mlflow.artifacts
+
+    if path.is_file() and sha256_of(path) == digest:
+        return
+    new = temporary_beside(path)
+    with writing(path):
+        new.mkdir(parents=True)
+    try:
+        with _pointing(tracking_uri()), reachable(tracking_uri()):
+            found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(new)))
+        if sha256_of(found) != digest:
+            raise UserError(
+                f"{source}: has not the hash that the version's tags give; register the model again"
+            )
+        with writing(path):
+            found.replace(path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _create_name(store: MlflowClient, name: str) -> None:
+    """The registered model, unless it is there: another process may create it at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def still_registered(receipt: Mapping[str, Any]) -> bool:
@@ -91,34 +176,33 @@ def _pointing(uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = environment
 
 
-def _load_onnx(path: Path) -> Any:
-    """The ONNX model of a file, checked; UserError when it is missing or cut short."""
+def _check_onnx(path: Path) -> None:
+    """UserError when an ONNX file is missing or cut short."""
     import onnx
 
     try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(onnx.load(str(path)))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the export stage") from None
     except Exception as error:  # protobuf and the checker raise unrelated classes for a damaged file
         reason = type(error).__name__
         raise UserError(f"{path}: not a complete ONNX model ({reason}); run the export stage again") from None
-    return model
 
 
-def _signature(model: Any) -> tuple[ModelSignature, dict[str, Any]]:
-    """MLflow signature of an ONNX graph, free dimensions as -1, and a batch-2 example of its input."""
+def _asked_and_answered() -> tuple[ModelSignature, list[dict[str, Any]]]:
+    """What a served version takes and gives (`rtmpose.inference.served`), as MLflow's signature, and an
+    example of its input. Boxes are checked where the version is served: there the message is one line.
+    """
+    import cv2
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
 
-    def schema(values: Any) -> Schema:
-        return Schema([TensorSpec(np.dtype(np.float32), _shape(value), value.name) for value in values])
-
-    (image,) = model.graph.input
-    example = {image.name: np.zeros([2, *_shape(image)[1:]], np.float32)}
-    return ModelSignature(schema(model.graph.input), schema(model.graph.output)), example
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim)
+    takes = Schema(
+        [ColSpec(DataType.string, "image"), ColSpec(AnyType(), "boxes", required=False)],
+    )
+    gives = Schema([ColSpec(AnyType(), "people")])
+    picture = cv2.imencode(".jpg", np.full((64, 48, 3), 128, np.uint8))[1].tobytes()
+    example = [{"image": base64.b64encode(picture).decode(), "boxes": [[4, 6, 40, 52]]}]
+    return ModelSignature(takes, gives), example

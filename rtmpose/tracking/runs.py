@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from rtmpose.checkout import code_root, home, in_job, shared
 from rtmpose.config import setup_environment
 from rtmpose.files import UserError, destination, temporary_beside, writing
+from rtmpose.tracking.answers import no_answer, reachable, without_password, without_users
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,14 @@ def tracking_uri() -> str:
     return uri
 
 
+def is_there() -> bool:
+    """Whether there is a store to ask: a local data base that nothing was written to yet is not made for a
+    question.
+    """
+    uri = tracking_uri()
+    return not uri.startswith("sqlite:") or Path(_sqlite_path(uri)).exists()
+
+
 def client() -> MlflowClient:
     """A client of the store that `tracking_uri` names; UserError when the store does not answer."""
     setup_environment()
@@ -63,6 +72,8 @@ def client() -> MlflowClient:
     with reachable(uri):
         if uri.startswith("sqlite:"):
             _prepare(Path(_sqlite_path(uri)))
+        elif not uri.startswith(("http:", "https:")):
+            _connect(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -112,19 +123,23 @@ def has_run(run_id: str) -> bool:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
-        raise
+        raise no_answer(tracking_uri(), error) from None
 
 
 def log_params_flat(run_id: str, params: Mapping[str, Any]) -> None:
-    """Log nested parameters as `group.key`. Those a run already has stay: MLflow's parameters are written
-    once.
+    """Log nested parameters as `group.key`, URLs without users and passwords. Those a run already has stay:
+    MLflow's parameters are written once.
     """
     from mlflow.entities import Param
 
     store = client()
     with reachable(tracking_uri()):
         known = store.get_run(run_id).data.params
-        new = [Param(key, str(value)) for key, value in flatten(params).items() if key not in known]
+        new = [
+            Param(key, without_users(str(value)))
+            for key, value in flatten(params).items()
+            if key not in known
+        ]
         for start in range(0, len(new), PARAMS_PER_REQUEST):
             store.log_batch(run_id, params=new[start : start + PARAMS_PER_REQUEST])
 
@@ -201,12 +216,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def without_password(uri: str) -> str:
-    """The URI without the user and password some tracking servers need: receipts are committed."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.username else uri
-
-
 def _sqlite_path(uri: str) -> str:
     return uri.partition("///")[2].partition("?")[0]
 
@@ -216,6 +225,9 @@ def _quiet() -> None:
     import logging
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when mlflow is imported
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Its lines hold the server's URL, and with it the password.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
 
@@ -224,9 +236,24 @@ def _experiment(store: MlflowClient) -> str:
     found = store.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    uri = tracking_uri()
-    artifacts = (Path(_sqlite_path(uri)).parent / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-    return str(store.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    return str(store.create_experiment(EXPERIMENT, artifact_location=_artifacts(tracking_uri())))
+
+
+def _artifacts(uri: str) -> str | None:
+    """Where the experiment's files go: a server knows that itself, a local data base has them beside it.
+
+    MLflow would put those of another data base into a folder of the current folder, on this machine alone.
+    """
+    if root := os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT"):
+        return root
+    if uri.startswith("sqlite:"):
+        return (Path(_sqlite_path(uri)).parent / "mlruns").as_uri()
+    if uri.startswith(("http:", "https:")):
+        return None
+    raise UserError(
+        f"MLFLOW_TRACKING_URI: {without_password(uri)} says not where files go; set "
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT, such as s3://bucket/mlflow, or give the address of a server on it"
+    )
 
 
 def _prepare(path: Path) -> None:
@@ -246,6 +273,21 @@ def _prepare(path: Path) -> None:
         pass
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA schema_version").fetchone()
+
+
+@cache
+def _connect(uri: str) -> None:
+    """See to it, once, that a data base's server answers: MLflow would try for two minutes and tell of each
+    attempt.
+    """
+    from sqlalchemy import create_engine
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _create(path: Path) -> None:
@@ -275,23 +317,3 @@ def _link(new: Path, path: Path) -> None:
     except OSError:  # somebody was faster, or the file system has no hard links
         if not path.exists():
             new.rename(path)
-
-
-@contextmanager
-def reachable(uri: str) -> Iterator[None]:
-    """A store that does not answer is the user's to mend: one line instead of MLflow's traceback."""
-    import sqlite3
-
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise no_answer(uri, error) from None
-
-
-def no_answer(uri: str, error: Exception) -> UserError:
-    shown = without_password(uri)
-    reason = str(error).partition("\n")[0].replace(uri.rstrip("/"), shown.rstrip("/"))
-    return UserError(f"MLFLOW_TRACKING_URI: {shown} does not answer ({reason})")

@@ -18,7 +18,7 @@ from rtmpose.deploy.sizes import file_mb
 from rtmpose.deploy.targets import Budget, Target
 from rtmpose.files import UserError
 from tests.deploy.test_targets import text, write
-from tests.support import det_input
+from tests.support import ROOT, det_input
 
 HERE = {"architecture": os.uname().machine, "budgets": []}
 ONNX = {"runtimes": [{"name": "onnxruntime", "precisions": ["fp32"]}]}
@@ -209,6 +209,8 @@ def test_the_stage_writes_its_report(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     shutil.copy(files.onnx, tmp_path / "models" / "rtmpose.onnx")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     fast = {"threads": [1], "rounds": 1, "seconds": 0.001, "min_repeats": 2, "warmup": 0, "batch_sizes": [1]}
     budgets = [{"runtime": "onnxruntime", "precision": "fp32", "ap_loss": 0.1}]
     path = write(tmp_path, **(HERE | ONNX | fast | {"budgets": budgets}), name="mine")
@@ -217,6 +219,7 @@ def test_the_stage_writes_its_report(
     main([path])
     report = json.loads((tmp_path / "metrics" / "benchmark" / "mine.json").read_text())
     assert np.isfinite(report["results"][0]["p50_ms"]) and report["images"] == "noise"
+    assert report["rival"] is None and not (tmp_path / "mlflow.db").exists()  # nor is a store made to ask it
     assert (tmp_path / "metrics" / "benchmark" / "mine.png").read_bytes().startswith(b"\x89PNG")
     printed = " ".join(capsys.readouterr().out.split())
     assert "onnxruntime fp32" in printed and "ap_loss not measured of at most 0.1" in printed

@@ -9,6 +9,7 @@ import pytest
 
 from rtmpose.files import UserError
 from rtmpose.tracking import models, runs
+from rtmpose.tracking.answers import no_answer, without_password
 from tests.support import ROOT
 
 
@@ -88,8 +89,42 @@ def test_relative_stores_are_refused_and_passwords_left_out(monkeypatch: pytest.
         runs.tracking_uri()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert runs.tracking_uri() == f"sqlite:///{ROOT}/mlflow.db"
-    assert runs.without_password("https://me:secret@host:5000/path") == "https://host:5000/path"
-    assert runs.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert without_password("https://me:secret@host:5000/path") == "https://host:5000/path"
+    for uri, shown in {
+        "sqlite:////a/b.db": "sqlite:////a/b.db",
+        "postgresql://:secret@host/db": "postgresql://host/db",
+        "postgresql://host/db?user=me&password=secret&sslmode=require": "postgresql://host/db?user=me&sslmode=require",
+    }.items():
+        assert without_password(uri) == shown
+
+
+def test_errors_and_parameters_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted/key")
+    monkeypatch.setenv("PWD", "postgresql://host")  # the current folder is no secret
+    uri = "postgresql://me:pass%2Fword@host/db"
+    said = str(no_answer(uri, ValueError(f"{uri} pass/word planted/key planted%2Fkey\nmore")))
+    shown = "postgresql://host/db"
+    assert said == f"MLFLOW_TRACKING_URI: {shown} does not answer ({shown} *** *** ***)"
+    run_id = runs.start_or_resume_run("training")
+    runs.log_params_flat(run_id, {"url": "s3://key:planted@bucket/a@b", "many": ["ftp://me@host/x"]})
+    logged = runs.client().get_run(run_id).data.params
+    assert logged == {"url": "s3://bucket/a@b", "many": "['ftp://host/x']"}
+
+
+def test_a_data_base_without_a_place_for_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtmpose.tracking.runs import _artifacts
+
+    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: postgresql://h/d says not where files go"):
+        _artifacts("postgresql://me:secret@h/d")
+    assert _artifacts("https://host") is None and _artifacts("sqlite:////a/b.db") == "file:///a/mlruns"
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/mlflow")
+    assert _artifacts("postgresql://me:secret@h/d") == "s3://bucket/mlflow"
+
+
+def test_a_missing_driver_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql+pymysql://me:secret@127.0.0.1:9/db")
+    with pytest.raises(UserError, match=r"mysql\+pymysql://127\.0\.0\.1:9/db needs the package pymysql"):
+        runs.start_or_resume_run("training")
 
 
 KILLED = """

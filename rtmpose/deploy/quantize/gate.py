@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from rtmpose.deploy.quantize.attempt import Attempt, Figure, SetFigures, refused
 from rtmpose.deploy.runtimes.base import Infer, Precision
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.bootstrap import Compared, Interval, PairedReference, Ranking, resamples
-from rtmpose.evaluation.evaluator import Evaluator
+from rtmpose.evaluation.evaluator import Evaluator, Results
 from rtmpose.files import UserError
 from rtmpose.models import PoseOutput
 from rtmpose.topdown import ThroughArrays
@@ -67,8 +68,10 @@ class Judge:
     times: int = 1000
     seed: int = 0
 
-    def rankings(self, network: nn.Module) -> dict[str, Ranking] | None:
-        """The ranking of a network's poses on every set; None where they are not finite."""
+    def results(self, network: nn.Module) -> dict[str, tuple[Results, dict[str, Any]]] | None:
+        """A network's poses on every set as COCO results, and the set's ground truth; None where a pose is
+        not finite.
+        """
         skeleton = load_skeleton(self.card.skeleton)
         judge = Evaluator(network, self.card.codec(), skeleton, self.params, "fp32", torch.device("cpu"))
         found = {}
@@ -78,8 +81,16 @@ class Judge:
                 return None
             if figures["AP"] < 0:
                 raise UserError(f"{folder}: no annotation is a person with a labelled point; judge on others")
-            found[name] = Ranking.of(truth, results, skeleton.sigmas)
+            found[name] = results, truth
         return found
+
+    def rankings(self, network: nn.Module) -> dict[str, Ranking] | None:
+        """The ranking of a network's poses on every set; None where they are not finite."""
+        sigmas = load_skeleton(self.card.skeleton).sigmas
+        found = self.results(network)
+        if found is None:
+            return None
+        return {name: Ranking.of(truth, poses, sigmas) for name, (poses, truth) in found.items()}
 
     def reference(self, network: nn.Module) -> Reference:
         """What candidates are compared with; UserError where its own poses are not finite."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -79,6 +79,15 @@ class Placement:
 def tried_name(runtime: str, precision: str, device: DeviceKind) -> str:
     """How reports name a runtime and precision: "onnxruntime_int8", and on a GPU "pytorch_fp16_gpu"."""
     return f"{runtime}_{precision}" + ("_gpu" if device == "gpu" else "")
+
+
+def tried_parts(name: str) -> tuple[RuntimeName, Precision, DeviceKind]:
+    """What a `tried_name` stands for; ValueError where it is none."""
+    device: DeviceKind = "gpu" if name.endswith("_gpu") else "cpu"
+    runtime, _, precision = name.removesuffix("_gpu").rpartition("_")
+    if runtime not in get_args(RuntimeName) or precision not in get_args(Precision):
+        raise ValueError(f"{name} is no runtime and precision")
+    return cast("RuntimeName", runtime), cast("Precision", precision), device
 
 
 # How a runtime opens a model: (files, precision, placement, batch) → Session, or NotPossible.

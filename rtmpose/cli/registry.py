@@ -1,0 +1,97 @@
+"""Registered models: which there are, which is champion, and how a candidate becomes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+commands = typer.Typer()
+models = typer.Typer(no_args_is_help=True, help="Registered models and their versions.")
+commands.add_typer(models, name="models")
+
+NameArgument = Annotated[str, typer.Argument(help="A registered model; `rtmpose models list` lists them.")]
+WhyOption = Annotated[str, typer.Option(help="The reason, kept with the decision.")]
+WhoOption = Annotated[str, typer.Option(help="Who decides (default: this user on this machine).")]
+
+
+@commands.command()
+def promote(
+    name: NameArgument,
+    version: Annotated[str, typer.Argument(help="A version's number, or an alias such as candidate.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at every gate, change nothing.")] = False,
+    new_skeleton: Annotated[
+        bool, typer.Option("--new-skeleton", help="The points may differ from the champion's.")
+    ] = False,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A required target (default: promotion.targets, else targets).")
+    ] = None,
+    why: WhyOption = "",
+    who: WhoOption = "",
+    params: Annotated[Path, typer.Option(help="Where the thresholds stand.")] = Path("params.yaml"),
+) -> None:
+    """Make a version the champion if every gate holds; without one, say what failed and by how much.
+
+    Gates are the thresholds in `promotion:` of params.yaml, for what was measured of the registered files.
+    """
+    from rtmpose.config import load_params
+    from rtmpose.files import UserError
+    from rtmpose.promotion import decide, report
+
+    asked = decide.Asked.of(load_params(params), target or (), new_skeleton=new_skeleton, who=who, why=why)
+    judgement = decide.judge(name, version, asked)
+    if judgement.is_champion:
+        typer.echo(f"{judgement.version} is the champion already")
+    else:
+        typer.echo(report.table(judgement.gates))
+        typer.echo(report.verdict(judgement))
+    if dry_run:
+        if judgement.failed and not judgement.is_champion:
+            raise UserError(f"{judgement.version} would not be promoted; nothing was changed")
+        return
+    standing = decide.promote(judgement, asked)
+    typer.echo(f"champion of {name}: version {standing.champion}")
+    if standing.previous is not None:
+        typer.echo(f"`rtmpose rollback {name}` goes back to version {standing.previous}")
+
+
+@commands.command()
+def rollback(name: NameArgument, why: WhyOption = "", who: WhoOption = "") -> None:
+    """Make the champion before the present one champion again."""
+    from rtmpose.config import PromotionParams
+    from rtmpose.promotion import decide
+
+    standing = decide.rollback(name, decide.Asked(PromotionParams(), (), who=who, why=why))
+    assert standing.last is not None
+    typer.echo(
+        f"champion of {name}: version {standing.champion} again; version {standing.last.before} was rolled "
+        "back"
+    )
+
+
+@models.command("list")
+def list_models() -> None:
+    """Registered models, their champions and candidates."""
+    from rtmpose.promotion import registry, report
+
+    names = registry.model_names()
+    typer.echo(report.listing([(name, registry.versions(name)) for name in names]))
+
+
+@models.command()
+def show(
+    name: NameArgument,
+    version: Annotated[
+        str | None, typer.Argument(help="A version's number or an alias: all its tags.")
+    ] = None,
+) -> None:
+    """The versions of a model, or all that one of them says of itself."""
+    from rtmpose.promotion import registry, report
+
+    if version is not None:
+        typer.echo(report.details(registry.find(name, version)))
+        return
+    typer.echo(report.shown(registry.versions(name)))
+    if (wrong := registry.unsettled(name)) is not None:
+        typer.echo(f"{wrong}; `rtmpose promote {name} {registry.stand(name).champion}` sets it right")

@@ -1,0 +1,3 @@
+"""From candidate to champion: what was measured of a version, the gates it has to pass, and a record of who
+promoted what that two people cannot write at once.
+"""

@@ -1,0 +1,101 @@
+"""What is shown: the table of gates, models and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rtmpose.promotion.decide import Judgement
+from rtmpose.promotion.gate import Gate
+from rtmpose.promotion.registry import TAG, Version
+
+HEAD = ("gate", "target", "found", "allowed", "margin", "")
+WIDEST = 72  # characters of what was found; the rest stands in the decision's file
+
+
+def table(gates: Sequence[Gate]) -> str:
+    """One line for each gate; those that fail say so at the end of the line."""
+    rows = [HEAD, *(_row(gate) for gate in gates)]
+    return _aligned(rows)
+
+
+def _row(gate: Gate) -> tuple[str, ...]:
+    found = gate.found if gate.verdict == "fails" else gate.found[:WIDEST]
+    margin = "" if gate.margin is None else f"{gate.margin:+.2f}"
+    return (
+        gate.name,
+        gate.target or "-",
+        found,
+        gate.allowed,
+        margin,
+        gate.verdict.upper() if (gate.verdict == "fails") else gate.verdict,
+    )
+
+
+def verdict(judgement: Judgement) -> str:
+    """The whole in one line."""
+    asked = [gate for gate in judgement.gates if gate.verdict != "not asked"]
+    rest = len(judgement.gates) - len(asked)
+    failed = judgement.failed
+    champion = judgement.standing.champion
+    against = f"the champion, version {champion}" if champion else "no champion"
+    line = f"{judgement.version}: {len(asked) - len(failed)} of {len(asked)} gates hold against {against}"
+    return line + (f"; {rest} not asked" if rest else "")
+
+
+def advice(judgement: Judgement) -> str:
+    """What comes next, in one line: the command that promotes, or what is in its way."""
+    version, failed = judgement.version, judgement.failed
+    command = f"rtmpose promote {version.name} {version.number}"
+    if judgement.is_champion:
+        return f"{version} is the champion"
+    if failed:
+        names = ", ".join(dict.fromkeys(gate.name for gate in failed))
+        return f"{verdict(judgement)}; refused by {names} (look: {command} --dry-run)"
+    return f"{verdict(judgement)}; do it: {command}"
+
+
+def listing(models: Sequence[tuple[str, Sequence[Version]]]) -> str:
+    """Registered models, with their versions' count and aliases."""
+    rows: list[tuple[str, ...]] = [("model", "versions", "champion", "previous", "candidate")]
+    for name, versions in models:
+        at = {alias: version.number for version in versions for alias in version.aliases}
+        aliases = (at.get(alias, "-") for alias in ("champion", "previous", "candidate"))
+        rows.append((name, str(len(versions)), *aliases))
+    return _aligned(rows)
+
+
+def shown(versions: Sequence[Version]) -> str:
+    """Versions of one model, the newest first: aliases, when registered, the file, who decided what."""
+    rows = [("version", "aliases", "registered", "sha256", "decided")]
+    for version in versions:
+        when = datetime.fromtimestamp(version.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        digest = version.tags.get("sha256", "-")[:12]
+        rows.append((version.number, ", ".join(version.aliases) or "-", when, digest, _decided(version)))
+    return _aligned(rows)
+
+
+def details(version: Version) -> str:
+    """Everything that a version says of itself."""
+    return _aligned([("tag", "value"), *sorted(version.tags.items())])
+
+
+def _decided(version: Version) -> str:
+    if back := version.tags.get(f"{TAG}rolled_back"):
+        return f"rolled back {back}"
+    if (action := version.tags.get(f"{TAG}action")) is None:
+        return "-"
+    why = version.tags.get(f"{TAG}why")
+    return f"{action} by {version.tags.get(f'{TAG}by')} at {version.tags.get(f'{TAG}at')}" + (
+        f": {why}" if why else ""
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the last one is as it is."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,63 @@
+"""A champion that takes its turns in a candidate's benchmark."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rtmpose.deploy.benchmark import run
+from rtmpose.deploy.rival import Rival
+from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
+from rtmpose.deploy.sizes import sources
+from rtmpose.files import sha256_of
+from tests.deploy.test_benchmark import ONNX, tiny
+from tests.support import det_input
+
+FACTS = {"name": "pose", "version": "3", "sha256": "c" * 64}
+
+
+def test_the_rival_is_measured_beside_and_reported_apart(files: ModelFiles) -> None:
+    """Also one that cannot run here, of another input size: the candidate's own figures do not suffer."""
+    images, target = det_input((2, 3, 128, 96)), tiny(**ONNX, batch_sizes=[1])
+    rival = Rival(ModelFiles(files.onnx), "onnxruntime", "fp32", images, FACTS)
+    report = run(target, files, images, rival=rival)
+    (row,) = report["results"]
+    beside = row["beside_rival"]
+    assert 0 < beside["latency"]["low"] <= beside["latency"]["ratio"] <= beside["latency"]["high"]
+    assert beside["size"] == {"ratio": 1.0} and beside["memory"]["ratio"] > 0
+    assert report["rival"]["version"] == "3" and report["rival"]["skipped"] == []
+    assert list(report["rival"]["p50_ms"]) == ["champion onnxruntime fp32 threads=1 batch=1"]
+    assert report["protocol"]["rounds_of_own_calls"] == 4 * target.rounds
+    assert row["repeats"] >= 4 * 24  # min_repeats of the target, for the calls that are compared
+    assert row["files"] == ["rtmpose.onnx"] and report["files"] == {"rtmpose.onnx": sha256_of(files.onnx)}
+    assert list(report["p50_ms"]) == ["onnxruntime_fp32_threads1_batch1"]
+    json.dumps(report, allow_nan=False)
+
+    other = replace(rival, precision="bf16", images=det_input((1, 3, 256, 192)))
+    report = run(target, files, images, rival=other)
+    assert report["results"][0]["beside_rival"] is None and report["skipped"] == report["rival"]["skipped"]
+    assert report["skipped"][0].startswith("champion onnxruntime bf16 threads=1 batch=1: ")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "expected"),
+    [
+        ("onnxruntime", "fp32", {"m.onnx"}),
+        ("onnxruntime", "int8", {"m.onnx", "m.int8.onnx"}),
+        ("onnxruntime", "fp16", {"m.onnx"}),  # there is no file of its own
+        ("openvino", "int8", {"m.onnx", "m.int8.xml", "m.int8.bin"}),
+        ("pytorch", "fp32", {"m.onnx", "m.pt"}),
+        ("ncnn", "fp32", {"m.onnx", "m.pt"}),  # what it was converted to lies beside, and is not registered
+    ],
+)
+def test_what_a_runtime_was_opened_from(
+    tmp_path: Path, runtime: RuntimeName, precision: Precision, expected: set[str]
+) -> None:
+    for name in ("m.onnx", "m.int8.onnx", "m.int8.xml", "m.int8.bin", "m.pt", "m.ncnn.param", "m.ncnn.bin"):
+        (tmp_path / name).write_text(name)
+    model = ModelFiles(tmp_path / "m.onnx", tmp_path / "m.pt")
+    found = sources(model, runtime, precision)
+    assert {path.name for path in found} == expected
