@@ -71,11 +71,12 @@ def judge(name: str, which: str, asked: Asked) -> Judgement:
         measured, digest = evidence.fetch(version)
     except UserError as error:
         return Judgement(version, standing, (said("evidence", str(error), ""),), None)
+    run = measured.comparison.training_run
     case = Case(
         number=version.number,
         tags=version.tags,
         hashes=digests(version.tags),
-        run_found=has_run(measured.comparison.training_run or ""),
+        run_found=run is not None and has_run(run),
         damage=_damage(version),
         evidence=measured,
         standing=standing,

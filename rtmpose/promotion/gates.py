@@ -174,10 +174,8 @@ def _of_a_set(
 ) -> Iterator[Gate]:
     params = case.params
     if is_first:
-        shown = f"{figures.ap.low:.1f} … {figures.ap.high:.1f}"
-        yield at_least(
-            f"AP {name}", figures.ap.value, params.min_ap, target=target, shown=shown, form=_points
-        )
+        shown, lowest = f"at worst, {figures.ap.value:.1f}", figures.ap.low
+        yield at_least(f"AP {name}", lowest, params.min_ap, target=target, shown=shown, form=_points)
     yield _difference(case, f"AP {name} − champion", figures, accuracy, target)
     if not is_first:
         return
@@ -189,7 +187,7 @@ def _of_a_set(
             yield not_asked(f"recall {part}", f"{one.persons} persons of {params.least_persons}", target)
             continue
         if part in params.slice_floors:
-            interval = f"{one.recall.value:.1f} at worst, {one.persons} persons"
+            interval = f"at worst, {one.recall.value:.1f}, {one.persons} persons"
             yield at_least(
                 f"recall {part}", one.recall.low, params.slice_floors[part], target=target, shown=interval,
                 form=_points,

@@ -40,7 +40,7 @@ def test_absolute_floors_hold_for_the_first_one_too(run_id: str) -> None:
     register(run_id)
     high = replace(ASKED, params=ASKED.params.model_copy(update={"min_ap": 90.0}))
     judgement = judge(NAME, "1", high)
-    assert [gate.name for gate in judgement.failed] == ["AP easy"] and judgement.failed[0].margin == -30
+    assert [gate.name for gate in judgement.failed] == ["AP easy"] and judgement.failed[0].margin == -31
     with pytest.raises(UserError, match=r"pose version 1 is not promoted: 1 of \d+ gates fail \(AP easy\)"):
         promote(judgement, high)
     assert aliases() == {"candidate": "1"} and journal.read(NAME) == []
