@@ -9,7 +9,7 @@ from datetime import datetime
 from rtmpose.config import PromotionParams
 from rtmpose.promotion.evidence import Accuracy, Cost, Evidence, SetFigures
 from rtmpose.promotion.gate import Gate, at_least, at_most, not_asked, said
-from rtmpose.promotion.journal import Standing
+from rtmpose.promotion.journal import Entry, Standing
 
 DAY = 86400.0
 FIRST = "no champion yet"
@@ -19,7 +19,8 @@ UNKNOWN = ("", "none", "unknown")
 @dataclass(frozen=True)
 class Case:
     """What is decided on: a version's number, tags and evidence, whether its files are whole (`damage` says
-    why not), the champion of this moment, and what is asked.
+    why not), the champion of this moment, and what is asked. `rolled_back` is who went back from this file,
+    under this number or another.
     """
 
     number: str
@@ -34,6 +35,8 @@ class Case:
     targets: Sequence[str]
     new_skeleton: bool
     now: datetime
+    rolled_back: Entry | None = None
+    again: bool = False
 
     @property
     def first(self) -> bool:
@@ -113,9 +116,10 @@ def _of_the_lineage(case: Case) -> Iterator[Gate]:
 
 
 def _of_the_champion(case: Case) -> Iterator[Gate]:
-    entry = case.standing.rolled_back.get(case.number)
-    problem = f"rolled back by {entry.who}: {entry.why or 'no reason given'}" if entry else None
-    yield said("never rolled back", problem, "never")
+    entry, name = case.rolled_back, "never rolled back"
+    why = f"rolled back by {entry.who}: {entry.why or 'no reason given'}" if entry else ""
+    problem = f"{why}; --again if it is meant" if why else None
+    yield not_asked(name, "--again") if case.again else said(name, problem, "never")
     beside, champion = case.evidence.comparison.champion, case.standing.champion
     versions = {target: cost.champion_version for target, cost in case.evidence.costs.items()}
     told = {"AP": beside.version if beside else None}

@@ -59,9 +59,15 @@ def test_a_drill_forward_and_back(run_id: str) -> None:
     assert aliases() == {"candidate": "3", "champion": "2", "previous": "1"}
     again = judge(NAME, "3", ASKED)
     told = {gate.name: gate.found for gate in again.failed}
-    assert told["never rolled back"] == "rolled back by bob: left and right are swapped"
+    assert (
+        told["never rolled back"] == "rolled back by bob: left and right are swapped; --again if it is meant"
+    )
+    assert not judge(NAME, "3", replace(ASKED, again=True)).failed
+    digest = registry.find(NAME, "3").tags["sha256"]  # the same file under another number
+    register(run_id, "2", tags={"sha256": digest})
+    assert "never rolled back" in [gate.name for gate in judge(NAME, "4", ASKED).failed]
     assert rollback(NAME, ASKED).champion == "1"
-    assert aliases() == {"candidate": "3", "champion": "1"}
+    assert aliases() == {"candidate": "4", "champion": "1"}
     with pytest.raises(UserError, match="no champion before 1 to go back to"):
         rollback(NAME, ASKED)
     actions = [(entry.action, entry.version, entry.before) for entry in journal.read(NAME)]

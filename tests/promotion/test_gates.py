@@ -246,7 +246,11 @@ def test_every_gate_has_a_cause() -> None:
 
 def test_who_was_rolled_back_is_refused() -> None:
     entries = [entry(1, "promote", "1", None), entry(2, "promote", "2", "1"), entry(3, "rollback", "1", "2")]
-    assert set(failed(gates(case(standing=standing(entries))))) == {"never rolled back"}
+    gone = standing(entries)
+    assert gone.rolled_back == {"2": entries[-1]}
+    assert set(failed(gates(case(standing=gone, rolled_back=entries[-1])))) == {"never rolled back"}
+    assert failed(gates(case(standing=gone, rolled_back=entries[-1], again=True))) == {}
+    assert standing([*entries, entry(4, "promote", "2", "1")]).rolled_back == {}
 
 
 def test_a_new_skeleton_is_compared_in_costs_alone() -> None:
