@@ -79,8 +79,9 @@ def _other_files(case: Case) -> str | None:
 def _fresh(case: Case) -> Gate:
     """Nothing measured before the file was exported, in the future, or too long ago."""
     measured, name = case.evidence.comparison, "evidence is fresh"
-    costs = [(f"costs of {target}", cost.measured_at) for target, cost in case.evidence.costs.items()]
-    times = [("AP", measured.compared_at), *(each for each in costs if each[0][9:] in case.targets)]
+    costs = {target: case.evidence.costs[target] for target in case.targets if target in case.evidence.costs}
+    times = [("AP", measured.compared_at)]
+    times += [(f"costs of {target}", cost.measured_at) for target, cost in costs.items()]
     for what, when in times:
         if when < measured.exported_at:
             early = (measured.exported_at - when).total_seconds()

@@ -197,3 +197,18 @@ def test_a_target_that_nothing_was_measured_on_is_refused(run_id: str) -> None:
     register(run_id)
     judgement = judge(NAME, "1", replace(ASKED, targets=(TARGET, "rpi5")))
     assert [(gate.target, gate.found) for gate in judgement.failed] == [("rpi5", "not measured")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({}, "has no tag 'rtmpose.journal'"),
+        ({journal.KIND: "{}"}, "its tag 'rtmpose.journal' is no entry"),
+    ],
+)
+def test_a_journal_that_somebody_wrote_into_is_told(run_id: str, tags: dict[str, str], reason: str) -> None:
+    register(run_id)
+    runs.client().create_registered_model(f"{NAME}.promotion.1", tags=tags)
+    with pytest.raises(UserError, match=rf"registered model pose\.promotion\.1: {reason}"):
+        judge(NAME, "1", ASKED)
+    assert registry.model_names() == [NAME]  # entries are no models
