@@ -24,6 +24,9 @@ def promote(
     new_skeleton: Annotated[
         bool, typer.Option("--new-skeleton", help="The points may differ from the champion's.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Although somebody went back from this very file.")
+    ] = False,
     target: Annotated[
         list[str] | None, typer.Option(help="A required target (default: promotion.targets, else targets).")
     ] = None,
@@ -39,7 +42,8 @@ def promote(
     from rtmpose.files import UserError
     from rtmpose.promotion import decide, report
 
-    asked = decide.Asked.of(load_params(params), target or (), new_skeleton=new_skeleton, who=who, why=why)
+    wanted = {"new_skeleton": new_skeleton, "again": again, "who": who, "why": why}
+    asked = decide.Asked.of(load_params(params), target or (), **wanted)
     judgement = decide.judge(name, version, asked)
     if judgement.is_champion:
         typer.echo(f"{judgement.version} is the champion already")
@@ -87,11 +91,11 @@ def show(
     ] = None,
 ) -> None:
     """The versions of a model, or all that one of them says of itself."""
-    from rtmpose.promotion import registry, report
+    from rtmpose.promotion import journal, registry, report
 
     if version is not None:
         typer.echo(report.details(registry.find(name, version)))
         return
-    typer.echo(report.shown(registry.versions(name)))
+    typer.echo(report.shown(registry.versions(name), journal.read(name)))
     if (wrong := registry.unsettled(name)) is not None:
         typer.echo(f"{wrong}; `rtmpose promote {name} {registry.stand(name).champion}` sets it right")

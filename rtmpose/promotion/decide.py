@@ -31,6 +31,7 @@ class Asked:
     params: PromotionParams
     targets: Sequence[str]
     new_skeleton: bool = False
+    again: bool = False
     who: str = ""
     why: str = ""
 
@@ -71,11 +72,12 @@ def judge(name: str, which: str, asked: Asked) -> Judgement:
         measured, digest = evidence.fetch(version)
     except UserError as error:
         return Judgement(version, standing, (said("evidence", str(error), ""),), None)
+    run = measured.comparison.training_run
     case = Case(
         number=version.number,
         tags=version.tags,
         hashes=digests(version.tags),
-        run_found=has_run(measured.comparison.training_run or ""),
+        run_found=run is not None and has_run(run),
         damage=_damage(version),
         evidence=measured,
         standing=standing,
@@ -84,6 +86,8 @@ def judge(name: str, which: str, asked: Asked) -> Judgement:
         targets=asked.targets,
         new_skeleton=asked.new_skeleton,
         now=datetime.now(UTC),
+        rolled_back=_gone_back_from(version, standing),
+        again=asked.again,
     )
     return Judgement(version, standing, tuple(gates(case)), digest)
 
@@ -132,7 +136,7 @@ def _entry(action: journal.Action, number: str, standing: Standing, asked: Asked
         version=number,
         before=standing.champion,
         who=asked.who or whoami(),
-        when=datetime.now(UTC),
+        when=datetime.now(UTC).replace(microsecond=0),
         why=asked.why[: journal.LONGEST],
     )
 
@@ -156,6 +160,7 @@ def _record(version: Version, entry: Entry, found: Sequence[Gate], asked: Asked)
         "entry": entry.model_dump(mode="json", exclude={"decision", "evidence_sha256"}),
         "targets": list(asked.targets),
         "new_skeleton": asked.new_skeleton,
+        "again": asked.again,
         "thresholds": asked.params.model_dump(mode="json"),
         "gates": [gate.model_dump(mode="json") for gate in found],
     }
@@ -174,6 +179,20 @@ def _damage(version: Version) -> str | None:
         except UserError as error:
             return str(error)
     return None
+
+
+def _gone_back_from(version: Version, standing: Standing) -> Entry | None:
+    """The rollback from a version, or from another one with the same exported file: to register it once more
+    mends nothing.
+    """
+    if (entry := standing.rolled_back.get(version.number)) is not None:
+        return entry
+    same = {each.number for each in registry.versions(version.name) if _file_of(each) == _file_of(version)}
+    return next((entry for number, entry in standing.rolled_back.items() if number in same), None)
+
+
+def _file_of(version: Version) -> str:
+    return version.tags.get(DIGEST, f"unknown file of {version.number}")
 
 
 def _digest_of(name: str, number: str | None) -> str | None:

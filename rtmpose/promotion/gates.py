@@ -9,7 +9,7 @@ from datetime import datetime
 from rtmpose.config import PromotionParams
 from rtmpose.promotion.evidence import Accuracy, Cost, Evidence, SetFigures
 from rtmpose.promotion.gate import Gate, at_least, at_most, not_asked, said
-from rtmpose.promotion.journal import Standing
+from rtmpose.promotion.journal import Entry, Standing
 
 DAY = 86400.0
 FIRST = "no champion yet"
@@ -19,7 +19,8 @@ UNKNOWN = ("", "none", "unknown")
 @dataclass(frozen=True)
 class Case:
     """What is decided on: a version's number, tags and evidence, whether its files are whole (`damage` says
-    why not), the champion of this moment, and what is asked.
+    why not), the champion of this moment, and what is asked. `rolled_back` is who went back from this file,
+    under this number or another.
     """
 
     number: str
@@ -34,6 +35,8 @@ class Case:
     targets: Sequence[str]
     new_skeleton: bool
     now: datetime
+    rolled_back: Entry | None = None
+    again: bool = False
 
     @property
     def first(self) -> bool:
@@ -76,8 +79,9 @@ def _other_files(case: Case) -> str | None:
 def _fresh(case: Case) -> Gate:
     """Nothing measured before the file was exported, in the future, or too long ago."""
     measured, name = case.evidence.comparison, "evidence is fresh"
-    costs = [(f"costs of {target}", cost.measured_at) for target, cost in case.evidence.costs.items()]
-    times = [("AP", measured.compared_at), *(each for each in costs if each[0][9:] in case.targets)]
+    costs = {target: case.evidence.costs[target] for target in case.targets if target in case.evidence.costs}
+    times = [("AP", measured.compared_at)]
+    times += [(f"costs of {target}", cost.measured_at) for target, cost in costs.items()]
     for what, when in times:
         if when < measured.exported_at:
             early = (measured.exported_at - when).total_seconds()
@@ -113,9 +117,10 @@ def _of_the_lineage(case: Case) -> Iterator[Gate]:
 
 
 def _of_the_champion(case: Case) -> Iterator[Gate]:
-    entry = case.standing.rolled_back.get(case.number)
-    problem = f"rolled back by {entry.who}: {entry.why or 'no reason given'}" if entry else None
-    yield said("never rolled back", problem, "never")
+    entry, name = case.rolled_back, "never rolled back"
+    why = f"rolled back by {entry.who}: {entry.why or 'no reason given'}" if entry else ""
+    problem = f"{why}; --again if it is meant" if why else None
+    yield not_asked(name, "--again") if case.again else said(name, problem, "never")
     beside, champion = case.evidence.comparison.champion, case.standing.champion
     versions = {target: cost.champion_version for target, cost in case.evidence.costs.items()}
     told = {"AP": beside.version if beside else None}
@@ -174,10 +179,8 @@ def _of_a_set(
 ) -> Iterator[Gate]:
     params = case.params
     if is_first:
-        shown = f"{figures.ap.low:.1f} … {figures.ap.high:.1f}"
-        yield at_least(
-            f"AP {name}", figures.ap.value, params.min_ap, target=target, shown=shown, form=_points
-        )
+        shown, lowest = f"at worst, {figures.ap.value:.1f}", figures.ap.low
+        yield at_least(f"AP {name}", lowest, params.min_ap, target=target, shown=shown, form=_points)
     yield _difference(case, f"AP {name} − champion", figures, accuracy, target)
     if not is_first:
         return
@@ -189,7 +192,7 @@ def _of_a_set(
             yield not_asked(f"recall {part}", f"{one.persons} persons of {params.least_persons}", target)
             continue
         if part in params.slice_floors:
-            interval = f"{one.recall.value:.1f} at worst, {one.persons} persons"
+            interval = f"at worst, {one.recall.value:.1f}, {one.persons} persons"
             yield at_least(
                 f"recall {part}", one.recall.low, params.slice_floors[part], target=target, shown=interval,
                 form=_points,

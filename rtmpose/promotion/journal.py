@@ -93,6 +93,7 @@ def standing(entries: Iterable[Entry], adopted: str | None = None) -> Standing:
             del champions[kept:]
         else:
             champions.append(last.version)
+            rolled_back.pop(last.version, None)  # somebody meant it
     if last is None and adopted is not None:
         champions.append(adopted)
     return Standing(last=last, champions=tuple(champions), rolled_back=rolled_back)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from rtmpose.promotion.decide import Judgement
 from rtmpose.promotion.gate import Gate
-from rtmpose.promotion.registry import TAG, Version
+from rtmpose.promotion.journal import Entry
+from rtmpose.promotion.registry import Version
 
 HEAD = ("gate", "target", "found", "allowed", "margin", "")
 WIDEST = 72  # characters of what was found; the rest stands in the decision's file
@@ -65,13 +66,16 @@ def listing(models: Sequence[tuple[str, Sequence[Version]]]) -> str:
     return _aligned(rows)
 
 
-def shown(versions: Sequence[Version]) -> str:
-    """Versions of one model, the newest first: aliases, when registered, the file, who decided what."""
+def shown(versions: Sequence[Version], entries: Sequence[Entry]) -> str:
+    """Versions of one model, the newest first: aliases, when registered, the file, and what was decided last
+    of each by the journal's entries.
+    """
     rows = [("version", "aliases", "registered", "sha256", "decided")]
+    decided = _decided(entries)
     for version in versions:
         when = datetime.fromtimestamp(version.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        digest = version.tags.get("sha256", "-")[:12]
-        rows.append((version.number, ", ".join(version.aliases) or "-", when, digest, _decided(version)))
+        digest, aliases = version.tags.get("sha256", "-")[:12], ", ".join(version.aliases) or "-"
+        rows.append((version.number, aliases, when, digest, decided.get(version.number, "-")))
     return _aligned(rows)
 
 
@@ -80,15 +84,17 @@ def details(version: Version) -> str:
     return _aligned([("tag", "value"), *sorted(version.tags.items())])
 
 
-def _decided(version: Version) -> str:
-    if back := version.tags.get(f"{TAG}rolled_back"):
-        return f"rolled back {back}"
-    if (action := version.tags.get(f"{TAG}action")) is None:
-        return "-"
-    why = version.tags.get(f"{TAG}why")
-    return f"{action} by {version.tags.get(f'{TAG}by')} at {version.tags.get(f'{TAG}at')}" + (
-        f": {why}" if why else ""
-    )
+def _decided(entries: Sequence[Entry]) -> dict[str, str]:
+    """The last decision on each version, by its number."""
+    found = {}
+    for entry in entries:
+        who = f"by {entry.who} at {entry.when:%Y-%m-%d %H:%M}" + (f": {entry.why}" if entry.why else "")
+        if entry.action == "rollback":
+            found[str(entry.before)] = f"rolled back {who}"
+            found[entry.version] = f"champion again {who}"
+        else:
+            found[entry.version] = f"promoted {who}"
+    return found
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

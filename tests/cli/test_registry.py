@@ -48,5 +48,5 @@ def test_a_candidate_becomes_champion_and_goes(store: Path, monkeypatch: pytest.
     assert [line.split() for line in listed[1:]] == [[NAME, "3", "1", "-", "3"]]
     shown = rtmpose("models", "show", NAME).stdout.splitlines()
     assert "rolled back by bob at" in shown[1] and shown[1].endswith("worse at night")
-    assert shown[3].split()[:2] == ["1", "champion"]
+    assert shown[3].split()[:2] == ["1", "champion"] and "champion again by bob" in shown[3]
     assert "promotion.by" in rtmpose("models", "show", NAME, "champion").stdout

@@ -40,7 +40,7 @@ def test_absolute_floors_hold_for_the_first_one_too(run_id: str) -> None:
     register(run_id)
     high = replace(ASKED, params=ASKED.params.model_copy(update={"min_ap": 90.0}))
     judgement = judge(NAME, "1", high)
-    assert [gate.name for gate in judgement.failed] == ["AP easy"] and judgement.failed[0].margin == -30
+    assert [gate.name for gate in judgement.failed] == ["AP easy"] and judgement.failed[0].margin == -31
     with pytest.raises(UserError, match=r"pose version 1 is not promoted: 1 of \d+ gates fail \(AP easy\)"):
         promote(judgement, high)
     assert aliases() == {"candidate": "1"} and journal.read(NAME) == []
@@ -59,9 +59,15 @@ def test_a_drill_forward_and_back(run_id: str) -> None:
     assert aliases() == {"candidate": "3", "champion": "2", "previous": "1"}
     again = judge(NAME, "3", ASKED)
     told = {gate.name: gate.found for gate in again.failed}
-    assert told["never rolled back"] == "rolled back by bob: left and right are swapped"
+    assert (
+        told["never rolled back"] == "rolled back by bob: left and right are swapped; --again if it is meant"
+    )
+    assert not judge(NAME, "3", replace(ASKED, again=True)).failed
+    digest = registry.find(NAME, "3").tags["sha256"]  # the same file under another number
+    register(run_id, "2", tags={"sha256": digest})
+    assert "never rolled back" in [gate.name for gate in judge(NAME, "4", ASKED).failed]
     assert rollback(NAME, ASKED).champion == "1"
-    assert aliases() == {"candidate": "3", "champion": "1"}
+    assert aliases() == {"candidate": "4", "champion": "1"}
     with pytest.raises(UserError, match="no champion before 1 to go back to"):
         rollback(NAME, ASKED)
     actions = [(entry.action, entry.version, entry.before) for entry in journal.read(NAME)]
@@ -191,3 +197,18 @@ def test_a_target_that_nothing_was_measured_on_is_refused(run_id: str) -> None:
     register(run_id)
     judgement = judge(NAME, "1", replace(ASKED, targets=(TARGET, "rpi5")))
     assert [(gate.target, gate.found) for gate in judgement.failed] == [("rpi5", "not measured")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({}, "has no tag 'rtmpose.journal'"),
+        ({journal.KIND: "{}"}, "its tag 'rtmpose.journal' is no entry"),
+    ],
+)
+def test_a_journal_that_somebody_wrote_into_is_told(run_id: str, tags: dict[str, str], reason: str) -> None:
+    register(run_id)
+    runs.client().create_registered_model(f"{NAME}.promotion.1", tags=tags)
+    with pytest.raises(UserError, match=rf"registered model pose\.promotion\.1: {reason}"):
+        judge(NAME, "1", ASKED)
+    assert registry.model_names() == [NAME]  # entries are no models
