@@ -16,7 +16,7 @@ repro: $(VENV)/.ready
 	@dvc repro && python -m pipelines.summary
 
 test: $(VENV)/.ready
-	@python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow"
+	@python -m pytest -n 3 --dist worksteal -m "not slow"
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(LONGEST) tests
 
 lint: $(VENV)/.ready

@@ -74,15 +74,20 @@ def opened(folder: Path) -> Store:
     return Store(folder, (folder / "token").read_text() if (folder / "token").exists() else "")
 
 
-def exported(folder: Path, precision: Literal["fp32", "fp16"]) -> None:
+def exported(folder: Path, precision: Literal["fp32", "fp16"] = "fp32") -> Path:
     small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
-    export_onnx(small, (64, 64), folder / "m.onnx", precision=precision)
+    return export_onnx(small, (64, 64), folder / "m.onnx", precision=precision)
+
+
+def kept(folder: Path) -> Path:
+    """The file of one export that several writers start from."""
+    path = folder / "m.onnx"
+    return path if path.exists() else exported(folder)
 
 
 def quantised(folder: Path, raw: Path) -> None:
     """Calibration keeps its ranges, and what it makes, on the disk that takes nothing."""
-    small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
-    path = export_onnx(small, (64, 64), raw / "m.onnx")
+    path = kept(raw)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         with writing(folder), Quantizer(path, np.zeros((2, 3, 64, 64), np.float32)) as quantizer:
@@ -91,9 +96,8 @@ def quantised(folder: Path, raw: Path) -> None:
 
 def int8(folder: Path, raw: Path) -> None:
     """A file of int8 that is ready to be written."""
-    small = build_pose_net("t", input_size=(64, 64), num_keypoints=3, hidden=8)
     card = ModelCard.of(Architecture(size="t"), (64, 64), "coco17")
-    save_quantized(onnx.load(str(export_onnx(small, (64, 64), raw / "m.onnx"))), folder / "m.int8.onnx", card)
+    save_quantized(onnx.load(str(kept(raw))), folder / "m.int8.onnx", card)
 
 
 def saved(folder: Path) -> None:
@@ -137,7 +141,7 @@ WRITERS: dict[str, Writer] = {
     "a search's ledger": lambda folder, _: searched(folder),
     "a table": lambda folder, _: write_csv(folder / "t.csv", ["a"], [{"a": "b" * 8192}]),
     "a lock": lambda folder, _: lock(folder),
-    "an export": lambda folder, _: exported(folder, "fp32"),
+    "an export": lambda folder, _: exported(folder),
     "an export in float16": lambda folder, _: exported(folder, "fp16"),
     "calibration": quantised,
     "an int8 file": int8,

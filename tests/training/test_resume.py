@@ -32,7 +32,7 @@ from rtmpose.training.update import simcc_task
 from tests.support import ROOT
 from tests.training.ranks import on_ranks
 
-SIZE = (96, 128)
+SIZE = (64, 64)
 
 
 @pytest.fixture(scope="module")
