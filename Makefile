@@ -7,8 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-# Slow tests by file, the longest first.
-LONGEST := tests/test_faults.py tests/test_kills.py tests/search tests/test_real_coco.py tests/ladder
+# The files that have slow tests, the longest first.
+LONGEST := tests/test_faults.py tests/test_kills.py tests/test_real_coco.py tests/search/test_resume.py
+SLOW = $(LONGEST) $(shell grep -rlE "mark\.slow" tests --include="test_*.py")
 
 .PHONY: repro test lint ui venv gpu-check
 
@@ -17,7 +18,7 @@ repro: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@python -m pytest -n 3 --dist worksteal -m "not slow"
-	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(LONGEST) tests
+	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(SLOW)
 
 lint: $(VENV)/.ready
 	@ruff check . && ruff format --check . && mypy

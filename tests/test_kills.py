@@ -11,7 +11,7 @@ from tests.faults.resume import faults
 
 
 @pytest.mark.slow
-def test_worker_driver_and_head_killed_in_one_run_that_ends_bit_identical(tmp_path: Path) -> None:
-    """Three of the kills of `python -m tests.faults.resume`, which is for twenty."""
-    line = faults(tmp_path, 3, random.Random(1))
-    assert line["tried"] >= 3 and line["survived"] == line["tried"] and line["bit_identical"], line
+def test_a_run_whose_worker_and_head_are_killed_ends_bit_identical(tmp_path: Path) -> None:
+    """Two of the kills of `python -m tests.faults.resume`; `tests/test_faults.py` kills a driver."""
+    line = faults(tmp_path, 2, random.Random(1))
+    assert line["tried"] >= 2 and line["survived"] == line["tried"] and line["bit_identical"], line

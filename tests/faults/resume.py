@@ -35,7 +35,7 @@ from rtmpose.training.checkpoint import LOG, read_log
 from tests.faults.sharding import MARK, clear_away, kill_options, marked
 from tests.workspace import Workspace
 
-KINDS = ("worker", "driver", "head", "controller")
+KINDS = ("worker", "head", "driver", "controller")
 # What no two runs have in common: times and memory, and in a checkpoint its run's name in MLflow.
 OWN = ("samples_per_s", "data_wait", "seconds_left", "memory_gb", "run_id")
 PATIENCE = 600.0  # seconds until something must have happened
