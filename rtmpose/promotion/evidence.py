@@ -24,6 +24,7 @@ from rtmpose.tracking.runs import client, tracking_uri
 
 DIGEST_TAG = "promotion.measured_sha256"
 NAME = "evidence.json"
+AGAIN = "run `dvc repro -f -s register` where it was measured"
 
 
 class Champion(Strict):
@@ -100,12 +101,15 @@ class BudgetKept(Strict):
 
 
 class Cost(Strict):
-    """What the picked configuration costs on one target, for the target's own calls."""
+    """What the picked configuration costs on one target, for the target's own calls, beside the champion in
+    the runtime and precision `champion_picked` (None: it has nothing there).
+    """
 
     measured_at: AwareDatetime
     machine: dict[str, Any]
     files: dict[str, str]
     champion_version: str | None
+    champion_picked: str | None = None
     not_compared: str | None
     parity_px: float | None
     p50_ms: float
@@ -133,18 +137,22 @@ def attach(evidence: Evidence, *, name: str, version: str, run_id: str) -> None:
         store.set_model_version_tag(name, version, DIGEST_TAG, digest)
 
 
-def fetch(version: Version) -> tuple[Evidence, str]:
-    """The evidence of a version, and its hash; UserError where there is none, or not what was attached."""
-    again = "run `dvc repro -f -s register` where it was measured"
+def fetch(version: Version, fix: str = AGAIN) -> tuple[Evidence, str]:
+    """The evidence of a version, and its hash; UserError, which tells the fix, where there is none, or not
+    what was attached.
+    """
     digest = version.tags.get(DIGEST_TAG)
     if digest is None:
-        raise UserError(f"{version}: nothing was measured of it (no tag '{DIGEST_TAG}'); {again}")
+        raise UserError(f"{version}: nothing was measured of it (no tag '{DIGEST_TAG}'); {fix}")
     place = f"{folder(version.name, version.number)}/{NAME}"
-    with tempfile.TemporaryDirectory() as here, reachable(tracking_uri()):
-        content = read_bytes(client().download_artifacts(version.run_id, place, here))
+    try:
+        with tempfile.TemporaryDirectory() as here, reachable(tracking_uri()):
+            content = read_bytes(client().download_artifacts(version.run_id, place, here))
+    except UserError as error:
+        raise UserError(f"{version}: artifact {place} cannot be read: {error}; {fix}") from None
     if sha256(content).hexdigest() != digest:
-        raise UserError(f"{version}: artifact {place} is not what was attached to it; {again}")
-    return parse(Evidence, parse_json(content, place, again), Path(place)), digest
+        raise UserError(f"{version}: artifact {place} is not what was attached to it; {fix}")
+    return parse(Evidence, parse_json(content, place, fix), Path(place)), digest
 
 
 def folder(name: str, version: str) -> str:

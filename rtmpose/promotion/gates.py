@@ -8,6 +8,7 @@ from datetime import datetime
 
 from rtmpose.config import PromotionParams
 from rtmpose.promotion.evidence import Accuracy, Cost, Evidence, SetFigures
+from rtmpose.promotion.files import NOTHING_THERE
 from rtmpose.promotion.gate import Gate, at_least, at_most, not_asked, said
 from rtmpose.promotion.journal import Entry, Standing
 
@@ -136,16 +137,35 @@ def _of_the_champion(case: Case) -> Iterator[Gate]:
         yield said(name, f"{other}: beside {theirs}, the champion is version {champion}", "")
     elif beside is not None and beside.sha256 != case.champion_sha256:
         yield said(name, f"version {champion} has another file since", "")
+    elif (problem := _in_something_else(case)) is not None:
+        yield said(name, problem, "")
     else:
         yield said(name, None, f"version {champion}")
-    if case.new_skeleton:
-        yield not_asked("keypoint names", "--new-skeleton")
-    elif beside is None:
+    if beside is None:
         yield said("keypoint names", "the champion's were not read", "")
+    elif case.new_skeleton and _new_points(case) is not None:
+        yield not_asked("keypoint names", "--new-skeleton")
     else:
-        yield said(
-            "keypoint names", _renamed(case.evidence.comparison.keypoint_names, beside.keypoint_names), "same"
-        )
+        yield said("keypoint names", _new_points(case), "same")
+
+
+def _in_something_else(case: Case) -> str | None:
+    """The target on which costs and AP are beside the champion in different runtimes or precisions."""
+    for target in case.targets:
+        accuracy, cost = case.evidence.comparison.targets.get(target), case.evidence.costs.get(target)
+        if accuracy is None or accuracy.picked is None or cost is None:
+            continue  # that fails by itself
+        if accuracy.champion_picked == cost.champion_picked:
+            continue
+        ap, costs = accuracy.champion_picked or "nothing", cost.champion_picked or "nothing"
+        return f"{target}: costs beside its {costs}, AP beside its {ap}: measure both again"
+    return None
+
+
+def _new_points(case: Case) -> str | None:
+    """How the candidate's points differ from the champion's."""
+    measured = case.evidence.comparison
+    return measured.champion and _renamed(measured.keypoint_names, measured.champion.keypoint_names)
 
 
 def _renamed(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
@@ -209,8 +229,10 @@ def _difference(case: Case, name: str, figures: SetFigures, accuracy: Accuracy, 
     """AP beside the champion's on the same images; the unfavourable end of the interval counts."""
     if case.first:
         return not_asked(name, FIRST, target)
-    if case.new_skeleton and accuracy.champion_picked is None:
+    if case.new_skeleton and _new_points(case) is not None:
         return not_asked(name, "--new-skeleton", target)
+    if accuracy.champion_picked is None and case.evidence.comparison.champion is not None:
+        return not_asked(name, accuracy.not_compared or NOTHING_THERE, target)
     if figures.champion_sha256 is not None and figures.champion_sha256 != figures.sha256:
         ours, theirs = figures.sha256[:12], figures.champion_sha256[:12]
         return said(
@@ -245,6 +267,9 @@ def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     params, name = case.params, "costs / champion"
     if case.first:
         yield not_asked(name, FIRST, target)
+        return
+    if cost.champion_version is not None and cost.champion_picked is None:
+        yield not_asked(name, cost.not_compared or NOTHING_THERE, target)
         return
     if set(cost.beside) != {"latency", "memory", "size"}:
         yield said(name, cost.not_compared or "not measured", "", target=target)

@@ -69,6 +69,7 @@ def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) 
         machine={key: report["machine"].get(key) for key in ("cpu", "kind", "cores")},
         files={name: report["files"][name] for name in row["files"]},
         champion_version=None if rival is None else rival["version"],
+        champion_picked=_picked(rival, target),
         not_compared=_reason(rival, beside),
         parity_px=row["keypoints_px_mean"],
         p50_ms=row["p50_ms"],
@@ -81,6 +82,13 @@ def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) 
 
 def _concerns(budget: Budget, row: Mapping[str, Any]) -> bool:
     return budget.runtime in (None, row["runtime"]) and budget.precision in (None, row["precision"])
+
+
+def _picked(rival: Mapping[str, Any] | None, target: Target) -> str | None:
+    """What the champion was measured in; None where it has nothing there, or there is none."""
+    if rival is None or "runtime" not in rival:
+        return None
+    return tried_name(rival["runtime"], rival["precision"], target.device)
 
 
 def _reason(rival: Mapping[str, Any] | None, beside: Mapping[str, Any] | None) -> str | None:

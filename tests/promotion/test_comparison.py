@@ -70,6 +70,7 @@ def test_who_cannot_be_compared_says_why(arena: Arena, files: ModelFiles) -> Non
     for reason, other in reasons.items():
         found = arena.accuracy(TARGET, model, other)
         assert str(found.not_compared).startswith(reason) and found.sets["easy"].difference is None
+        assert found.champion_picked == other.picked["cpu-x86"]
     nothing = arena.accuracy(TARGET, replace(model, picked={"cpu-x86": None}), model)
     assert nothing.picked is None and nothing.sets == {}
     assert model.picked_for(load_target("rpi5")) == "onnxruntime_fp32"  # its reference

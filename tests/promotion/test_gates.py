@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtmpose.files import UserError
+from rtmpose.promotion.files import NOTHING_THERE
 from rtmpose.promotion.gate import Gate, at_least, at_most
 from rtmpose.promotion.gates import Case, gates
 from rtmpose.promotion.journal import Entry, standing
@@ -203,6 +204,11 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
         "measured beside the champion",
         "beside none",
     ),
+    "costs beside the champion in something else": (
+        {f"{COST}__champion_picked": "onnxruntime_fp32"},
+        "measured beside the champion",
+        "costs beside its onnxruntime_fp32, AP beside its onnxruntime_int8",
+    ),
     "nothing picked": (
         {ACCURACY: {"picked": None, "files": {}, "sets": {}, "not_compared": "nothing passed here"}},
         "picked",
@@ -256,13 +262,34 @@ def test_who_was_rolled_back_is_refused() -> None:
 def test_a_new_skeleton_is_compared_in_costs_alone() -> None:
     renamed: dict[str, Any] = {
         "comparison__keypoint_names": (*POINTS, "tail"),
-        f"{ACCURACY}__champion_picked": None,
+        f"{ACCURACY}__not_compared": "the champion's points are others",
     }
     alone: dict[str, Any] = {f"{ACCURACY}__sets__{name}__difference": None for name in ("easy", "hard")}
     found = gates(case(new_skeleton=True, **renamed, **alone))
     assert failed(found) == {}
     slow = gates(case(new_skeleton=True, **renamed, **alone, **CAUSES["a larger file"][0]))
     assert set(failed(slow)) == {"size / champion"}
+
+
+def test_a_new_skeleton_with_the_champions_points_is_compared_in_all() -> None:
+    found = gates(case(new_skeleton=True))
+    assert failed(found) == {} and [gate.name for gate in found if gate.found == "--new-skeleton"] == []
+    worse = CAUSES["a worse AP"][0]
+    assert set(failed(gates(case(new_skeleton=True, **worse)))) == {"AP easy − champion"}
+
+
+def test_a_champion_that_has_nothing_on_a_target_is_no_measure_there() -> None:
+    """Floors, budgets and parity hold all the same."""
+    alone: dict[str, Any] = {f"{ACCURACY}__sets__{name}__difference": None for name in ("easy", "hard")}
+    nothing: dict[str, Any] = alone | {
+        f"{ACCURACY}__champion_picked": None, f"{ACCURACY}__not_compared": NOTHING_THERE,
+        f"{COST}__champion_picked": None, f"{COST}__not_compared": NOTHING_THERE, f"{COST}__beside": {},
+    }  # fmt: skip
+    found = gates(case(**nothing))
+    assert failed(found) == {}
+    told = {gate.name for gate in found if gate.found == NOTHING_THERE}
+    assert told == {"AP easy − champion", "AP hard − champion", "costs / champion"}
+    assert set(failed(gates(case(**nothing, **CAUSES["a broken budget"][0])))) == {"budget"}
 
 
 def test_a_floor_for_no_slice_is_told() -> None:

@@ -39,7 +39,7 @@ def report(**more: Any) -> dict[str, Any]:
     return {
         "measured_at": "2026-11-28T01:00:00+00:00", "machine": {"cpu": "A", "kind": "avx2", "cores": 2},
         "files": {"rtmpose.onnx": "a", "rtmpose.pt": "b"}, "results": [*rows, row("pytorch", 1, 1)],
-        "rival": {"version": "3", "skipped": []},
+        "rival": {"version": "3", "runtime": "openvino", "precision": "int8", "skipped": []},
     } | more  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def test_the_targets_own_calls_count_and_all_budgets_of_the_picked() -> None:
     cost = cost_of(report(), "onnxruntime_fp32", target(), PATH)
     assert cost.p50_ms == 2.0 and cost.beside["latency"].ratio == 3.0  # one image on both threads
     assert cost.files == {"rtmpose.onnx": "a"} and cost.champion_version == "3" and cost.not_compared is None
+    assert cost.champion_picked == "openvino_int8"
     assert [(each.key, each.limit, each.kept) for each in cost.budgets] == [
         ("p95_ms", 5.0, True),
         ("memory_mb", 100.0, False),
