@@ -12,7 +12,9 @@ class PromotionParams(Strict):
     its unfavourable end counts.
     """
 
-    targets: list[str] | None = Field(None, description="required deploy targets; null: all of `targets`")
+    targets: list[str] | None = Field(
+        None, min_length=1, description="required deploy targets; null: all of `targets`"
+    )
     min_ap: float = Field(0.0, ge=0, le=100, description="AP of the picked file on the first evaluation set")
     max_ap_loss: float = Field(2.0, ge=0, le=100, description="points less than the champion's, on any set")
     slice_floors: dict[str, float] = Field(

@@ -48,6 +48,8 @@ class Case:
 def gates(case: Case) -> list[Gate]:
     """All of them, in the order in which they are told."""
     found = [*_of_the_files(case), *_of_the_lineage(case), *_of_the_champion(case)]
+    if not case.targets:
+        found.append(said("required targets", "none: name one in `targets`", ""))
     for target in case.targets:
         found += _of_a_target(case, target)
     return found

@@ -209,6 +209,7 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
         "measured beside the champion",
         "costs beside its onnxruntime_fp32, AP beside its onnxruntime_int8",
     ),
+    "no target is required": ({"targets": ()}, "required targets", "none: name one"),
     "nothing picked": (
         {ACCURACY: {"picked": None, "files": {}, "sets": {}, "not_compared": "nothing passed here"}},
         "picked",
