@@ -67,7 +67,8 @@ def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any]
     """
     from rtmpose.deploy.rival import Rival
     from rtmpose.deploy.runtimes.base import tried_parts
-    from rtmpose.promotion.files import NOTHING_THERE, champion_of
+    from rtmpose.promotion.evidence import NOTHING_THERE
+    from rtmpose.promotion.files import champion_of
 
     name = load_params().register_as.name
     if (found := champion_of(name, folder)) is None:

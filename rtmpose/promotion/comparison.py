@@ -17,8 +17,8 @@ from rtmpose.evaluation.bootstrap import Interval, PairedReference, Ranking, res
 from rtmpose.evaluation.slices import SliceSums, slices_of
 from rtmpose.files import sha256_of
 from rtmpose.machine import cores
-from rtmpose.promotion.evidence import Accuracy, SetFigures, SliceFigures
-from rtmpose.promotion.files import NOTHING_THERE, Deployed
+from rtmpose.promotion.evidence import NOTHING_THERE, Accuracy, SetFigures, SliceFigures
+from rtmpose.promotion.files import Deployed
 
 MANIFEST = "manifest.json"  # of a folder of evaluation shards: it holds the hash of each
 

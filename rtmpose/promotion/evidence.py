@@ -24,6 +24,7 @@ from rtmpose.tracking.runs import client, tracking_uri
 
 DIGEST_TAG = "promotion.measured_sha256"
 NAME = "evidence.json"
+NOTHING_THERE = "nothing of the champion passed on this target"
 AGAIN = "run `dvc repro -f -s register` where it was measured"
 
 
@@ -102,7 +103,8 @@ class BudgetKept(Strict):
 
 class Cost(Strict):
     """What the picked configuration costs on one target, for the target's own calls, beside the champion in
-    the runtime and precision `champion_picked` (None: it has nothing there).
+    the runtime and precision `champion_picked` (None: it has nothing there). `parity_px` is None where it was
+    not measured on persons; `images` says what else it was measured on (None: not said).
     """
 
     measured_at: AwareDatetime
@@ -111,6 +113,7 @@ class Cost(Strict):
     champion_version: str | None
     champion_picked: str | None = None
     not_compared: str | None
+    images: str | None = None
     parity_px: float | None
     p50_ms: float
     memory_mb: float

@@ -16,7 +16,6 @@ from rtmpose.tracking.models import DIGEST, ONNX, version_files
 from rtmpose.tracking.runs import is_there
 
 WEIGHTS = "rtmpose.pt"
-NOTHING_THERE = "nothing of the champion passed on this target"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtmpose.files import UserError
-from rtmpose.promotion.files import NOTHING_THERE
+from rtmpose.promotion.evidence import NOTHING_THERE
 from rtmpose.promotion.gate import Gate, at_least, at_most
 from rtmpose.promotion.gates import Case, gates
 from rtmpose.promotion.journal import Entry, standing
@@ -115,6 +115,12 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "other points than PyTorch's": ({f"{COST}__parity_px": 4.2}, "parity with PyTorch", "4.200 px"),
     "no parity": ({f"{COST}__parity_px": None}, "parity with PyTorch", "not measured"),
+    "parity on noise": (
+        {f"{COST}__images": "noise", f"{COST}__parity_px": None},
+        "parity with PyTorch",
+        "measured on noise: bring the evaluation shards",
+    ),
+    "parity on who knows what": ({f"{COST}__images": None}, "parity with PyTorch", "nobody knows what"),
     "a tree with changes": (
         {"tags": TAGS | {"git_commit": "0123456789ab-dirty"}},
         "lineage: git commit",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rtmpose.deploy.report import NOISE
 from rtmpose.deploy.targets import Target
 from rtmpose.files import UserError
 from rtmpose.promotion.gathered import cost_of
@@ -37,6 +38,7 @@ def row(runtime: str, threads: int, batch: int, **more: Any) -> dict[str, Any]:
 def report(**more: Any) -> dict[str, Any]:
     rows = [row("onnxruntime", threads, batch) for batch in (8, 1) for threads in (1, 2)]
     return {
+        "target": target().name, "images": "8 held-out persons",
         "measured_at": "2026-11-28T01:00:00+00:00", "machine": {"cpu": "A", "kind": "avx2", "cores": 2},
         "files": {"rtmpose.onnx": "a", "rtmpose.pt": "b"}, "results": [*rows, row("pytorch", 1, 1)],
         "rival": {"version": "3", "runtime": "openvino", "precision": "int8", "skipped": []},
@@ -52,6 +54,11 @@ def test_the_targets_own_calls_count_and_all_budgets_of_the_picked() -> None:
         ("p95_ms", 5.0, True),
         ("memory_mb", 100.0, False),
     ]
+
+
+def test_points_on_noise_are_no_parity() -> None:
+    seen = [cost_of(report(images=kind), "onnxruntime_fp32", target(), PATH) for kind in ("8 persons", NOISE)]
+    assert [(cost.images, cost.parity_px) for cost in seen] == [("8 persons", 0.01), ("noise", None)]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +79,8 @@ def test_why_costs_are_not_compared(rival: Any, version: str | None, reason: str
 @pytest.mark.parametrize(
     ("changes", "picked", "told"),
     [
+        ({"target": "rpi5"}, "onnxruntime_fp32", "target: is rpi5, not "),
+        ({"images": None}, "onnxruntime_fp32", "images: Input should be"),
         ({}, "openvino_int8", "openvino_int8 was picked and is not among the results"),
         ({"files": None}, "onnxruntime_fp32", "files: Input should be"),
         ({"measured_at": "yesterday"}, "onnxruntime_fp32", "measured_at: String should match"),
