@@ -23,7 +23,9 @@ class PromotionParams(Strict):
     max_slice_loss: float = Field(
         6.0, ge=0, le=100, description="points of a slice's recall less than the champion's"
     )
-    least_persons: int = Field(20, ge=1, description="a slice of fewer persons is shown and not judged")
+    least_persons: int = Field(
+        20, ge=1, description="a slice of fewer persons is shown; with a floor it fails"
+    )
     max_parity_px: float = Field(
         1.0, gt=0, description="mean distance of the picked file's points to PyTorch fp32's, input pixels"
     )

@@ -211,7 +211,11 @@ def _of_a_set(
         yield said(f"recall {part}", problem, "", target=target)
     for part, one in figures.slices.items():
         if one.recall is None or one.persons < params.least_persons:
-            yield not_asked(f"recall {part}", f"{one.persons} persons of {params.least_persons}", target)
+            few = f"{one.persons} persons of {params.least_persons}"
+            if part in params.slice_floors:
+                yield said(f"recall {part}", f"{few}: judge on more, or remove the floor", "", target=target)
+            else:
+                yield not_asked(f"recall {part}", few, target)
             continue
         if part in params.slice_floors:
             interval = f"at worst, {one.recall.value:.1f}, {one.persons} persons"

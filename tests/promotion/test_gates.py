@@ -17,7 +17,7 @@ from rtmpose.promotion.gate import Gate, at_least, at_most
 from rtmpose.promotion.gates import Case, gates
 from rtmpose.promotion.journal import Entry, standing
 from rtmpose.promotion.report import table
-from tests.promotion.versions import ASKED, POINTS, TARGET, figure, hashes, measured
+from tests.promotion.versions import ASKED, GROUPS, POINTS, TARGET, figure, hashes, measured
 
 NOW = datetime.now(UTC)
 ACCURACY, COST = f"comparison__targets__{TARGET}", f"costs__{TARGET}"
@@ -61,7 +61,7 @@ def failed(found: Sequence[Gate]) -> dict[str, Gate]:
 
 def slices(**changes: dict[str, Any]) -> dict[str, Any]:
     whole = {"persons": 500, "recall": figure(70), "difference": figure(0.2)}
-    names = ("all", "small", "crowded", "occluded", "head")
+    names = ("all", "small", "crowded", "occluded", *GROUPS)
     return {name: whole | changes.get(name, {}) for name in names}
 
 
@@ -194,6 +194,21 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
         "recall small",
         "29.5",
     ),
+    "a group of points below its floor": (
+        {f"{EASY}__slices": slices(head={"recall": figure(50.5)})},
+        "recall head",
+        "49.5 at worst",
+    ),
+    "too few persons for a floor": (
+        {f"{EASY}__slices": slices(small={"persons": 8})},
+        "recall small",
+        "8 persons of 20: judge on more, or remove the floor",
+    ),
+    "nobody for a floor": (
+        {f"{EASY}__slices": slices(small={"persons": 0, "recall": None, "difference": None})},
+        "recall small",
+        "0 persons of 20",
+    ),
     "a worse slice": (
         {f"{EASY}__slices": slices(head={"difference": figure(-5.5)})},
         "recall head − champion",
@@ -252,9 +267,11 @@ def test_every_gate_has_a_cause() -> None:
         "recall small − champion",
         "recall crowded − champion",
         "recall all − champion",
+        "recall arms − champion",
+        "recall legs − champion",
     }  # as that of head
     unseen = names - {name for _, name, _ in CAUSES.values()} - twins
-    assert unseen == {"never rolled back", "recall head", "recall occluded"}
+    assert unseen == {"never rolled back", "recall occluded"}
 
 
 def test_who_was_rolled_back_is_refused() -> None:
