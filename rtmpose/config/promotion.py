@@ -30,6 +30,8 @@ class PromotionParams(Strict):
         1.0, gt=0, description="mean distance of the picked file's points to PyTorch fp32's, input pixels"
     )
     max_latency_ratio: float = Field(1.1, gt=0, description="p50 in times of the champion's")
-    max_memory_ratio: float = Field(1.1, gt=0, description="peak memory in times of the champion's")
+    max_memory_ratio: float = Field(
+        1.1, gt=0, description="memory of the process, and of the GPU, in times of the champion's"
+    )
     max_size_ratio: float = Field(1.25, gt=0, description="size of the files in times of the champion's")
     max_evidence_days: float = Field(30.0, gt=0, description="older measurements do not count")

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, Field
 from rtmpose.config import Strict, parse
 from rtmpose.deploy.card import DataSource
 from rtmpose.deploy.quantize.attempt import Figure
+from rtmpose.deploy.runtimes.base import DeviceKind
 from rtmpose.files import UserError, parse_json, read_bytes
 from rtmpose.promotion.registry import Version
 from rtmpose.tracking.answers import reachable
@@ -104,7 +105,8 @@ class BudgetKept(Strict):
 class Cost(Strict):
     """What the picked configuration costs on one target, for the target's own calls, beside the champion in
     the runtime and precision `champion_picked` (None: it has nothing there). `parity_px` is None where it was
-    not measured on persons; `images` says what else it was measured on (None: not said).
+    not measured on persons; `images` says what else it was measured on (None: not said). `memory_mb` is the process's; on a GPU it also holds
+    `gpu_memory_mb` there (None: not told).
     """
 
     measured_at: AwareDatetime
@@ -117,8 +119,10 @@ class Cost(Strict):
     parity_px: float | None
     p50_ms: float
     memory_mb: float
+    device: DeviceKind = "cpu"
+    gpu_memory_mb: float | None = None
     file_mb: float
-    beside: dict[Literal["latency", "memory", "size"], Beside]
+    beside: dict[Literal["latency", "memory", "gpu_memory", "size"], Beside]
     budgets: tuple[BudgetKept, ...]
 
 

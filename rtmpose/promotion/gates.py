@@ -281,7 +281,7 @@ def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     if cost.champion_version is not None and cost.champion_picked is None:
         yield not_asked(name, cost.not_compared or NOTHING_THERE, target)
         return
-    if set(cost.beside) != {"latency", "memory", "size"}:
+    if not {"latency", "memory", "size"} <= cost.beside.keys():
         yield said(name, cost.not_compared or "not measured", "", target=target)
         return
     latency = cost.beside["latency"]
@@ -295,6 +295,12 @@ def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     memory, size = cost.beside["memory"].ratio, cost.beside["size"].ratio
     rows += [("memory", memory, params.max_memory_ratio, f"{cost.memory_mb:.0f} MB")]
     rows += [("size", size, params.max_size_ratio, f"{cost.file_mb:.1f} MB")]
+    if (held := cost.beside.get("gpu_memory")) is not None:
+        shown = f"{cost.gpu_memory_mb or 0:.0f} MB"
+        rows += [("GPU memory", held.ratio, params.max_memory_ratio, shown)]
+    elif cost.device == "gpu":
+        told = "NVML did not tell it of both models on this machine"
+        yield not_asked("GPU memory / champion", told, target)
     for what, ratio, limit, shown in rows:
         yield at_most(f"{what} / champion", ratio, limit, target=target, shown=shown, form=_times)
 

@@ -79,6 +79,8 @@ def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) 
         parity_px=None if report["images"] == NOISE else row["keypoints_px_mean"],
         p50_ms=row["p50_ms"],
         memory_mb=row["memory_mb"],
+        device=target.device,
+        gpu_memory_mb=row["gpu_memory_mb"],
         file_mb=row["file_mb"],
         beside=beside or {},
         budgets=tuple(BudgetKept.model_validate(one) for one in check_budgets(budgets, rows)),

@@ -92,6 +92,15 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a larger file": ({f"{COST}__beside__size": {"ratio": 2.1}}, "size / champion", "2.10 ×"),
     "more memory": ({f"{COST}__beside__memory": {"ratio": 1.4}}, "memory / champion", "1.40 ×"),
+    "more memory of the GPU": (
+        {
+            f"{COST}__beside__gpu_memory": {"ratio": 1.4},
+            f"{COST}__device": "gpu",
+            f"{COST}__gpu_memory_mb": 812.0,
+        },
+        "GPU memory / champion",
+        "1.40 × 812 MB",
+    ),
     "a champion that did not run": (
         {f"{COST}__beside": {}, f"{COST}__not_compared": "no bf16 here"},
         "costs / champion",
@@ -314,6 +323,13 @@ def test_a_champion_that_has_nothing_on_a_target_is_no_measure_there() -> None:
     told = {gate.name for gate in found if gate.found == NOTHING_THERE}
     assert told == {"AP easy − champion", "AP hard − champion", "costs / champion"}
     assert set(failed(gates(case(**nothing, **CAUSES["a broken budget"][0])))) == {"budget"}
+
+
+def test_memory_of_a_gpu_that_was_not_told_is_said() -> None:
+    (gate,) = [
+        one for one in gates(case(**{f"{COST}__device": "gpu"})) if one.name == "GPU memory / champion"
+    ]
+    assert gate.verdict == "not asked" and gate.found.startswith("NVML did not tell it")
 
 
 def test_a_floor_for_no_slice_is_told() -> None:

@@ -29,7 +29,7 @@ def target() -> Target:
 def row(runtime: str, threads: int, batch: int, **more: Any) -> dict[str, Any]:
     return {
         "runtime": runtime, "precision": "fp32", "threads": threads, "batch": batch, "p50_ms": 4.0 / threads,
-        "p95_ms": 4.5, "memory_mb": 120.0, "file_mb": 13.0, "keypoints_px_mean": 0.01,
+        "p95_ms": 4.5, "memory_mb": 120.0, "gpu_memory_mb": None, "file_mb": 13.0, "keypoints_px_mean": 0.01,
         "files": ["rtmpose.onnx"], "images_per_s": 200.0, "ap_loss": 0.0,
         "beside_rival": {name: {"ratio": 1.0 + threads} for name in ("latency", "memory", "size")},
     } | more  # fmt: skip
@@ -54,6 +54,21 @@ def test_the_targets_own_calls_count_and_all_budgets_of_the_picked() -> None:
         ("p95_ms", 5.0, True),
         ("memory_mb", 100.0, False),
     ]
+
+
+def test_memory_of_a_gpu_counts_where_the_target_computes_there() -> None:
+    specs = [{"name": "onnxruntime", "precisions": ["fp16"]}]
+    budget = {"batch": 1, "threads": 1, "gpu_memory_mb": 500}
+    gpu = Target.model_validate(
+        text(runtimes=specs, budgets=[budget], batch_sizes=[1], threads=[1], device="gpu")
+    )
+    for held, kept in ((400.0, True), (600.0, False), (None, False)):
+        rows = [row("onnxruntime", 1, 1, precision="fp16", gpu_memory_mb=held)]
+        cost = cost_of(report(results=rows), "onnxruntime_fp16_gpu", gpu, PATH)
+        assert (cost.device, cost.gpu_memory_mb) == ("gpu", held)
+        assert [(each.key, each.measured, each.kept) for each in cost.budgets] == [
+            ("gpu_memory_mb", held, kept)
+        ]
 
 
 def test_points_on_noise_are_no_parity() -> None:
