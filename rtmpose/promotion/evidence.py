@@ -105,8 +105,8 @@ class BudgetKept(Strict):
 class Cost(Strict):
     """What the picked configuration costs on one target, for the target's own calls, beside the champion in
     the runtime and precision `champion_picked` (None: it has nothing there). `parity_px` is None where it was
-    not measured on persons; `images` says what else it was measured on (None: not said). `memory_mb` is the process's; on a GPU it also holds
-    `gpu_memory_mb` there (None: not told).
+    not measured on persons; `images` says what else it was measured on (None: not said).
+    `memory_mb` is the process's; of a GPU it holds `gpu_memory_mb` besides (None: not told).
     """
 
     measured_at: AwareDatetime
