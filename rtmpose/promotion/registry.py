@@ -131,10 +131,12 @@ def _point(name: str, alias: str, number: str | None) -> None:
 
 
 def _tag(name: str, found: Standing) -> None:
-    """Say on the versions themselves who decided what, when and why."""
+    """Say on the versions themselves who decided what, when and why. What an earlier decision said and this
+    one does not, goes: no reason stands beside a decision that it was not given for.
+    """
     last = found.last
     assert last is not None
-    told = {"entry": str(last.number), "action": last.action, "by": last.who, "at": last.when.isoformat()}
+    told = {"rolled_back": "", "entry": str(last.number), "action": last.action, "by": last.who, "at": last.when.isoformat()}
     told |= {"why": last.why, "decision": last.decision or "", "evidence_sha256": last.evidence_sha256 or ""}
     _tag_version(name, last.version, told)
     for number, entry in found.rolled_back.items():
@@ -145,6 +147,7 @@ def _tag(name: str, found: Standing) -> None:
 
 
 def _tag_version(name: str, number: str, told: Mapping[str, str]) -> None:
+    """Set these tags, by their names after `TAG`; those without a value are deleted."""
     version = _known(lambda: client().get_model_version(name, number))
     if version is None:
         return
@@ -152,10 +155,16 @@ def _tag_version(name: str, number: str, told: Mapping[str, str]) -> None:
         for key, value in told.items():
             if value and version.tags.get(TAG + key) != value:
                 _set_tag(name, number, TAG + key, value)
+            elif not value and TAG + key in version.tags:
+                _delete_tag(name, number, TAG + key)
 
 
 def _set_tag(name: str, number: str, key: str, value: str) -> None:
     _again(lambda: client().set_model_version_tag(name, number, key, value))
+
+
+def _delete_tag(name: str, number: str, key: str) -> None:
+    _again(lambda: client().delete_model_version_tag(name, number, key))
 
 
 def _aliases(name: str) -> dict[str, str]:

@@ -87,6 +87,24 @@ def test_who_why_and_the_evidence_stay_with_the_version(run_id: str, tmp_path: P
     assert {gate["verdict"] for gate in told["gates"]} == {"holds", "not asked"}
 
 
+def test_a_reason_stands_beside_its_own_decision_alone(run_id: str) -> None:
+    """Ada's reason does not become bob's, and who is champion again is not marked as rolled back."""
+    register(run_id)
+    promoted("1")
+    register(run_id, "1")
+    promoted("2")
+    rollback(NAME, replace(ASKED, who="bob", why=""))
+    tags = registry.find(NAME, "1").tags
+    assert (tags["promotion.by"], tags["promotion.action"]) == ("bob", "rollback")
+    assert not {"promotion.why", "promotion.decision", "promotion.evidence_sha256"} & tags.keys()
+    assert registry.find(NAME, "2").tags["promotion.rolled_back"].startswith("by bob at ")
+    again = replace(ASKED, again=True)
+    assert promote(judge(NAME, "2", again), again).champion == "2"
+    tags = registry.find(NAME, "2").tags
+    assert (tags["promotion.by"], tags["promotion.why"]) == ("ada", "better")
+    assert "promotion.rolled_back" not in tags
+
+
 def test_a_promotion_judged_before_another_one_loses(run_id: str) -> None:
     register(run_id)
     promoted("1")
