@@ -105,7 +105,7 @@ def promote(judgement: Judgement, asked: Asked) -> Standing:
             f"{version} is not promoted: {len(failed)} of {len(judgement.gates)} gates fail ({which}); mend "
             "it and register a new version"
         )
-    entry = _entry("promote", version.number, standing, asked)
+    entry = _entry(version.name, "promote", version.number, standing, asked)
     entry = entry.model_copy(
         update={
             "evidence_sha256": judgement.evidence_sha256,
@@ -126,15 +126,18 @@ def rollback(name: str, asked: Asked) -> Standing:
         raise UserError(f"{name}: no champion before {standing.champion or 'the first one'} to go back to")
     if (damage := _damage(present[earlier[0]])) is not None:
         raise UserError(f"{present[earlier[0]]}: cannot be champion again: {damage}; restore its artifacts")
-    return _written(name, _entry("rollback", earlier[0], standing, asked))
+    return _written(name, _entry(name, "rollback", earlier[0], standing, asked))
 
 
-def _entry(action: journal.Action, number: str, standing: Standing, asked: Asked) -> Entry:
+def _entry(name: str, action: journal.Action, number: str, standing: Standing, asked: Asked) -> Entry:
+    files = standing.sha256 | _files(name)
     return Entry(
         number=standing.next_number,
         action=action,
         version=number,
         before=standing.champion,
+        sha256=files.get(number),
+        before_sha256=files.get(standing.champion or ""),
         who=asked.who or whoami(),
         when=datetime.now(UTC).replace(microsecond=0),
         why=asked.why[: journal.LONGEST],
@@ -187,12 +190,15 @@ def _gone_back_from(version: Version, standing: Standing) -> Entry | None:
     """
     if (entry := standing.rolled_back.get(version.number)) is not None:
         return entry
-    same = {each.number for each in registry.versions(version.name) if _file_of(each) == _file_of(version)}
-    return next((entry for number, entry in standing.rolled_back.items() if number in same), None)
+    files = _files(version.name) | standing.sha256  # the journal still knows those that were deleted
+    mine = version.tags.get(DIGEST)
+    same = (entry for number, entry in standing.rolled_back.items() if mine and files.get(number) == mine)
+    return next(same, None)
 
 
-def _file_of(version: Version) -> str:
-    return version.tags.get(DIGEST, f"unknown file of {version.number}")
+def _files(name: str) -> dict[str, str]:
+    """Hashes of the exported files of all versions that exist, by number."""
+    return {each.number: each.tags[DIGEST] for each in registry.versions(name) if DIGEST in each.tags}
 
 
 def _digest_of(name: str, number: str | None) -> str | None:

@@ -122,7 +122,7 @@ def test_a_promotion_judged_before_another_one_loses(run_id: str) -> None:
 def test_what_a_killed_promotion_left_is_finished_by_the_next(run_id: str) -> None:
     register(run_id)
     judgement = judge(NAME, "1", ASKED)
-    entry = decide._entry("promote", "1", judgement.standing, ASKED)
+    entry = decide._entry(NAME, "promote", "1", judgement.standing, ASKED)
     assert journal.write(NAME, entry) and "champion" not in aliases()
     assert registry.unsettled(NAME) == "alias champion is at nothing, by the journal at 1"
     assert promoted("1") == "1" and aliases()["champion"] == "1"
@@ -183,6 +183,19 @@ def test_deleted_versions_are_passed_over(run_id: str) -> None:
     assert rollback(NAME, ASKED).champion == "1" and "previous" not in aliases()
     runs.client().delete_model_version(NAME, "1")
     assert [gate.name for gate in judge(NAME, "3", ASKED).failed] == ["never rolled back"]
+
+
+def test_a_file_stays_rolled_back_although_its_version_was_deleted(run_id: str) -> None:
+    for champion in (None, "1", "2"):
+        promoted(register(run_id, champion))
+    digests = {number: registry.find(NAME, number).tags["sha256"] for number in ("2", "3")}
+    runs.client().delete_model_version(NAME, "2")
+    assert rollback(NAME, replace(ASKED, who="bob")).champion == "1"  # from 3, and past 2
+    runs.client().delete_model_version(NAME, "3")
+    for number, digest in digests.items():
+        again = register(run_id, "1", tags={"sha256": digest})
+        told = {gate.name: gate.found for gate in judge(NAME, again, ASKED).failed}
+        assert told["never rolled back"].startswith("rolled back by bob"), number
 
 
 def test_evidence_that_was_changed_does_not_count(run_id: str) -> None:
