@@ -136,7 +136,13 @@ def _tag(name: str, found: Standing) -> None:
     """
     last = found.last
     assert last is not None
-    told = {"rolled_back": "", "entry": str(last.number), "action": last.action, "by": last.who, "at": last.when.isoformat()}
+    told = {
+        "rolled_back": "",
+        "entry": str(last.number),
+        "action": last.action,
+        "by": last.who,
+        "at": last.when.isoformat(),
+    }
     told |= {"why": last.why, "decision": last.decision or "", "evidence_sha256": last.evidence_sha256 or ""}
     _tag_version(name, last.version, told)
     for number, entry in found.rolled_back.items():

@@ -12,7 +12,7 @@ from rtmpose.files import UserError
 from rtmpose.promotion import decide, evidence, journal, registry
 from rtmpose.promotion.decide import judge, promote, rollback
 from rtmpose.tracking import runs
-from tests.promotion.versions import ASKED, NAME, TARGET, aliases, register, training_run
+from tests.promotion.versions import ASKED, NAME, TARGET, aliases, hashes, register, training_run
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -188,14 +188,13 @@ def test_deleted_versions_are_passed_over(run_id: str) -> None:
 def test_a_file_stays_rolled_back_although_its_version_was_deleted(run_id: str) -> None:
     for champion in (None, "1", "2"):
         promoted(register(run_id, champion))
-    digests = {number: registry.find(NAME, number).tags["sha256"] for number in ("2", "3")}
+    copies = [register(run_id, "3", tags={"sha256": hashes(number)["rtmpose.onnx"]}) for number in ("2", "3")]
     runs.client().delete_model_version(NAME, "2")
     assert rollback(NAME, replace(ASKED, who="bob")).champion == "1"  # from 3, and past 2
     runs.client().delete_model_version(NAME, "3")
-    for number, digest in digests.items():
-        again = register(run_id, "1", tags={"sha256": digest})
-        told = {gate.name: gate.found for gate in judge(NAME, again, ASKED).failed}
-        assert told["never rolled back"].startswith("rolled back by bob"), number
+    for copy in copies:
+        told = {gate.name: gate.found for gate in judge(NAME, copy, ASKED).failed}
+        assert told["never rolled back"].startswith("rolled back by bob"), copy
 
 
 def test_evidence_that_was_changed_does_not_count(run_id: str) -> None:
