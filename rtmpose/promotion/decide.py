@@ -32,6 +32,7 @@ class Asked:
     targets: Sequence[str]
     new_skeleton: bool = False
     again: bool = False
+    no_champion: bool = False
     who: str = ""
     why: str = ""
 
@@ -88,6 +89,8 @@ def judge(name: str, which: str, asked: Asked) -> Judgement:
         now=datetime.now(UTC),
         rolled_back=_gone_back_from(version, standing),
         again=asked.again,
+        no_champion=asked.no_champion,
+        champions_left=tuple(registry.present_champions(name, standing)),
     )
     return Judgement(version, standing, tuple(gates(case)), digest)
 
@@ -120,13 +123,20 @@ def rollback(name: str, asked: Asked) -> Standing:
     UserError where there is none to go back to, its files are not whole, or somebody was faster.
     """
     standing = registry.stand(name)
-    present = {version.number: version for version in registry.versions(name)}
-    earlier = [number for number in reversed(standing.champions[:-1]) if number in present]
-    if not earlier:
+    number = registry.previous(name, standing)
+    if number is None:
         raise UserError(f"{name}: no champion before {standing.champion or 'the first one'} to go back to")
-    if (damage := _damage(present[earlier[0]])) is not None:
-        raise UserError(f"{present[earlier[0]]}: cannot be champion again: {damage}; restore its artifacts")
-    return _written(name, _entry(name, "rollback", earlier[0], standing, asked))
+    version = registry.find(name, number)
+    if (damage := _damage(version)) is not None:
+        raise UserError(f"{version}: cannot be champion again: {damage}; restore its artifacts")
+    return _written(name, _entry(name, "rollback", number, standing, asked))
+
+
+def way_out(name: str, standing: Standing) -> str:
+    """The command that gives a model a champion again whose champion's version was deleted."""
+    if registry.previous(name, standing) is not None:
+        return f"`rtmpose rollback {name}`"
+    return f"none before it is left: `rtmpose promote {name} VERSION --no-champion`"
 
 
 def _entry(name: str, action: journal.Action, number: str, standing: Standing, asked: Asked) -> Entry:
@@ -164,6 +174,7 @@ def _record(version: Version, entry: Entry, found: Sequence[Gate], asked: Asked)
         "targets": list(asked.targets),
         "new_skeleton": asked.new_skeleton,
         "again": asked.again,
+        "no_champion": asked.no_champion,
         "thresholds": asked.params.model_dump(mode="json"),
         "gates": [gate.model_dump(mode="json") for gate in found],
     }

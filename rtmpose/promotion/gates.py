@@ -21,7 +21,7 @@ UNKNOWN = ("", "none", "unknown")
 class Case:
     """What is decided on: a version's number, tags and evidence, whether its files are whole (`damage` says
     why not), the champion of this moment, and what is asked. `rolled_back` is who went back from this file,
-    under this number or another.
+    under this number or another; `champions_left` are champions whose versions exist.
     """
 
     number: str
@@ -38,11 +38,15 @@ class Case:
     now: datetime
     rolled_back: Entry | None = None
     again: bool = False
+    no_champion: bool = False
+    champions_left: Sequence[str] = ()
 
     @property
     def first(self) -> bool:
-        """Whether there is nobody to be better than: no champion, or one whose version was deleted."""
-        return self.champion_sha256 is None
+        """Whether there is nobody to be better than: no champion ever, or none left, and that is said to be
+        meant. A champion whose version was deleted lifts nothing by that.
+        """
+        return self.standing.champion is None or (self.no_champion and not self.champions_left)
 
 
 def gates(case: Case) -> list[Gate]:
@@ -131,10 +135,17 @@ def _of_the_champion(case: Case) -> Iterator[Gate]:
     other = next((what for what, version in told.items() if version != champion), None)
     name = "measured beside the champion"
     if case.first:
-        yield not_asked(name, FIRST)
+        yield not_asked(name, FIRST if champion is None else f"version {champion} was deleted: --no-champion")
         yield not_asked("keypoint names", FIRST)
         return
-    if other is not None:
+    if case.champion_sha256 is None:
+        way = (
+            "`rtmpose rollback` first"
+            if case.champions_left
+            else "--no-champion if it is meant: none is left"
+        )
+        yield said(name, f"version {champion} was deleted: {way}", "")
+    elif other is not None:
         theirs = f"version {told[other]}" if told[other] else "none"
         yield said(name, f"{other}: beside {theirs}, the champion is version {champion}", "")
     elif beside is not None and beside.sha256 != case.champion_sha256:

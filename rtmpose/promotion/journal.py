@@ -67,11 +67,6 @@ class Standing(Strict):
         return self.champions[-1] if self.champions else None
 
     @property
-    def previous(self) -> str | None:
-        """What a rollback goes back to."""
-        return self.champions[-2] if len(self.champions) > 1 else None
-
-    @property
     def next_number(self) -> int:
         return self.last.number + 1 if self.last else 1
 

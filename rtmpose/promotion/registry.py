@@ -83,12 +83,27 @@ def stand(name: str) -> Standing:
     return journal.standing(journal.read(name), adopted)
 
 
+def present_champions(name: str, found: Standing) -> list[str]:
+    """The champions whose versions exist, from the first one to today's."""
+    existing = {version.number for version in versions(name)}
+    return [number for number in found.champions if number in existing]
+
+
+def previous(name: str, found: Standing) -> str | None:
+    """What a rollback goes back to: the newest champion before today's whose version exists."""
+    earlier = found.model_copy(update={"champions": found.champions[:-1]})
+    return next(reversed(present_champions(name, earlier)), None)
+
+
 def unsettled(name: str) -> str | None:
-    """How aliases differ from what the journal says; None where they do not."""
+    """How aliases differ from what the journal says; None where they do not. A version that was deleted has
+    no alias, and needs none.
+    """
     found, aliases = stand(name), _aliases(name)
     if found.last is None:
         return None
-    pairs = ((CHAMPION, found.champion), (PREVIOUS, found.previous))
+    champion = found.champion if found.champion in present_champions(name, found) else None
+    pairs = ((CHAMPION, champion), (PREVIOUS, previous(name, found)))
     wrong = [
         f"alias {alias} is at {aliases.get(alias, 'nothing')}, by the journal at {wanted or 'nothing'}"
         for alias, wanted in pairs
@@ -109,7 +124,7 @@ def settle(name: str) -> Standing:
     while found.last is not None:
         following = found.next_number
         _tag(name, found)
-        _point(name, PREVIOUS, found.previous)
+        _point(name, PREVIOUS, previous(name, found))
         if not journal.has(name, following):
             _point(name, CHAMPION, found.champion)
         if not journal.has(name, following):

@@ -180,9 +180,32 @@ def test_deleted_versions_are_passed_over(run_id: str) -> None:
     for champion in (None, "1", "2"):
         promoted(register(run_id, champion))
     runs.client().delete_model_version(NAME, "2")
+    assert registry.unsettled(NAME) == "alias previous is at nothing, by the journal at 1"
+    assert promoted("3") == "3" and aliases()["previous"] == "1" and registry.unsettled(NAME) is None
     assert rollback(NAME, ASKED).champion == "1" and "previous" not in aliases()
+
+
+def test_a_champion_that_was_deleted_lifts_no_gate(run_id: str) -> None:
+    """Who deletes the champion's version goes back first; where none is left, that has to be said."""
+    for champion in (None, "1"):
+        promoted(register(run_id, champion))
+    register(run_id)  # measured when nobody was champion any more
+    alone = replace(ASKED, no_champion=True)
+    runs.client().delete_model_version(NAME, "2")
+    for asked in (ASKED, alone):
+        told = {gate.name: gate.found for gate in judge(NAME, "3", asked).failed}
+        assert told["measured beside the champion"] == "version 2 was deleted: `rtmpose rollback` first"
+    assert registry.unsettled(NAME) is None and "champion" not in aliases()
+    assert decide.way_out(NAME, registry.stand(NAME)) == "`rtmpose rollback pose`"
+    assert rollback(NAME, ASKED).champion == "1"
     runs.client().delete_model_version(NAME, "1")
-    assert [gate.name for gate in judge(NAME, "3", ASKED).failed] == ["never rolled back"]
+    told = {gate.name: gate.found for gate in judge(NAME, "3", ASKED).failed}
+    assert told["measured beside the champion"].startswith("version 1 was deleted: --no-champion")
+    assert decide.way_out(NAME, registry.stand(NAME)).endswith("`rtmpose promote pose VERSION --no-champion`")
+    with pytest.raises(UserError, match="no champion before 1 to go back to"):
+        rollback(NAME, ASKED)
+    assert promote(judge(NAME, "3", alone), alone).champion == "3"
+    assert aliases() == {"candidate": "3", "champion": "3"} and registry.unsettled(NAME) is None
 
 
 def test_a_file_stays_rolled_back_although_its_version_was_deleted(run_id: str) -> None:

@@ -229,6 +229,20 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
         "champion is version 3",
     ),
     "a champion's new file": ({"champion_sha256": "7" * 64}, "measured beside the champion", "another file"),
+    "a champion that was deleted": (
+        {
+            "standing": standing([entry(1, "promote", "1", "0")]),
+            "champion_sha256": None,
+            "champions_left": ("0",),
+        },
+        "measured beside the champion",
+        "version 1 was deleted: `rtmpose rollback` first",
+    ),
+    "the only champion, deleted": (
+        {"champion_sha256": None},
+        "measured beside the champion",
+        "version 1 was deleted: --no-champion if it is meant",
+    ),
     "costs beside another champion": (
         {f"{COST}__champion_version": None},
         "measured beside the champion",
