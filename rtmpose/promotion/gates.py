@@ -139,11 +139,7 @@ def _of_the_champion(case: Case) -> Iterator[Gate]:
         yield not_asked("keypoint names", FIRST)
         return
     if case.champion_sha256 is None:
-        way = (
-            "`rtmpose rollback` first"
-            if case.champions_left
-            else "--no-champion if it is meant: none is left"
-        )
+        way = "`rtmpose rollback` first" if case.champions_left else "none is left, --no-champion if meant"
         yield said(name, f"version {champion} was deleted: {way}", "")
     elif other is not None:
         theirs = f"version {told[other]}" if told[other] else "none"

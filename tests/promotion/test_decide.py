@@ -55,7 +55,7 @@ def test_a_drill_forward_and_back(run_id: str) -> None:
         assert promoted(number) == number
     assert aliases() == {"candidate": "3", "champion": "3", "previous": "2"}
     back = rollback(NAME, replace(ASKED, who="bob", why="left and right are swapped"))
-    assert (back.champion, back.previous) == ("2", "1")
+    assert (back.champion, registry.previous(NAME, back)) == ("2", "1")
     assert aliases() == {"candidate": "3", "champion": "2", "previous": "1"}
     again = judge(NAME, "3", ASKED)
     told = {gate.name: gate.found for gate in again.failed}
@@ -200,7 +200,9 @@ def test_a_champion_that_was_deleted_lifts_no_gate(run_id: str) -> None:
     assert rollback(NAME, ASKED).champion == "1"
     runs.client().delete_model_version(NAME, "1")
     told = {gate.name: gate.found for gate in judge(NAME, "3", ASKED).failed}
-    assert told["measured beside the champion"].startswith("version 1 was deleted: --no-champion")
+    assert told["measured beside the champion"].startswith(
+        "version 1 was deleted: none is left, --no-champion"
+    )
     assert decide.way_out(NAME, registry.stand(NAME)).endswith("`rtmpose promote pose VERSION --no-champion`")
     with pytest.raises(UserError, match="no champion before 1 to go back to"):
         rollback(NAME, ASKED)

@@ -241,7 +241,7 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
     "the only champion, deleted": (
         {"champion_sha256": None},
         "measured beside the champion",
-        "version 1 was deleted: --no-champion if it is meant",
+        "version 1 was deleted: none is left, --no-champion",
     ),
     "costs beside another champion": (
         {f"{COST}__champion_version": None},
