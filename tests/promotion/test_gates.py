@@ -19,7 +19,6 @@ from rtmpose.promotion.journal import Entry, standing
 from rtmpose.promotion.report import table
 from tests.promotion.versions import ASKED, GROUPS, POINTS, TARGET, figure, hashes, measured
 
-NOW = datetime.now(UTC)
 ACCURACY, COST = f"comparison__targets__{TARGET}", f"costs__{TARGET}"
 EASY = f"{ACCURACY}__sets__easy"
 TAGS = {
@@ -30,13 +29,18 @@ TAGS = {
 
 def entry(number: int, action: str, version: str, before: str | None) -> Entry:
     return Entry.model_validate(
-        {"number": number, "action": action, "version": version, "before": before, "who": "ada", "when": NOW,
+        {"number": number, "action": action, "version": version, "before": before, "who": "ada",
+         "when": "2026-11-28T01:00:00+00:00",
          "why": "drill"}
     )  # fmt: skip
 
 
 def case(champion: str | None = "1", **changes: Any) -> Case:
-    """Version 2 beside champion 1, as it passes; `changes` are fields, else values of the evidence."""
+    """Version 2 beside champion 1, as it passes; `changes` are fields, else values of the evidence. A time is
+    told as what it is from now.
+    """
+    now = datetime.now(UTC)
+    changes = {key: now + value if isinstance(value, timedelta) else value for key, value in changes.items()}
     fields = {key: changes.pop(key) for key in list(changes) if key in Case.__dataclass_fields__}
     made = Case(
         number="2",
@@ -50,7 +54,7 @@ def case(champion: str | None = "1", **changes: Any) -> Case:
         params=ASKED.params,
         targets=(TARGET,),
         new_skeleton=False,
-        now=NOW,
+        now=now,
     )
     return replace(made, **fields)
 
@@ -169,16 +173,16 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str]] = {
         "registered is none",
     ),
     "evidence older than the file": (
-        {f"{COST}__measured_at": NOW - timedelta(hours=1, seconds=90)},
+        {f"{COST}__measured_at": -timedelta(hours=1, seconds=90)},
         "evidence is fresh",
         "before the file",
     ),
     "evidence of last year": (
-        {"now": NOW + timedelta(days=300)},
+        {"now": timedelta(days=300)},
         "evidence is fresh",
         "300.0 days",
     ),
-    "evidence of tomorrow": ({"now": NOW - timedelta(days=2)}, "evidence is fresh", "in the future"),
+    "evidence of tomorrow": ({"now": -timedelta(days=2)}, "evidence is fresh", "in the future"),
     "a damaged file": ({"damage": "rtmpose.onnx: has not the hash"}, "files", "rtmpose.onnx"),
     "a worse AP": ({f"{EASY}__difference": figure(-1.5)}, "AP easy − champion", "-2.50 at worst, -1.50"),
     "a worse AP on the second set": (
