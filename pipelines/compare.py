@@ -82,8 +82,8 @@ def problems(card: ModelCard) -> list[str]:
     """What the cards of the exported files say otherwise than the training: σ than its receipt, all else than
     the exported file, which the others are made of.
     """
-    from rtmpose.deploy.quantize.gate import card_reasons
     from rtmpose.deploy.e2e import EndToEnd
+    from rtmpose.deploy.quantize.gate import card_reasons
     from rtmpose.deploy.quantize.openvino import card_of
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
