@@ -174,7 +174,9 @@ def _in_something_else(case: Case) -> str | None:
 def _new_points(case: Case) -> str | None:
     """How the candidate's points differ from the champion's."""
     measured = case.evidence.comparison
-    return measured.champion and _renamed(measured.keypoint_names, measured.champion.keypoint_names)
+    if measured.champion is None:
+        return None
+    return _renamed(measured.keypoint_names, measured.champion.keypoint_names)
 
 
 def _renamed(ours: Sequence[str], theirs: Sequence[str]) -> str | None:

@@ -90,9 +90,9 @@ def present_champions(name: str, found: Standing) -> list[str]:
 
 
 def previous(name: str, found: Standing) -> str | None:
-    """What a rollback goes back to: the newest champion before today's whose version exists."""
-    earlier = found.model_copy(update={"champions": found.champions[:-1]})
-    return next(reversed(present_champions(name, earlier)), None)
+    """What a rollback goes back to: the newest other champion whose version exists."""
+    others = [number for number in present_champions(name, found) if number != found.champion]
+    return next(reversed(others), None)
 
 
 def unsettled(name: str) -> str | None:

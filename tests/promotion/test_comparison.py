@@ -104,7 +104,7 @@ def test_a_card_with_another_sigma_is_a_problem(
     for name in ("rtmpose.e2e.onnx", "rtmpose.int8.xml"):
         Path("models", name).touch()
     monkeypatch.setattr(quantized, "card_of", told)
-    monkeypatch.setattr(EndToEnd, "open", lambda path: EndToEnd(None, told(path)))  # type: ignore[arg-type]
+    monkeypatch.setattr(EndToEnd, "open", lambda path: EndToEnd(None, told(path)))
     line, *others = compare.problems(read_card(compare.ONNX))
     assert others == [f"{name}: its card says no σ, training used [4.9, 5.66]" for name in asked]
     assert asked == ["rtmpose.e2e.onnx", "rtmpose.int8.xml"]

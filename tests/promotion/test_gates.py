@@ -1,4 +1,4 @@
-"""Each gate refused in turn, by the cause that it is there for; and a journal replayed."""
+"""Each gate refused in turn, by the cause that it is there for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtmpose.files import UserError
 from rtmpose.promotion.evidence import NOTHING_THERE
 from rtmpose.promotion.gate import Gate, at_least, at_most
 from rtmpose.promotion.gates import Case, gates
-from rtmpose.promotion.journal import Entry, standing
+from rtmpose.promotion.journal import standing
 from rtmpose.promotion.report import table
-from tests.promotion.versions import ASKED, GROUPS, POINTS, TARGET, figure, hashes, measured
+from tests.promotion.versions import ASKED, GROUPS, POINTS, TARGET, entry, figure, hashes, measured
 
 ACCURACY, COST = f"comparison__targets__{TARGET}", f"costs__{TARGET}"
 EASY = f"{ACCURACY}__sets__easy"
@@ -25,14 +24,6 @@ TAGS = {
     "git_commit": "0123456789abcdef", "dvc_lock_sha256": "b" * 64, "data_manifest_sha256": "a" * 64,
     "fingerprint": "f00d",
 }  # fmt: skip
-
-
-def entry(number: int, action: str, version: str, before: str | None) -> Entry:
-    return Entry.model_validate(
-        {"number": number, "action": action, "version": version, "before": before, "who": "ada",
-         "when": "2026-11-28T01:00:00+00:00",
-         "why": "drill"}
-    )  # fmt: skip
 
 
 def case(champion: str | None = "1", **changes: Any) -> Case:
@@ -388,31 +379,3 @@ def test_margins_have_the_sign_of_the_verdict(value: float, bound: float) -> Non
     for gate in (at_least("x", value, bound, form=str), at_most("x", bound, value, form=str)):
         assert gate.margin is not None and (gate.margin >= 0) == (gate.verdict == "holds") == (value >= bound)
     assert at_least("x", float("inf") - float("inf"), bound, form=str).verdict == "fails"
-
-
-@settings(max_examples=40)
-@given(st.lists(st.one_of(st.integers(1, 9), st.none()), max_size=12), st.one_of(st.none(), st.just("0")))
-def test_a_journal_is_replayed_like_a_stack(steps: list[int | None], adopted: str | None) -> None:
-    """Numbers are promoted, None goes back: to whoever stood before, whoever it was."""
-    stack = [adopted] if adopted else []
-    entries: list[Entry] = []
-    for step in steps:
-        before = stack[-1] if stack else None
-        if step is not None:
-            stack.append(str(step))
-            entries.append(entry(len(entries) + 1, "promote", str(step), before))
-        elif len(stack) > 1:
-            stack.pop()
-            entries.append(entry(len(entries) + 1, "rollback", stack[-1], before))
-    found = standing(reversed(entries), adopted)
-    assert found.champions == tuple(stack) and found.next_number == len(entries) + 1
-    assert found.champion == (stack[-1] if stack else None)
-
-
-def test_a_journal_with_a_gap_is_refused() -> None:
-    entries = [entry(1, "promote", "1", None), entry(2, "promote", "2", "1"), entry(3, "promote", "3", "2")]
-    for kept in (entries[1:], [entries[0], entries[2]]):
-        with pytest.raises(UserError, match="does not follow from those before it"):
-            standing(kept)
-    with pytest.raises(UserError, match="entry 2"):
-        standing([entries[0], entry(2, "rollback", "9", "1")])

@@ -13,6 +13,7 @@ from rtmpose.config import PromotionParams
 from rtmpose.promotion import evidence
 from rtmpose.promotion.decide import Asked
 from rtmpose.promotion.evidence import Evidence
+from rtmpose.promotion.journal import Entry
 from rtmpose.tracking import runs
 from rtmpose.tracking.models import digest_tag
 
@@ -96,6 +97,14 @@ def _beside() -> dict[str, Any]:
         "memory": {"ratio": 1.01},
         "size": {"ratio": 1.0},
     }
+
+
+def entry(number: int, action: str, version: str, before: str | None) -> Entry:
+    """An entry of a journal."""
+    return Entry.model_validate(
+        {"number": number, "action": action, "version": version, "before": before, "who": "ada",
+         "when": "2026-11-28T01:00:00+00:00", "why": "drill"}
+    )  # fmt: skip
 
 
 def training_run() -> str:
