@@ -373,7 +373,7 @@ def test_the_table_says_by_how_much() -> None:
 finite = st.floats(-1e6, 1e6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(finite, finite)
 def test_margins_have_the_sign_of_the_verdict(value: float, bound: float) -> None:
     for gate in (at_least("x", value, bound, form=str), at_most("x", bound, value, form=str)):

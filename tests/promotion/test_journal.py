@@ -11,7 +11,7 @@ from rtmpose.promotion.journal import Entry, standing
 from tests.promotion.versions import entry
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.integers(1, 9), st.none()), max_size=12), st.one_of(st.none(), st.just("0")))
 def test_a_journal_is_replayed_like_a_stack(steps: list[int | None], adopted: str | None) -> None:
     """Numbers are promoted, None goes back: to whoever stood before, whoever it was."""
