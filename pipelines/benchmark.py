@@ -67,6 +67,7 @@ def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any]
     """
     from rtmpose.deploy.rival import Rival
     from rtmpose.deploy.runtimes.base import tried_parts
+    from rtmpose.promotion.evidence import NOTHING_THERE
     from rtmpose.promotion.files import champion_of
 
     name = load_params().register_as.name
@@ -75,7 +76,7 @@ def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any]
     who, model = found
     facts = {"name": name, "version": who.version, "sha256": who.sha256}
     if (picked := model.picked_for(target)) is None:
-        return None, facts | {"not_possible": "nothing of the champion passed on this target"}
+        return None, facts | {"not_possible": NOTHING_THERE}
     runtime, precision, _ = tried_parts(picked)
     return Rival(model.files, runtime, precision, inputs(model.card, IMAGES)[0], facts), None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,17 +79,28 @@ def picks() -> dict[str, str | None]:
 
 
 def problems(card: ModelCard) -> list[str]:
-    """What the cards of the exported files say otherwise than the training."""
+    """What the cards of the exported files say otherwise than the training: σ than its receipt, all else than
+    the exported file, which the others are made of.
+    """
+    from rtmpose.deploy.e2e import EndToEnd
     from rtmpose.deploy.quantize.gate import card_reasons
+    from rtmpose.deploy.quantize.openvino import card_of
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
 
-    sigma = read_json(TRAINED, "run the finetune stage again").get("sigma")
-    files = ModelFiles(ONNX)
-    paths = [path for path in (ONNX, files.form("fp16"), files.form("int8")) if path.is_file()]
-    return [
-        f"{path.name}: {reason}" for path in paths for reason in card_reasons(read_card(path), card, sigma)
-    ]
+    again = "run the finetune stage again"
+    sigma, files = read_json(TRAINED, again).get("sigma"), ModelFiles(ONNX)
+    if sigma is None and card.split_ratio is not None:
+        return [f"{TRAINED}: says no sigma, which SimCC is trained with; {again}"]
+    ways: dict[Path, Callable[[Path], ModelCard]] = {
+        ONNX: read_card,
+        files.form("fp16"): read_card,
+        files.form("int8"): read_card,
+        ONNX.with_suffix(".e2e.onnx"): lambda path: EndToEnd.open(path).card,
+        files.form("int8", ".xml"): card_of,
+    }
+    cards = {path.name: read(path) for path, read in ways.items() if path.is_file()}
+    return [f"{name}: {reason}" for name, one in cards.items() for reason in card_reasons(one, card, sigma)]
 
 
 def line(accuracy: Accuracy) -> str:

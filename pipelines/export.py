@@ -147,12 +147,13 @@ def inputs(card: ModelCard, count: int) -> tuple[np.ndarray, str]:
     noise.
     """
     from rtmpose.data.stream.mix import read_mix
+    from rtmpose.deploy.report import NOISE
     from rtmpose.deploy.samples import noise, person_crops
 
     for folder in read_mix(MIX).val.values() if MIX.exists() else ():
         if len(crops := person_crops(folder, card, count)):
             return crops, f"{len(crops)} held-out persons"
-    return noise(card.input_size, count), "noise"
+    return noise(card.input_size, count), NOISE
 
 
 if __name__ == "__main__":

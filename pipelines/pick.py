@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import stage
 from rtmpose.config import Record, load_params, read_record
-from rtmpose.files import read_json, write_atomic, write_csv
+from rtmpose.files import write_atomic, write_csv
 
 QUANTIZE, BENCHMARK = Path("metrics/quantize.json"), Path("metrics/benchmark")
 METRICS, TABLE, PICTURE = (
@@ -25,10 +25,16 @@ class Judged(Record):
     reference: dict[str, dict[str, float]]
 
 
+class Timed(Record):
+    target: str
+    results: list[dict[str, Any]]
+
+
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.quantize.attempt import Attempt, Figure
     from rtmpose.deploy.quantize.pick import picks_of
     from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
+    from rtmpose.deploy.report import refuse_other_target
     from rtmpose.deploy.targets import load_target
 
     judged = read_record(Judged, QUANTIZE, "run the quantize stage again")
@@ -38,7 +44,9 @@ def main(argv: list[str]) -> None:
     lines: list[dict[str, Any]] = []
     for number, name in enumerate(load_params().targets):
         target = load_target(name)
-        report = read_json(BENCHMARK / f"{target.name}.json", "run the benchmark stage again")
+        path = BENCHMARK / f"{target.name}.json"
+        report = read_record(Timed, path, "run the benchmark stage again")
+        refuse_other_target(report, target, path)
         budgets = [budget.model_dump() for budget in target.budgets]
         picks = picks_of(attempts, report, budgets, target.device)
         lines += [row for pick in picks for row in rows(target.name, pick)]

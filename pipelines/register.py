@@ -37,6 +37,7 @@ SERVED_BY = ("rtmpose", "onnxruntime", "onnx", "numpy", "opencv-python-headless"
 
 def main(argv: list[str]) -> None:
     params = load_params()
+    measured = gather(params.targets)  # first: what is missing is no fault of the training run
     training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
     tags["precision"] = str(training.get("precision", "unknown"))
@@ -44,7 +45,6 @@ def main(argv: list[str]) -> None:
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)
     with runs.finished(run_id):
-        measured = gather(params.targets)
         log_evidence(run_id, params)
         receipt = models.register(
             [ONNX, *(path for path in DEPLOYED if path != ONNX and path.is_file())],

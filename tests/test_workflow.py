@@ -121,6 +121,8 @@ def test_every_stage_module_exists() -> None:
         ("model.size", "xxl", "model.size"),
         ("input_size", [100, 128], "multiples of 32"),
         ("finetune.weak_epochs", 9999, "weak_epochs"),
+        ("targets", [], "targets: List should have at least 1 item"),
+        ("promotion.targets", [], "promotion.targets: List should have at least 1 item"),
         ("promotion.targets", ["rpi5"], "promotion.targets: rpi5 is not among targets"),
         ("promotion.max_ap_loss", -1, "promotion.max_ap_loss"),
         ("search.tau", [0.2, 0.1], "search.tau: unknown key"),

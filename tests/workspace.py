@@ -90,7 +90,7 @@ class Workspace:
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,
             finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0,
             quantize__crops=32, quantize__probe_crops=4, quantize__sensitivity_seconds=0,
-            promotion__min_ap=0.0,
+            promotion__min_ap=0.0, promotion__slice_floors={},
         )  # fmt: skip
         return self
 

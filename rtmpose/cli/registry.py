@@ -27,6 +27,9 @@ def promote(
     again: Annotated[
         bool, typer.Option("--again", help="Although somebody went back from this very file.")
     ] = False,
+    no_champion: Annotated[
+        bool, typer.Option("--no-champion", help="Although all versions that were champion are deleted.")
+    ] = False,
     target: Annotated[
         list[str] | None, typer.Option(help="A required target (default: promotion.targets, else targets).")
     ] = None,
@@ -40,9 +43,10 @@ def promote(
     """
     from rtmpose.config import load_params
     from rtmpose.files import UserError
-    from rtmpose.promotion import decide, report
+    from rtmpose.promotion import decide, registry, report
 
     wanted = {"new_skeleton": new_skeleton, "again": again, "who": who, "why": why}
+    wanted |= {"no_champion": no_champion}
     asked = decide.Asked.of(load_params(params), target or (), **wanted)
     judgement = decide.judge(name, version, asked)
     if judgement.is_champion:
@@ -56,8 +60,8 @@ def promote(
         return
     standing = decide.promote(judgement, asked)
     typer.echo(f"champion of {name}: version {standing.champion}")
-    if standing.previous is not None:
-        typer.echo(f"`rtmpose rollback {name}` goes back to version {standing.previous}")
+    if (previous := registry.previous(name, standing)) is not None:
+        typer.echo(f"`rtmpose rollback {name}` goes back to version {previous}")
 
 
 @commands.command()
@@ -91,11 +95,16 @@ def show(
     ] = None,
 ) -> None:
     """The versions of a model, or all that one of them says of itself."""
-    from rtmpose.promotion import journal, registry, report
+    from rtmpose.promotion import decide, journal, registry, report
 
     if version is not None:
         typer.echo(report.details(registry.find(name, version)))
         return
     typer.echo(report.shown(registry.versions(name), journal.read(name)))
-    if (wrong := registry.unsettled(name)) is not None:
-        typer.echo(f"{wrong}; `rtmpose promote {name} {registry.stand(name).champion}` sets it right")
+    standing = registry.stand(name)
+    if standing.champion and standing.champion not in registry.present_champions(name, standing):
+        typer.echo(
+            f"version {standing.champion}, the champion, was deleted: {decide.way_out(name, standing)}"
+        )
+    elif (wrong := registry.unsettled(name)) is not None:
+        typer.echo(f"{wrong}; `rtmpose promote {name} {standing.champion}` sets it right")

@@ -61,7 +61,7 @@ class Params(Strict):
     skeleton: str = "coco17"
     input_size: tuple[PositiveInt, PositiveInt]
     datasets: dict[str, DatasetParams]
-    targets: list[str]
+    targets: list[str] = Field(min_length=1)
     shard: ShardParams
     stream: StreamParams
     model: ModelParams

@@ -52,6 +52,7 @@ COMPARED = (
     "images_per_s",
     "ratio",
     "memory_mb",
+    "gpu_memory_mb",
     "startup_s",
     "file_mb",
     "joules_per_image",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rtmpose.deploy.targets import AT_LEAST, Budget
+from rtmpose.deploy.targets import AT_LEAST, Budget, Target
+from rtmpose.files import UserError
 
 Row = Mapping[str, Any]
 # Title, key, width and form of the table's columns of numbers.
@@ -24,6 +26,7 @@ COLUMNS = (
     ("px mean", "keypoints_px_mean", 9, ".3f"),
     ("px max", "keypoints_px_max", 8, ".2f"),
 )
+NOISE = "noise"  # `images` of a report whose points were compared on no person
 MOST_BARS = 60  # of a picture that can still be read
 
 
@@ -53,6 +56,15 @@ def table(report: Row) -> str:
 
 def _cell(value: float | None, width: int, form: str) -> str:
     return f"{'-' if value is None else format(value, form):>{width}}"
+
+
+def refuse_other_target(report: Row, target: Target, path: Path) -> None:
+    """UserError where the report at `path` is not of this target, whatever the file is called."""
+    if (other := report.get("target")) != target.name:
+        raise UserError(
+            f"{path}: target: is {other or 'not named'}, not {target.name}; run the benchmark stage of "
+            f"{target.name} again"
+        )
 
 
 def check_budgets(budgets: Iterable[Budget], results: Sequence[Row]) -> list[dict[str, Any]]:

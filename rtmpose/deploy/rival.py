@@ -50,7 +50,8 @@ class Rival:
 
     def costs(self, one: Configuration, measured: Measured, megabytes: float) -> dict[str, Any] | None:
         """What a configuration, whose files have so many MB, costs in times of the rival: latency paired by
-        rounds with its interval, peak memory, and size; None where the rival was not measured for such calls.
+        rounds with its interval, peak memory, what is held of a GPU where that was told of both, and size;
+        None where the rival was not measured for such calls.
         """
         other, mine = measured.get(self.beside(one)), measured[one]
         if other is None:
@@ -58,8 +59,11 @@ class Rival:
         ratio = paired_ratio(mine.medians, other.medians).facts()
         low, high = ratio["ratio_interval"] or (None, None)  # type: ignore[misc]
         memory, size = other.memory.peak_mb, file_mb(self.files, self.runtime, self.precision)
+        ours, theirs = mine.memory.gpu_mb, other.memory.gpu_mb
+        gpu = {"gpu_memory": {"ratio": round(ours / theirs, 4)}} if ours and theirs else {}
         return {
             "latency": {"ratio": ratio["ratio"], "low": low, "high": high},
             "memory": {"ratio": round(mine.memory.peak_mb / memory, 4)},
             "size": {"ratio": round(megabytes / size, 4)},
+            **gpu,
         }

@@ -52,6 +52,9 @@ class Budget(Strict):
     images_per_s: float | None = Field(None, gt=0, description="at least")
     file_mb: float | None = Field(None, gt=0)
     memory_mb: float | None = Field(None, gt=0, description="the most memory of the process")
+    gpu_memory_mb: float | None = Field(
+        None, gt=0, description="what the process holds of a GPU, by NVML; of a target with `device: gpu`"
+    )
     ap_loss: float | None = Field(None, ge=0, description="points of AP, the interval's unfavourable end")
 
     @model_validator(mode="after")
@@ -78,7 +81,7 @@ class Budget(Strict):
         return f"{who} threads={self.threads} batch={self.batch}"
 
 
-LIMITS = ("p50_ms", "p95_ms", "images_per_s", "file_mb", "memory_mb", "ap_loss")
+LIMITS = ("p50_ms", "p95_ms", "images_per_s", "file_mb", "memory_mb", "gpu_memory_mb", "ap_loss")
 AT_LEAST = frozenset({"images_per_s"})  # all other limits are upper ones
 
 
@@ -117,6 +120,8 @@ class Target(Strict):
                 for pair in tried
                 if budget.runtime in (None, pair[0]) and budget.precision in (None, pair[1])
             ]
+            if budget.gpu_memory_mb is not None and self.device != "gpu":
+                raise ValueError(f"budgets.{number}: gpu_memory_mb: this target's device is {self.device}")
             fits = budget.batch in self.batch_sizes and thread_count(budget.threads) in counts
             if not names or not fits:
                 raise ValueError(f"budgets.{number}: {budget}: is not among what this target tries")

@@ -17,7 +17,7 @@ from rtmpose.evaluation.bootstrap import Interval, PairedReference, Ranking, res
 from rtmpose.evaluation.slices import SliceSums, slices_of
 from rtmpose.files import sha256_of
 from rtmpose.machine import cores
-from rtmpose.promotion.evidence import Accuracy, SetFigures, SliceFigures
+from rtmpose.promotion.evidence import NOTHING_THERE, Accuracy, SetFigures, SliceFigures
 from rtmpose.promotion.files import Deployed
 
 MANIFEST = "manifest.json"  # of a folder of evaluation shards: it holds the hash of each
@@ -98,11 +98,11 @@ class Arena:
         """The champion's figures, or why there are none; and what the target runs it in."""
         if theirs is None:
             return None, None
-        if theirs.card.keypoint_names != ours.card.keypoint_names:
-            return "the champion's points are others", None
         picked = theirs.picked_for(target)
         if picked is None:
-            return "nothing of the champion passed on this target", None
+            return NOTHING_THERE, None
+        if theirs.card.keypoint_names != ours.card.keypoint_names:
+            return "the champion's points are others", picked
         found = self.judged(theirs, picked)
         return (f"the champion's {found}" if isinstance(found, str) else found), picked
 

@@ -32,6 +32,7 @@ class Asked:
     targets: Sequence[str]
     new_skeleton: bool = False
     again: bool = False
+    no_champion: bool = False
     who: str = ""
     why: str = ""
 
@@ -88,6 +89,8 @@ def judge(name: str, which: str, asked: Asked) -> Judgement:
         now=datetime.now(UTC),
         rolled_back=_gone_back_from(version, standing),
         again=asked.again,
+        no_champion=asked.no_champion,
+        champions_left=tuple(registry.present_champions(name, standing)),
     )
     return Judgement(version, standing, tuple(gates(case)), digest)
 
@@ -105,7 +108,7 @@ def promote(judgement: Judgement, asked: Asked) -> Standing:
             f"{version} is not promoted: {len(failed)} of {len(judgement.gates)} gates fail ({which}); mend "
             "it and register a new version"
         )
-    entry = _entry("promote", version.number, standing, asked)
+    entry = _entry(version.name, "promote", version.number, standing, asked)
     entry = entry.model_copy(
         update={
             "evidence_sha256": judgement.evidence_sha256,
@@ -120,21 +123,31 @@ def rollback(name: str, asked: Asked) -> Standing:
     UserError where there is none to go back to, its files are not whole, or somebody was faster.
     """
     standing = registry.stand(name)
-    present = {version.number: version for version in registry.versions(name)}
-    earlier = [number for number in reversed(standing.champions[:-1]) if number in present]
-    if not earlier:
+    number = registry.previous(name, standing)
+    if number is None:
         raise UserError(f"{name}: no champion before {standing.champion or 'the first one'} to go back to")
-    if (damage := _damage(present[earlier[0]])) is not None:
-        raise UserError(f"{present[earlier[0]]}: cannot be champion again: {damage}; restore its artifacts")
-    return _written(name, _entry("rollback", earlier[0], standing, asked))
+    version = registry.find(name, number)
+    if (damage := _damage(version)) is not None:
+        raise UserError(f"{version}: cannot be champion again: {damage}; restore its artifacts")
+    return _written(name, _entry(name, "rollback", number, standing, asked))
 
 
-def _entry(action: journal.Action, number: str, standing: Standing, asked: Asked) -> Entry:
+def way_out(name: str, standing: Standing) -> str:
+    """The command that gives a model a champion again whose champion's version was deleted."""
+    if registry.previous(name, standing) is not None:
+        return f"`rtmpose rollback {name}`"
+    return f"none before it is left: `rtmpose promote {name} VERSION --no-champion`"
+
+
+def _entry(name: str, action: journal.Action, number: str, standing: Standing, asked: Asked) -> Entry:
+    files = standing.sha256 | _files(name)
     return Entry(
         number=standing.next_number,
         action=action,
         version=number,
         before=standing.champion,
+        sha256=files.get(number),
+        before_sha256=files.get(standing.champion or ""),
         who=asked.who or whoami(),
         when=datetime.now(UTC).replace(microsecond=0),
         why=asked.why[: journal.LONGEST],
@@ -161,6 +174,7 @@ def _record(version: Version, entry: Entry, found: Sequence[Gate], asked: Asked)
         "targets": list(asked.targets),
         "new_skeleton": asked.new_skeleton,
         "again": asked.again,
+        "no_champion": asked.no_champion,
         "thresholds": asked.params.model_dump(mode="json"),
         "gates": [gate.model_dump(mode="json") for gate in found],
     }
@@ -187,12 +201,15 @@ def _gone_back_from(version: Version, standing: Standing) -> Entry | None:
     """
     if (entry := standing.rolled_back.get(version.number)) is not None:
         return entry
-    same = {each.number for each in registry.versions(version.name) if _file_of(each) == _file_of(version)}
-    return next((entry for number, entry in standing.rolled_back.items() if number in same), None)
+    files = _files(version.name) | standing.sha256  # the journal still knows those that were deleted
+    mine = version.tags.get(DIGEST)
+    same = (entry for number, entry in standing.rolled_back.items() if mine and files.get(number) == mine)
+    return next(same, None)
 
 
-def _file_of(version: Version) -> str:
-    return version.tags.get(DIGEST, f"unknown file of {version.number}")
+def _files(name: str) -> dict[str, str]:
+    """Hashes of the exported files of all versions that exist, by number."""
+    return {each.number: each.tags[DIGEST] for each in registry.versions(name) if DIGEST in each.tags}
 
 
 def _digest_of(name: str, number: str | None) -> str | None:

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, Field
 from rtmpose.config import Strict, parse
 from rtmpose.deploy.card import DataSource
 from rtmpose.deploy.quantize.attempt import Figure
+from rtmpose.deploy.runtimes.base import DeviceKind
 from rtmpose.files import UserError, parse_json, read_bytes
 from rtmpose.promotion.registry import Version
 from rtmpose.tracking.answers import reachable
@@ -24,6 +25,8 @@ from rtmpose.tracking.runs import client, tracking_uri
 
 DIGEST_TAG = "promotion.measured_sha256"
 NAME = "evidence.json"
+NOTHING_THERE = "nothing of the champion passed on this target"
+AGAIN = "run `dvc repro -f -s register` where it was measured"
 
 
 class Champion(Strict):
@@ -100,18 +103,26 @@ class BudgetKept(Strict):
 
 
 class Cost(Strict):
-    """What the picked configuration costs on one target, for the target's own calls."""
+    """What the picked configuration costs on one target, for the target's own calls, beside the champion in
+    the runtime and precision `champion_picked` (None: it has nothing there). `parity_px` is None where it was
+    not measured on persons; `images` says what else it was measured on (None: not said).
+    `memory_mb` is the process's; of a GPU it holds `gpu_memory_mb` besides (None: not told).
+    """
 
     measured_at: AwareDatetime
     machine: dict[str, Any]
     files: dict[str, str]
     champion_version: str | None
+    champion_picked: str | None = None
     not_compared: str | None
+    images: str | None = None
     parity_px: float | None
     p50_ms: float
     memory_mb: float
+    device: DeviceKind = "cpu"
+    gpu_memory_mb: float | None = None
     file_mb: float
-    beside: dict[Literal["latency", "memory", "size"], Beside]
+    beside: dict[Literal["latency", "memory", "gpu_memory", "size"], Beside]
     budgets: tuple[BudgetKept, ...]
 
 
@@ -133,18 +144,22 @@ def attach(evidence: Evidence, *, name: str, version: str, run_id: str) -> None:
         store.set_model_version_tag(name, version, DIGEST_TAG, digest)
 
 
-def fetch(version: Version) -> tuple[Evidence, str]:
-    """The evidence of a version, and its hash; UserError where there is none, or not what was attached."""
-    again = "run `dvc repro -f -s register` where it was measured"
+def fetch(version: Version, fix: str = AGAIN) -> tuple[Evidence, str]:
+    """The evidence of a version, and its hash; UserError, which tells the fix, where there is none, or not
+    what was attached.
+    """
     digest = version.tags.get(DIGEST_TAG)
     if digest is None:
-        raise UserError(f"{version}: nothing was measured of it (no tag '{DIGEST_TAG}'); {again}")
+        raise UserError(f"{version}: nothing was measured of it (no tag '{DIGEST_TAG}'); {fix}")
     place = f"{folder(version.name, version.number)}/{NAME}"
-    with tempfile.TemporaryDirectory() as here, reachable(tracking_uri()):
-        content = read_bytes(client().download_artifacts(version.run_id, place, here))
+    try:
+        with tempfile.TemporaryDirectory() as here, reachable(tracking_uri()):
+            content = read_bytes(client().download_artifacts(version.run_id, place, here))
+    except UserError as error:
+        raise UserError(f"{version}: artifact {place} cannot be read: {error}; {fix}") from None
     if sha256(content).hexdigest() != digest:
-        raise UserError(f"{version}: artifact {place} is not what was attached to it; {again}")
-    return parse(Evidence, parse_json(content, place, again), Path(place)), digest
+        raise UserError(f"{version}: artifact {place} is not what was attached to it; {fix}")
+    return parse(Evidence, parse_json(content, place, fix), Path(place)), digest
 
 
 def folder(name: str, version: str) -> str:

@@ -10,7 +10,6 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, tried_name
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.targets import Target
-from rtmpose.files import UserError
 from rtmpose.promotion import evidence, registry
 from rtmpose.promotion.evidence import Champion
 from rtmpose.tracking.models import DIGEST, ONNX, version_files
@@ -29,7 +28,7 @@ class Deployed:
 
     def picked_for(self, target: Target) -> str | None:
         """A runtime and precision, by name; None where nothing passed. A target that was not known when it
-        was promoted runs it in its reference.
+        was measured runs it in its reference.
         """
         reference = tried_name(target.reference.runtime, target.reference.precision, target.device)
         return self.picked.get(target.name, reference)
@@ -37,7 +36,7 @@ class Deployed:
 
 def champion_of(name: str, folder: Path) -> tuple[Champion, Deployed] | None:
     """Fetch the champion of a registered model into `folder`; None where there is none. UserError where its
-    files are not those that were registered.
+    files are not those that were registered, or its evidence cannot be read.
     """
     if (
         not is_there()
@@ -55,9 +54,13 @@ def champion_of(name: str, folder: Path) -> tuple[Champion, Deployed] | None:
 
 
 def _picked(version: registry.Version) -> dict[str, str | None]:
-    """What was picked for each target when the version was measured; nothing where it never was."""
-    try:
-        measured, _ = evidence.fetch(version)
-    except UserError:
+    """What was picked for each target when the version was measured; nothing where it never was.
+
+    Evidence that is attached and cannot be read is no reason to measure the champion in something else than
+    what it runs in: UserError.
+    """
+    if evidence.DIGEST_TAG not in version.tags:
         return {}
+    fix = f"restore the champion's artifacts, or go back: `rtmpose rollback {version.name}`"
+    measured, _ = evidence.fetch(version, fix)
     return {target: accuracy.picked for target, accuracy in measured.comparison.targets.items()}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rtmpose.config import PromotionParams
-from rtmpose.promotion.evidence import Accuracy, Cost, Evidence, SetFigures
+from rtmpose.deploy.report import NOISE
+from rtmpose.promotion.evidence import NOTHING_THERE, Accuracy, Cost, Evidence, SetFigures
 from rtmpose.promotion.gate import Gate, at_least, at_most, not_asked, said
 from rtmpose.promotion.journal import Entry, Standing
 
@@ -20,7 +21,7 @@ UNKNOWN = ("", "none", "unknown")
 class Case:
     """What is decided on: a version's number, tags and evidence, whether its files are whole (`damage` says
     why not), the champion of this moment, and what is asked. `rolled_back` is who went back from this file,
-    under this number or another.
+    under this number or another; `champions_left` are champions whose versions exist.
     """
 
     number: str
@@ -37,16 +38,22 @@ class Case:
     now: datetime
     rolled_back: Entry | None = None
     again: bool = False
+    no_champion: bool = False
+    champions_left: Sequence[str] = ()
 
     @property
     def first(self) -> bool:
-        """Whether there is nobody to be better than: no champion, or one whose version was deleted."""
-        return self.champion_sha256 is None
+        """Whether there is nobody to be better than: no champion ever, or none left, and that is said to be
+        meant. A champion whose version was deleted lifts nothing by that.
+        """
+        return self.standing.champion is None or (self.no_champion and not self.champions_left)
 
 
 def gates(case: Case) -> list[Gate]:
     """All of them, in the order in which they are told."""
     found = [*_of_the_files(case), *_of_the_lineage(case), *_of_the_champion(case)]
+    if not case.targets:
+        found.append(said("required targets", "none: name one in `targets`", ""))
     for target in case.targets:
         found += _of_a_target(case, target)
     return found
@@ -128,24 +135,48 @@ def _of_the_champion(case: Case) -> Iterator[Gate]:
     other = next((what for what, version in told.items() if version != champion), None)
     name = "measured beside the champion"
     if case.first:
-        yield not_asked(name, FIRST)
+        yield not_asked(name, FIRST if champion is None else f"version {champion} was deleted: --no-champion")
         yield not_asked("keypoint names", FIRST)
         return
-    if other is not None:
+    if case.champion_sha256 is None:
+        way = "`rtmpose rollback` first" if case.champions_left else "none is left, --no-champion if meant"
+        yield said(name, f"version {champion} was deleted: {way}", "")
+    elif other is not None:
         theirs = f"version {told[other]}" if told[other] else "none"
         yield said(name, f"{other}: beside {theirs}, the champion is version {champion}", "")
     elif beside is not None and beside.sha256 != case.champion_sha256:
         yield said(name, f"version {champion} has another file since", "")
+    elif (problem := _in_something_else(case)) is not None:
+        yield said(name, problem, "")
     else:
         yield said(name, None, f"version {champion}")
-    if case.new_skeleton:
-        yield not_asked("keypoint names", "--new-skeleton")
-    elif beside is None:
+    if beside is None:
         yield said("keypoint names", "the champion's were not read", "")
+    elif case.new_skeleton and _new_points(case) is not None:
+        yield not_asked("keypoint names", "--new-skeleton")
     else:
-        yield said(
-            "keypoint names", _renamed(case.evidence.comparison.keypoint_names, beside.keypoint_names), "same"
-        )
+        yield said("keypoint names", _new_points(case), "same")
+
+
+def _in_something_else(case: Case) -> str | None:
+    """The target on which costs and AP are beside the champion in different runtimes or precisions."""
+    for target in case.targets:
+        accuracy, cost = case.evidence.comparison.targets.get(target), case.evidence.costs.get(target)
+        if accuracy is None or accuracy.picked is None or cost is None:
+            continue  # that fails by itself
+        if accuracy.champion_picked == cost.champion_picked:
+            continue
+        ap, costs = accuracy.champion_picked or "nothing", cost.champion_picked or "nothing"
+        return f"{target}: costs beside its {costs}, AP beside its {ap}: measure both again"
+    return None
+
+
+def _new_points(case: Case) -> str | None:
+    """How the candidate's points differ from the champion's."""
+    measured = case.evidence.comparison
+    if measured.champion is None:
+        return None
+    return _renamed(measured.keypoint_names, measured.champion.keypoint_names)
 
 
 def _renamed(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
@@ -189,7 +220,11 @@ def _of_a_set(
         yield said(f"recall {part}", problem, "", target=target)
     for part, one in figures.slices.items():
         if one.recall is None or one.persons < params.least_persons:
-            yield not_asked(f"recall {part}", f"{one.persons} persons of {params.least_persons}", target)
+            few = f"{one.persons} persons of {params.least_persons}"
+            if part in params.slice_floors:
+                yield said(f"recall {part}", f"{few}: judge on more, or remove the floor", "", target=target)
+            else:
+                yield not_asked(f"recall {part}", few, target)
             continue
         if part in params.slice_floors:
             interval = f"at worst, {one.recall.value:.1f}, {one.persons} persons"
@@ -209,8 +244,10 @@ def _difference(case: Case, name: str, figures: SetFigures, accuracy: Accuracy, 
     """AP beside the champion's on the same images; the unfavourable end of the interval counts."""
     if case.first:
         return not_asked(name, FIRST, target)
-    if case.new_skeleton and accuracy.champion_picked is None:
+    if case.new_skeleton and _new_points(case) is not None:
         return not_asked(name, "--new-skeleton", target)
+    if accuracy.champion_picked is None and case.evidence.comparison.champion is not None:
+        return not_asked(name, accuracy.not_compared or NOTHING_THERE, target)
     if figures.champion_sha256 is not None and figures.champion_sha256 != figures.sha256:
         ours, theirs = figures.sha256[:12], figures.champion_sha256[:12]
         return said(
@@ -225,7 +262,11 @@ def _difference(case: Case, name: str, figures: SetFigures, accuracy: Accuracy, 
 
 def _of_the_costs(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     params = case.params
-    if cost.parity_px is None:
+    if cost.images in (None, NOISE):
+        seen = "noise" if cost.images else "nobody knows what"
+        told = f"measured on {seen}: bring the evaluation shards there and run the benchmark again"
+        yield said("parity with PyTorch", told, "", target=target)
+    elif cost.parity_px is None:
         yield said("parity with PyTorch", "not measured: the weights were not there", "", target=target)
     else:
         yield at_most(
@@ -246,7 +287,10 @@ def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     if case.first:
         yield not_asked(name, FIRST, target)
         return
-    if set(cost.beside) != {"latency", "memory", "size"}:
+    if cost.champion_version is not None and cost.champion_picked is None:
+        yield not_asked(name, cost.not_compared or NOTHING_THERE, target)
+        return
+    if not {"latency", "memory", "size"} <= cost.beside.keys():
         yield said(name, cost.not_compared or "not measured", "", target=target)
         return
     latency = cost.beside["latency"]
@@ -260,6 +304,12 @@ def _beside_the_champion(case: Case, target: str, cost: Cost) -> Iterator[Gate]:
     memory, size = cost.beside["memory"].ratio, cost.beside["size"].ratio
     rows += [("memory", memory, params.max_memory_ratio, f"{cost.memory_mb:.0f} MB")]
     rows += [("size", size, params.max_size_ratio, f"{cost.file_mb:.1f} MB")]
+    if (held := cost.beside.get("gpu_memory")) is not None:
+        shown = f"{cost.gpu_memory_mb or 0:.0f} MB"
+        rows += [("GPU memory", held.ratio, params.max_memory_ratio, shown)]
+    elif cost.device == "gpu":
+        told = "NVML did not tell it of both models on this machine"
+        yield not_asked("GPU memory / champion", told, target)
     for what, ratio, limit, shown in rows:
         yield at_most(f"{what} / champion", ratio, limit, target=target, shown=shown, form=_times)
 

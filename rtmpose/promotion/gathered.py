@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from rtmpose.config import Record, parse
-from rtmpose.deploy.report import check_budgets
+from rtmpose.deploy.report import NOISE, check_budgets, refuse_other_target
 from rtmpose.deploy.runtimes.base import tried_name
 from rtmpose.deploy.targets import Budget, Target, load_target
 from rtmpose.files import UserError, read_json
@@ -23,11 +23,13 @@ AGAIN = "run the benchmark stage again"
 
 
 class _Report(Record):
-    """What is read of a report."""
+    """What is read of a report. `images` says what the points were compared on."""
 
+    target: str
     measured_at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
     machine: dict[str, Any]
     files: dict[str, str]
+    images: str
     results: list[dict[str, Any]]
     rival: dict[str, Any] | None
 
@@ -48,12 +50,14 @@ def gather(targets: Sequence[str]) -> Evidence:
 
 
 def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) -> Cost:
-    """What the configuration `picked` costs, by the report at `path`; UserError where it was not measured.
+    """What the configuration `picked` costs, by the report at `path`; UserError where it was not measured,
+    or the report is another target's.
 
     The target's own calls are those that a pick is made for: the smallest batch on the most threads. Of the
     target's budgets all count that concern the picked runtime and precision, for whatever calls they are.
     """
     parse(_Report, report, path)
+    refuse_other_target(report, target, path)
     rows = [
         row
         for row in report["results"]
@@ -69,10 +73,14 @@ def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) 
         machine={key: report["machine"].get(key) for key in ("cpu", "kind", "cores")},
         files={name: report["files"][name] for name in row["files"]},
         champion_version=None if rival is None else rival["version"],
+        champion_picked=_picked(rival, target),
         not_compared=_reason(rival, beside),
-        parity_px=row["keypoints_px_mean"],
+        images=report["images"],
+        parity_px=None if report["images"] == NOISE else row["keypoints_px_mean"],
         p50_ms=row["p50_ms"],
         memory_mb=row["memory_mb"],
+        device=target.device,
+        gpu_memory_mb=row["gpu_memory_mb"],
         file_mb=row["file_mb"],
         beside=beside or {},
         budgets=tuple(BudgetKept.model_validate(one) for one in check_budgets(budgets, rows)),
@@ -81,6 +89,13 @@ def cost_of(report: Mapping[str, Any], picked: str, target: Target, path: Path) 
 
 def _concerns(budget: Budget, row: Mapping[str, Any]) -> bool:
     return budget.runtime in (None, row["runtime"]) and budget.precision in (None, row["precision"])
+
+
+def _picked(rival: Mapping[str, Any] | None, target: Target) -> str | None:
+    """What the champion was measured in; None where it has nothing there, or there is none."""
+    if rival is None or "runtime" not in rival:
+        return None
+    return tried_name(rival["runtime"], rival["precision"], target.device)
 
 
 def _reason(rival: Mapping[str, Any] | None, beside: Mapping[str, Any] | None) -> str | None:

@@ -8,7 +8,7 @@ is taken, and has decided on what is no longer so. An entry comes with all that 
 
 Nothing is locked, so no lock can be left behind: a writer that is paused before it writes finds its number
 taken when it wakes, and one that is killed has written its entry or none. Aliases and tags follow the journal
-(`rtmpose.promotion.aliases`); what a killed writer left undone there, anybody finishes.
+(`rtmpose.promotion.registry`); what a killed writer left undone there, anybody finishes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ LONGEST = 500  # characters of a reason: a tag holds 5,000
 
 
 class Entry(Strict):
-    """One decision: `version` is champion since, `before` was it until then (None: nobody)."""
+    """One decision: `version` is champion since, `before` was it until then (None: nobody). The hashes are of
+    their exported files (None: not known), so that the journal knows a file whose version was deleted.
+    """
 
     number: int = Field(ge=1)
     action: Action
     version: str
     before: str | None
+    sha256: str | None = None
+    before_sha256: str | None = None
     who: str
     when: AwareDatetime
     why: str = Field(max_length=LONGEST)
@@ -49,20 +53,18 @@ class Entry(Strict):
 
 
 class Standing(Strict):
-    """What the journal says: its last entry, and the champions from the first one to today's."""
+    """What the journal says: its last entry, the champions from the first one to today's, who was rolled back
+    by which entry, and the hashes of exported files by their version's number.
+    """
 
     last: Entry | None
     champions: tuple[str, ...]
     rolled_back: dict[str, Entry] = Field(default_factory=dict)
+    sha256: dict[str, str] = Field(default_factory=dict)
 
     @property
     def champion(self) -> str | None:
         return self.champions[-1] if self.champions else None
-
-    @property
-    def previous(self) -> str | None:
-        """What a rollback goes back to."""
-        return self.champions[-2] if len(self.champions) > 1 else None
 
     @property
     def next_number(self) -> int:
@@ -77,6 +79,7 @@ def standing(entries: Iterable[Entry], adopted: str | None = None) -> Standing:
     """
     champions: list[str] = []
     rolled_back: dict[str, Entry] = {}
+    hashes: dict[str, str] = {}
     last = None
     for number, last in enumerate(sorted(entries, key=lambda entry: entry.number), start=1):
         if number == 1 and last.before is not None:
@@ -87,6 +90,8 @@ def standing(entries: Iterable[Entry], adopted: str | None = None) -> Standing:
                 f"journal of promotions: entry {last.number} does not follow from those before it; "
                 f"registered models whose names end in {MARK}N must stay: restore what was deleted"
             )
+        known = ((last.version, last.sha256), (last.before, last.before_sha256))
+        hashes |= {version: digest for version, digest in known if version and digest}
         if last.action == "rollback":
             kept = max(place for place, one in enumerate(champions[:-1], start=1) if one == last.version)
             rolled_back |= dict.fromkeys(champions[kept:], last)
@@ -96,7 +101,7 @@ def standing(entries: Iterable[Entry], adopted: str | None = None) -> Standing:
             rolled_back.pop(last.version, None)  # somebody meant it
     if last is None and adopted is not None:
         champions.append(adopted)
-    return Standing(last=last, champions=tuple(champions), rolled_back=rolled_back)
+    return Standing(last=last, champions=tuple(champions), rolled_back=rolled_back, sha256=hashes)
 
 
 def read(name: str) -> list[Entry]:

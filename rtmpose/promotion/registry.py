@@ -83,12 +83,27 @@ def stand(name: str) -> Standing:
     return journal.standing(journal.read(name), adopted)
 
 
+def present_champions(name: str, found: Standing) -> list[str]:
+    """The champions whose versions exist, from the first one to today's."""
+    existing = {version.number for version in versions(name)}
+    return [number for number in found.champions if number in existing]
+
+
+def previous(name: str, found: Standing) -> str | None:
+    """What a rollback goes back to: the newest other champion whose version exists."""
+    others = [number for number in present_champions(name, found) if number != found.champion]
+    return next(reversed(others), None)
+
+
 def unsettled(name: str) -> str | None:
-    """How aliases differ from what the journal says; None where they do not."""
+    """How aliases differ from what the journal says; None where they do not. A version that was deleted has
+    no alias, and needs none.
+    """
     found, aliases = stand(name), _aliases(name)
     if found.last is None:
         return None
-    pairs = ((CHAMPION, found.champion), (PREVIOUS, found.previous))
+    champion = found.champion if found.champion in present_champions(name, found) else None
+    pairs = ((CHAMPION, champion), (PREVIOUS, previous(name, found)))
     wrong = [
         f"alias {alias} is at {aliases.get(alias, 'nothing')}, by the journal at {wanted or 'nothing'}"
         for alias, wanted in pairs
@@ -109,7 +124,7 @@ def settle(name: str) -> Standing:
     while found.last is not None:
         following = found.next_number
         _tag(name, found)
-        _point(name, PREVIOUS, found.previous)
+        _point(name, PREVIOUS, previous(name, found))
         if not journal.has(name, following):
             _point(name, CHAMPION, found.champion)
         if not journal.has(name, following):
@@ -131,10 +146,18 @@ def _point(name: str, alias: str, number: str | None) -> None:
 
 
 def _tag(name: str, found: Standing) -> None:
-    """Say on the versions themselves who decided what, when and why."""
+    """Say on the versions themselves who decided what, when and why. What an earlier decision said and this
+    one does not, goes: no reason stands beside a decision that it was not given for.
+    """
     last = found.last
     assert last is not None
-    told = {"entry": str(last.number), "action": last.action, "by": last.who, "at": last.when.isoformat()}
+    told = {
+        "rolled_back": "",
+        "entry": str(last.number),
+        "action": last.action,
+        "by": last.who,
+        "at": last.when.isoformat(),
+    }
     told |= {"why": last.why, "decision": last.decision or "", "evidence_sha256": last.evidence_sha256 or ""}
     _tag_version(name, last.version, told)
     for number, entry in found.rolled_back.items():
@@ -145,6 +168,7 @@ def _tag(name: str, found: Standing) -> None:
 
 
 def _tag_version(name: str, number: str, told: Mapping[str, str]) -> None:
+    """Set these tags, by their names after `TAG`; those without a value are deleted."""
     version = _known(lambda: client().get_model_version(name, number))
     if version is None:
         return
@@ -152,10 +176,16 @@ def _tag_version(name: str, number: str, told: Mapping[str, str]) -> None:
         for key, value in told.items():
             if value and version.tags.get(TAG + key) != value:
                 _set_tag(name, number, TAG + key, value)
+            elif not value and TAG + key in version.tags:
+                _delete_tag(name, number, TAG + key)
 
 
 def _set_tag(name: str, number: str, key: str, value: str) -> None:
     _again(lambda: client().set_model_version_tag(name, number, key, value))
+
+
+def _delete_tag(name: str, number: str, key: str) -> None:
+    _again(lambda: client().delete_model_version_tag(name, number, key))
 
 
 def _aliases(name: str) -> dict[str, str]:

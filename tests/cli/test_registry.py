@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from rtmpose.cli.app import app
 from rtmpose.files import UserError
+from rtmpose.tracking import runs
 from tests.promotion.conftest import empty_store, store
 from tests.promotion.versions import NAME, aliases, register, training_run
 from tests.support import ROOT
@@ -50,3 +51,22 @@ def test_a_candidate_becomes_champion_and_goes(store: Path, monkeypatch: pytest.
     assert "rolled back by bob at" in shown[1] and shown[1].endswith("worse at night")
     assert shown[3].split()[:2] == ["1", "champion"] and "champion again by bob" in shown[3]
     assert "promotion.by" in rtmpose("models", "show", NAME, "champion").stdout
+
+
+def test_no_advice_leads_to_a_deleted_version(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run_id = training_run()
+    register(run_id)
+    assert rtmpose("promote", NAME, "1").exit_code == 0
+    register(run_id, "1")
+    assert rtmpose("promote", NAME, "2").exit_code == 0
+    runs.client().delete_model_version(NAME, "1")
+    done = rtmpose("promote", NAME, "2").stdout.splitlines()
+    assert done == ["pose version 2 is the champion already", f"champion of {NAME}: version 2"]
+    assert rtmpose("models", "show", NAME).stdout.splitlines()[-1].split()[:2] == ["2", "candidate,"]
+    runs.client().delete_model_version(NAME, "2")
+    told = rtmpose("models", "show", NAME).stdout.splitlines()[-1]
+    assert told == (
+        "version 2, the champion, was deleted: none before it is left: "
+        f"`rtmpose promote {NAME} VERSION --no-champion`"
+    )

@@ -10,8 +10,9 @@ import pytest
 
 from rtmpose.deploy.benchmark import run
 from rtmpose.deploy.rival import Rival
-from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import ModelFiles, Placement, Precision, RuntimeName
 from rtmpose.deploy.sizes import sources
+from rtmpose.deploy.workers import Configuration, Measurement, Memory, Opened, Turn
 from rtmpose.files import sha256_of
 from tests.deploy.test_benchmark import ONNX, tiny
 from tests.support import det_input
@@ -40,6 +41,24 @@ def test_the_rival_is_measured_beside_and_reported_apart(files: ModelFiles) -> N
     report = run(target, files, images, rival=other)
     assert report["results"][0]["beside_rival"] is None and report["skipped"] == report["rival"]["skipped"]
     assert report["skipped"][0].startswith("champion onnxruntime bf16 threads=1 batch=1: ")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(600.0, 400.0), (None, 400.0), (600.0, None)])
+def test_memory_of_a_gpu_is_compared_where_both_tell_it(ours: float | None, theirs: float | None) -> None:
+    model = ModelFiles(Path("m.onnx"))
+    rival = Rival(model, "mnn", "fp32", det_input((1, 3, 128, 96)), FACTS)
+    one = Configuration("onnxruntime", "fp32", Placement("gpu", 1), 1)
+    turns = [Turn([2.0, 2.0], 0.1, 0.1, None)]
+    opened = Opened((), "1", "gpu", 1.0, 1.0)
+    measured = {
+        one: Measurement(opened, turns, Memory(100.0, ours)),
+        rival.beside(one): Measurement(opened, turns, Memory(100.0, theirs)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtmpose.deploy.rival.file_mb", lambda *_: 6.0)
+        found = rival.costs(one, measured, 6.0)
+    assert found is not None and found["memory"] == {"ratio": 1.0}
+    assert found.get("gpu_memory") == ({"ratio": 1.5} if ours and theirs else None)
 
 
 @pytest.mark.parametrize(

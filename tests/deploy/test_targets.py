@@ -75,6 +75,7 @@ def test_cpu_x86_covers_what_it_must() -> None:
         ({"runtimes": [{"name": "abacus", "precisions": ["fp32"]}]}, r"runtimes.0.name"),
         ({"runtimes": [{"name": "openvino", "precisions": ["fp3"]}]}, r"runtimes.0.precisions.0"),
         ({"budgets": [{"p95_ms": 0}]}, r"budgets.0.p95_ms"),
+        ({"budgets": [{"gpu_memory_mb": 9}]}, r".*budgets.0: gpu_memory_mb: this target's device is cpu"),
         ({"budgets": [{"p94_ms": 1}]}, r"budgets.0.p94_ms: unknown key"),
         ({"budgets": [{"batch": 1}]}, r"budgets.0: .*limits nothing; give one of p50_ms, p95_ms"),
         (

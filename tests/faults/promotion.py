@@ -39,7 +39,7 @@ from tests.tracking.servers import POSTGRES, postgres
 
 WRITES = (
     "log_text", "create_registered_model", "set_model_version_tag", "set_registered_model_alias",
-    "delete_registered_model_alias",
+    "delete_registered_model_alias", "delete_model_version_tag",
 )  # fmt: skip
 IN_ALL = 11  # writes of one promotion: the decision's file, its entry, seven tags, two aliases
 MOMENTS = ("before", "within", "after")

@@ -14,6 +14,9 @@ from rtmpose.config import EvaluateParams
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.e2e import EndToEnd
+from rtmpose.deploy.quantize import openvino as quantized
 from rtmpose.deploy.quantize.gate import Judge
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
@@ -70,6 +73,7 @@ def test_who_cannot_be_compared_says_why(arena: Arena, files: ModelFiles) -> Non
     for reason, other in reasons.items():
         found = arena.accuracy(TARGET, model, other)
         assert str(found.not_compared).startswith(reason) and found.sets["easy"].difference is None
+        assert found.champion_picked == other.picked["cpu-x86"]
     nothing = arena.accuracy(TARGET, replace(model, picked={"cpu-x86": None}), model)
     assert nothing.picked is None and nothing.sets == {}
     assert model.picked_for(load_target("rpi5")) == "onnxruntime_fp32"  # its reference
@@ -80,6 +84,10 @@ def test_a_card_with_another_sigma_is_a_problem(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
+    shutil.copy(files.onnx, "models/rtmpose.onnx")
+    Path("models/receipt.json").write_text("{}")
+    (line,) = compare.problems(read_card(compare.ONNX))
+    assert line.startswith("models/receipt.json: says no sigma, which SimCC is trained with")
     Path("models/receipt.json").write_text(json.dumps({"sigma": [4.9, 5.66]}))
     for sigma, count in (([4.9, 5.66], 0), ([9.0, 9.0], 1)):
         shutil.copy(relabelled(files, tmp_path, sigma=sigma), "models/rtmpose.onnx")
@@ -87,5 +95,17 @@ def test_a_card_with_another_sigma_is_a_problem(
         assert len(found) == count and all("its card says σ [9.0, 9.0] bins" in line for line in found)
     shutil.copy(relabelled(files, tmp_path, sigma=[4.9, 5.66], skeleton="aic"), "models/rtmpose.int8.onnx")
     shutil.copy(relabelled(files, tmp_path, sigma=[4.9, 5.66]), "models/rtmpose.onnx")
-    (line,) = compare.problems(read_card(compare.ONNX))
+    asked: list[str] = []  # the files whose cards are made elsewhere
+
+    def told(path: Path) -> ModelCard:
+        asked.append(path.name)
+        return read_card(Path("models/rtmpose.onnx")).model_copy(update={"skeleton": "aic"})
+
+    for name in ("rtmpose.e2e.onnx", "rtmpose.int8.xml"):
+        Path("models", name).touch()
+    monkeypatch.setattr(quantized, "card_of", told)
+    monkeypatch.setattr(EndToEnd, "open", lambda path: EndToEnd(None, told(path)))
+    line, *others = compare.problems(read_card(compare.ONNX))
+    assert others == [f"{name}: its card says skeleton aic, the exported model's coco17" for name in asked]
+    assert asked == ["rtmpose.e2e.onnx", "rtmpose.int8.xml"]
     assert line == "rtmpose.int8.onnx: its card says skeleton aic, the exported model's coco17"

@@ -12,7 +12,7 @@ from rtmpose.files import UserError
 from rtmpose.promotion import decide, evidence, journal, registry
 from rtmpose.promotion.decide import judge, promote, rollback
 from rtmpose.tracking import runs
-from tests.promotion.versions import ASKED, NAME, TARGET, aliases, register, training_run
+from tests.promotion.versions import ASKED, NAME, TARGET, aliases, hashes, register, training_run
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -55,7 +55,7 @@ def test_a_drill_forward_and_back(run_id: str) -> None:
         assert promoted(number) == number
     assert aliases() == {"candidate": "3", "champion": "3", "previous": "2"}
     back = rollback(NAME, replace(ASKED, who="bob", why="left and right are swapped"))
-    assert (back.champion, back.previous) == ("2", "1")
+    assert (back.champion, registry.previous(NAME, back)) == ("2", "1")
     assert aliases() == {"candidate": "3", "champion": "2", "previous": "1"}
     again = judge(NAME, "3", ASKED)
     told = {gate.name: gate.found for gate in again.failed}
@@ -87,6 +87,24 @@ def test_who_why_and_the_evidence_stay_with_the_version(run_id: str, tmp_path: P
     assert {gate["verdict"] for gate in told["gates"]} == {"holds", "not asked"}
 
 
+def test_a_reason_stands_beside_its_own_decision_alone(run_id: str) -> None:
+    """Ada's reason does not become bob's, and who is champion again is not marked as rolled back."""
+    register(run_id)
+    promoted("1")
+    register(run_id, "1")
+    promoted("2")
+    rollback(NAME, replace(ASKED, who="bob", why=""))
+    tags = registry.find(NAME, "1").tags
+    assert (tags["promotion.by"], tags["promotion.action"]) == ("bob", "rollback")
+    assert not {"promotion.why", "promotion.decision", "promotion.evidence_sha256"} & tags.keys()
+    assert registry.find(NAME, "2").tags["promotion.rolled_back"].startswith("by bob at ")
+    again = replace(ASKED, again=True)
+    assert promote(judge(NAME, "2", again), again).champion == "2"
+    tags = registry.find(NAME, "2").tags
+    assert (tags["promotion.by"], tags["promotion.why"]) == ("ada", "better")
+    assert "promotion.rolled_back" not in tags
+
+
 def test_a_promotion_judged_before_another_one_loses(run_id: str) -> None:
     register(run_id)
     promoted("1")
@@ -104,7 +122,7 @@ def test_a_promotion_judged_before_another_one_loses(run_id: str) -> None:
 def test_what_a_killed_promotion_left_is_finished_by_the_next(run_id: str) -> None:
     register(run_id)
     judgement = judge(NAME, "1", ASKED)
-    entry = decide._entry("promote", "1", judgement.standing, ASKED)
+    entry = decide._entry(NAME, "promote", "1", judgement.standing, ASKED)
     assert journal.write(NAME, entry) and "champion" not in aliases()
     assert registry.unsettled(NAME) == "alias champion is at nothing, by the journal at 1"
     assert promoted("1") == "1" and aliases()["champion"] == "1"
@@ -162,9 +180,46 @@ def test_deleted_versions_are_passed_over(run_id: str) -> None:
     for champion in (None, "1", "2"):
         promoted(register(run_id, champion))
     runs.client().delete_model_version(NAME, "2")
+    assert registry.unsettled(NAME) == "alias previous is at nothing, by the journal at 1"
+    assert promoted("3") == "3" and aliases()["previous"] == "1" and registry.unsettled(NAME) is None
     assert rollback(NAME, ASKED).champion == "1" and "previous" not in aliases()
+
+
+def test_a_champion_that_was_deleted_lifts_no_gate(run_id: str) -> None:
+    """Who deletes the champion's version goes back first; where none is left, that has to be said."""
+    for champion in (None, "1"):
+        promoted(register(run_id, champion))
+    register(run_id)  # measured when nobody was champion any more
+    alone = replace(ASKED, no_champion=True)
+    runs.client().delete_model_version(NAME, "2")
+    for asked in (ASKED, alone):
+        told = {gate.name: gate.found for gate in judge(NAME, "3", asked).failed}
+        assert told["measured beside the champion"] == "version 2 was deleted: `rtmpose rollback` first"
+    assert registry.unsettled(NAME) is None and "champion" not in aliases()
+    assert decide.way_out(NAME, registry.stand(NAME)) == "`rtmpose rollback pose`"
+    assert rollback(NAME, ASKED).champion == "1"
     runs.client().delete_model_version(NAME, "1")
-    assert [gate.name for gate in judge(NAME, "3", ASKED).failed] == ["never rolled back"]
+    told = {gate.name: gate.found for gate in judge(NAME, "3", ASKED).failed}
+    assert told["measured beside the champion"].startswith(
+        "version 1 was deleted: none is left, --no-champion"
+    )
+    assert decide.way_out(NAME, registry.stand(NAME)).endswith("`rtmpose promote pose VERSION --no-champion`")
+    with pytest.raises(UserError, match="no champion before 1 to go back to"):
+        rollback(NAME, ASKED)
+    assert promote(judge(NAME, "3", alone), alone).champion == "3"
+    assert aliases() == {"candidate": "3", "champion": "3"} and registry.unsettled(NAME) is None
+
+
+def test_a_file_stays_rolled_back_although_its_version_was_deleted(run_id: str) -> None:
+    for champion in (None, "1", "2"):
+        promoted(register(run_id, champion))
+    copies = [register(run_id, "3", tags={"sha256": hashes(number)["rtmpose.onnx"]}) for number in ("2", "3")]
+    runs.client().delete_model_version(NAME, "2")
+    assert rollback(NAME, replace(ASKED, who="bob")).champion == "1"  # from 3, and past 2
+    runs.client().delete_model_version(NAME, "3")
+    for copy in copies:
+        told = {gate.name: gate.found for gate in judge(NAME, copy, ASKED).failed}
+        assert told["never rolled back"].startswith("rolled back by bob"), copy
 
 
 def test_evidence_that_was_changed_does_not_count(run_id: str) -> None:

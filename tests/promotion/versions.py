@@ -13,12 +13,14 @@ from rtmpose.config import PromotionParams
 from rtmpose.promotion import evidence
 from rtmpose.promotion.decide import Asked
 from rtmpose.promotion.evidence import Evidence
+from rtmpose.promotion.journal import Entry
 from rtmpose.tracking import runs
 from rtmpose.tracking.models import digest_tag
 
 NAME, TARGET = "pose", "cpu-x86"
 POINTS = ("nose", "left_eye", "right_eye")
 FILES = ("rtmpose.onnx", "rtmpose.int8.onnx")
+GROUPS = {"head": 500, "arms": 500, "legs": 500}  # slices of the descriptor's groups, persons in each
 DATA = {"name": "coco17", "sha256": "d" * 64, "licence": "rendered here"}
 ASKED = Asked(
     PromotionParams(min_ap=40, slice_floors={"small": 30, "head": 50}), (TARGET,), who="ada", why="better"
@@ -45,7 +47,7 @@ def measured(version: str, champion: str | None, run_id: str, **changes: Any) ->
     lost = None if champion is None else figure(0.2)
     slices = {
         name: {"persons": persons, "recall": figure(70), "difference": lost}
-        for name, persons in {"all": 500, "small": 100, "crowded": 60, "occluded": 8, "head": 500}.items()
+        for name, persons in {"all": 500, "small": 100, "crowded": 60, "occluded": 8, **GROUPS}.items()
     }
     sets = {
         name: {
@@ -70,7 +72,8 @@ def measured(version: str, champion: str | None, run_id: str, **changes: Any) ->
         "costs": {
             TARGET: {
                 "measured_at": made + timedelta(minutes=1), "machine": {}, "files": hashes(version),
-                "champion_version": champion, "not_compared": None, "parity_px": 0.3, "p50_ms": 2.4,
+                "champion_version": champion, "champion_picked": champion and "onnxruntime_int8",
+                "not_compared": None, "images": "8 held-out persons", "parity_px": 0.3, "p50_ms": 2.4,
                 "memory_mb": 120.0, "file_mb": 6.0, "beside": _beside() if champion else {},
                 "budgets": [
                     {"budget": "any runtime threads=1 batch=1", "key": "p95_ms", "limit": 100.0,
@@ -94,6 +97,14 @@ def _beside() -> dict[str, Any]:
         "memory": {"ratio": 1.01},
         "size": {"ratio": 1.0},
     }
+
+
+def entry(number: int, action: str, version: str, before: str | None) -> Entry:
+    """An entry of a journal."""
+    return Entry.model_validate(
+        {"number": number, "action": action, "version": version, "before": before, "who": "ada",
+         "when": "2026-11-28T01:00:00+00:00", "why": "drill"}
+    )  # fmt: skip
 
 
 def training_run() -> str:

@@ -149,12 +149,14 @@ def test_the_stage_registers_within_the_training_run(
     from pipelines.register import main
 
     run_id = runs.start_or_resume_run("finetune")
+    runs.end_run(run_id)
     monkeypatch.chdir(store)
     stage_files(store)
     (store / "models/receipt.json").write_text(json.dumps({"run_id": run_id, "fingerprint": "f2"}))
     (store / "metrics/compare.json").unlink()
     with pytest.raises(UserError, match=r"metrics/compare\.json: no such file; run the compare stage again"):
         main([])
+    assert runs.client().get_run(run_id).info.status == "FINISHED"
     (store / "metrics/compare.json").write_text(nothing_compared().model_dump_json())
     with pytest.raises(UserError, match=r"models/rtmpose\.onnx: no such file"):
         main([])

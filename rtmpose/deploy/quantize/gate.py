@@ -156,7 +156,7 @@ def judged(attempt: Attempt, figures: Mapping[str, SetFigures] | None) -> Attemp
 
 def card_reasons(card: ModelCard, trained: ModelCard, sigma: Sequence[float] | None) -> list[str]:
     """Why a file's card says that it is not the model that was trained: fields that differ from the exported
-    model's, and SimCC's σ in bins that is not the training's (None: not known).
+    model's, and SimCC's σ in bins that is missing or not the training's (`sigma`; None: not known).
     """
     ours, theirs = (one.model_dump(exclude=set(OF_A_FILE)) for one in (card, trained))
     reasons = [
@@ -164,7 +164,9 @@ def card_reasons(card: ModelCard, trained: ModelCard, sigma: Sequence[float] | N
         for key in ours
         if ours[key] != theirs[key]
     ]
-    if sigma is not None and card.sigma is not None and not _alike(card.sigma, sigma):
+    if sigma is not None and card.sigma is None:
+        reasons.append(f"its card says no σ, training used {list(sigma)}")
+    elif sigma is not None and card.sigma is not None and not _alike(card.sigma, sigma):
         reasons.append(f"its card says σ {list(card.sigma)} bins, training used {list(sigma)}")
     return reasons
 

@@ -84,6 +84,18 @@ def _quantised(weight: ov.Node) -> bool:
     return weight.output(0).get_element_type() in (ov.Type.i8, ov.Type.u8)
 
 
+def card_of(path: Path) -> ModelCard:
+    """The card that `save_quantized` wrote into the file `path` (.xml); UserError where there is none."""
+    try:
+        model = ov.Core().read_model(str(path))
+    except RuntimeError as error:
+        reason = one_line(error)
+        raise UserError(f"{path}: not a complete model ({reason}); run the quantize stage again") from None
+    known = [field for field in ModelCard.model_fields if model.has_rt_info(["rtmpose", field])]
+    properties = {PREFIX + field: str(model.get_rt_info(["rtmpose", field]).value) for field in known}
+    return ModelCard.from_properties(properties, path)
+
+
 def save_quantized(model: ov.Model, path: Path, card: ModelCard) -> Path:
     """Write a quantised network as `path` (.xml) and the .bin beside it, with the card in its runtime
     information. Both appear when they are complete, the weights first.

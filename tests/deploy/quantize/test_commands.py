@@ -14,6 +14,7 @@ from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.files import UserError
 from tests.deploy.quantize.test_gate import TIMES, passing
 from tests.support import ROOT
 
@@ -49,7 +50,11 @@ def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for name, time in TIMES.items()
         for threads in (1, 2)
     ]
-    (tmp_path / "metrics" / "benchmark" / "cpu-x86.json").write_text(json.dumps({"results": results}))
+    path = tmp_path / "metrics" / "benchmark" / "cpu-x86.json"
+    path.write_text(json.dumps({"target": "rpi5", "results": results}))
+    with pytest.raises(UserError, match=r"cpu-x86\.json: target: is rpi5, not cpu-x86; run the benchmark"):
+        main([])
+    path.write_text(json.dumps({"target": "cpu-x86", "results": results}))
     main([])
     found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
     assert found["picked"] == "onnxruntime_int8"

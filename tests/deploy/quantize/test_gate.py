@@ -78,6 +78,9 @@ def test_a_broken_sigma_is_named(own_card: ModelCard) -> None:
     assert card_reasons(told, told, [3.46, 4.9]) == [
         "its card says σ [3.46, 4.0] bins, training used [3.46, 4.9]"
     ]
+    silent = told.model_copy(update={"sigma": None})
+    assert card_reasons(silent, silent, [3.46, 4.0]) == ["its card says no σ, training used [3.46, 4.0]"]
+    assert card_reasons(silent, silent, None) == []  # heatmaps
 
 
 def latency(p50: float, p95: float | None = None) -> Latency:

@@ -35,6 +35,10 @@ def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path:
     card = own_card.model_copy(update={"precision": "int8"})
     path = quantize.save_quantized(model, tmp_path / "deep" / "m.int8.xml", card)
     assert sorted(each.name for each in path.parent.iterdir()) == ["m.int8.bin", "m.int8.xml"]
+    assert quantize.card_of(path) == card
+    (tmp_path / "cut.xml").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"cut\.xml: not a complete model .*run the quantize stage again"):
+        quantize.card_of(tmp_path / "cut.xml")
     read = ov.Core().read_model(str(path))
     assert json.loads(read.get_rt_info(["rtmpose", "precision"]).value) == "int8"
     assert json.loads(read.get_rt_info(["rtmpose", "skeleton"]).value) == own_card.skeleton
