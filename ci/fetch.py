@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rtmpose.config import load_params
+from rtmpose.config import Params, load_params, parse
 from rtmpose.deploy.targets import load_target
 from rtmpose.ending import run_command
 from rtmpose.files import UserError, read_yaml, write_atomic
@@ -68,10 +68,14 @@ def fetch_metrics(name: str, version: str) -> None:
 
 
 def write_params(target: str) -> None:
-    """`targets` of params.yaml becomes this one: DVC makes a stage for each that stands there."""
+    """`targets` of params.yaml becomes this one: DVC makes a stage for each that stands there. Which targets a
+    promotion requires is not asked where one is measured, and those named there would be none of `targets`.
+    """
     import yaml
 
-    content = read_yaml(PARAMS) | {"targets": [target]}
+    content = read_yaml(PARAMS)
+    content |= {"targets": [target], "promotion": content.get("promotion", {}) | {"targets": None}}
+    parse(Params, content, PARAMS)
     write_atomic(PARAMS, yaml.safe_dump(content, sort_keys=False))
 
 

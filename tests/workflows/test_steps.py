@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ci import fetch, history, report, targets
+from rtmpose.config import load_params
 from rtmpose.files import UserError, sha256_of
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
@@ -122,11 +123,16 @@ def test_the_candidate_is_fetched_to_be_measured(
     capsys.readouterr()
     fetch.main([])
     assert capsys.readouterr().out == "name=rtmpose-mannequin\nversion=1\n"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    asked = params | {"promotion": params["promotion"] | {"targets": ["cpu-x86"], "min_ap": 61.0}}
+    Path("params.yaml").write_text(yaml.safe_dump(asked))
     fetch.main(["cpu-arm64", "1"])
     assert sha256_of("models/rtmpose.onnx") == sha256_of(model_file)
     assert json.loads(Path("metrics/quantize.json").read_text()) == {"ap_loss": {}}
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert yaml.safe_load(Path("params.yaml").read_text()) == params | {"targets": ["cpu-arm64"]}
+    found = load_params()
+    assert (found.targets, found.promotion.targets, found.promotion.min_ap) == (["cpu-arm64"], None, 61.0)
+    rest = yaml.safe_load(Path("params.yaml").read_text()) | {"targets": params["targets"]}
+    assert rest == params | {"promotion": params["promotion"] | {"min_ap": 61.0}}
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: is not set; make it a secret"):
         fetch.main([])
