@@ -1,8 +1,8 @@
 """A registered version as MLflow serves it: photographs in, people with named points out.
 
 `served_program.py` is the file that a version carries. MLflow runs it where the version is loaded, and
-unpickles nothing. What is asked for wrongly is one line and HTTP 400; what goes wrong here is one line and HTTP
-500, and the log has its traceback.
+unpickles nothing. What is asked for wrongly is one line and HTTP 400; what goes wrong here is one line and
+HTTP 500, and the log has its traceback.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class BadInput(OneLine):
 class ServedPose(PythonModel):
     """People in photographs, by the exported file of a registered version.
 
-    A row of the input is one photograph: `image`, a JPEG, PNG or WebP in base64, and if wanted `boxes`, a list
-    of [x, y, w, h]. Without `boxes` one person fills the picture; an empty list is a picture with nobody in
-    it. For each row the result has
+    A row of the input is one photograph: `image`, a JPEG, PNG or WebP in base64, and if wanted `boxes`, a
+    list of [x, y, w, h]. Without `boxes` one person fills the picture; an empty list is a picture with nobody
+    in it. For each row the result has
 
         {"people": [{"box": [x, y, w, h], "score": s, "keypoints": {name: [x, y, score]}}]}
 
