@@ -13,6 +13,7 @@ import yaml
 
 from ci import decide
 from rtmpose.files import UserError
+from rtmpose.tracking import runs
 from tests.promotion import versions
 from tests.promotion.test_gathered import row
 from tests.support import ROOT
@@ -60,7 +61,7 @@ def checkout(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run_id = versions.training_run()
     for _ in range(2):
         versions.register(run_id)
-    versions.runs.client().set_registered_model_alias(versions.NAME, "champion", "1")
+    runs.client().set_registered_model_alias(versions.NAME, "champion", "1")
     return store
 
 

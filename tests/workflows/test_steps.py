@@ -95,7 +95,7 @@ def test_the_table_shows_the_picked_and_everything() -> None:
     with pytest.raises(UserError, match=r"cpu-x86\.json"):
         report.reports(Path("metrics/benchmark"))
     with pytest.raises(UserError, match="holds no report of a target"):
-        report.reports(Path("metrics"))
+        report.reports(Path("metrics/none"))
 
 
 def test_the_history_grows_by_a_line_and_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
