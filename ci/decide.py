@@ -32,7 +32,8 @@ from rtmpose.promotion.registry import Version
 from rtmpose.tracking.models import DIGEST, digests
 
 NOISE = "noise"  # a report's `images` where there were no persons to compare the runtimes' outputs on
-OF_THE_COSTS = ("picked", "costs", "budget", "latency /", "memory /", "size /")
+# Of a target's gates those that a benchmark does not measure; of a version's, those that it does.
+OF_ACCURACY = ("AP", "recall")
 OF_THE_MEASURING = ("evidence of these files", "measured beside the champion")
 PARITY = "parity"
 
@@ -40,37 +41,34 @@ PARITY = "parity"
 def decide(folder: Path, name: str, number: str, wanted: Sequence[str]) -> list[Gate]:
     """Every gate that reports decide, for the version with that number on the targets `wanted`."""
     measured = {report["target"]: report for report in reports(folder)}
-    picks, costs, broken = read_picks(), dict[str, Cost](), list[Gate]()
-    accuracies = {}
+    picks, broken = read_picks(), list[Gate]()
+    costs, accuracies = dict[str, Cost](), dict[str, Accuracy]()
     for target in map(load_target, wanted):
-        picked, report = picked_for(target, picks), measured.get(target.name)
-        cost = None
-        if report is None:
-            broken.append(said("costs", "no report: its job failed", "", target=target.name))
-        elif picked is None:
-            broken.append(said("picked", "nothing passed", "", target=target.name))
-        else:
-            cost = _cost(report, picked, target, folder, broken)
-        if report is not None and cost is not None:
-            costs[target.name] = cost
-            theirs = _pick_of_the_champion(report, target)
-            accuracies[target.name] = Accuracy(picked=picked, files={}, sets={}, champion_picked=theirs)
+        picked, report = picked_for(target, picks), measured.get(target.name, {})
+        found = _cost(target, picked, report, folder)
+        if isinstance(found, Gate):
+            broken.append(found)
+            continue
+        costs[target.name] = found
+        theirs = _pick_of_the_champion(report, target)
+        accuracies[target.name] = Accuracy(picked=picked, files={}, sets={}, champion_picked=theirs)
     if not costs:
         return broken
-    noise = {name for name in costs if measured[name].get("images") == NOISE}
-    found = gates(_case(registry.find(name, number), costs, accuracies))
-    return [*broken, *(gate for gate in found if _is_asked(gate, noise))]
+    noise = {target for target in costs if measured[target].get("images") == NOISE}
+    told = gates(_case(registry.find(name, number), costs, accuracies))
+    return [*broken, *(gate for gate in told if _is_asked(gate, noise))]
 
 
-def _cost(
-    report: Mapping[str, Any], picked: str, target: Target, folder: Path, broken: list[Gate]
-) -> Cost | None:
-    """What the picked configuration costs. Where the report does not say it, a gate is `broken`."""
+def _cost(target: Target, picked: str | None, report: Mapping[str, Any], folder: Path) -> Cost | Gate:
+    """What the picked configuration costs, or the gate that fails because the report does not say it."""
+    if not report:
+        return said("costs", "no report: its job failed", "", target=target.name)
+    if picked is None:
+        return said("picked", "nothing passed", "", target=target.name)
     try:
         return cost_of(report, picked, target, folder / f"{target.name}.json")
     except UserError as error:
-        broken.append(said("costs", str(error), "", target=target.name))
-        return None
+        return said("costs", str(error), "", target=target.name)
 
 
 def _pick_of_the_champion(report: Mapping[str, Any], target: Target) -> str | None:
@@ -85,7 +83,7 @@ def _case(version: Version, costs: Mapping[str, Cost], accuracies: Mapping[str, 
     standing, first = registry.stand(version.name), min(cost.measured_at for cost in costs.values())
     tags = {each.number: each.tags for each in registry.versions(version.name)}
     champion = standing.champion if standing.champion in tags else None
-    digest = None if champion is None else tags[champion].get(DIGEST, "unknown")
+    digest = "" if champion is None else tags[champion].get(DIGEST, "unknown")
     comparison = Comparison(
         compared_at=first,
         exported_at=first,
@@ -95,9 +93,7 @@ def _case(version: Version, costs: Mapping[str, Cost], accuracies: Mapping[str, 
         card_problems=(),
         data=(),
         training_run=None,
-        champion=None
-        if champion is None or digest is None
-        else Champion(version=champion, sha256=digest, keypoint_names=()),
+        champion=None if champion is None else Champion(version=champion, sha256=digest, keypoint_names=()),
         targets=dict(accuracies),
     )
     return Case(
@@ -108,7 +104,7 @@ def _case(version: Version, costs: Mapping[str, Cost], accuracies: Mapping[str, 
         damage=None,
         evidence=Evidence(comparison=comparison, costs=dict(costs)),
         standing=standing,
-        champion_sha256=digest,
+        champion_sha256=digest or None,
         params=load_params().promotion,
         targets=tuple(costs),
         new_skeleton=False,
@@ -118,9 +114,11 @@ def _case(version: Version, costs: Mapping[str, Cost], accuracies: Mapping[str, 
 
 def _is_asked(gate: Gate, noise: set[str]) -> bool:
     """Parity only where it was measured on persons."""
+    if not gate.target:
+        return gate.name in OF_THE_MEASURING
     if gate.name.startswith(PARITY):
         return gate.target not in noise
-    return gate.name in OF_THE_MEASURING or (bool(gate.target) and gate.name.startswith(OF_THE_COSTS))
+    return not gate.name.startswith(OF_ACCURACY)
 
 
 def markdown(version: str, found: Sequence[Gate]) -> str:
