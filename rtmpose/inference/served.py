@@ -95,21 +95,17 @@ class ServedPose(PythonModel):
 
     def _answer(self, row: dict[str, Any], image: Path) -> dict[str, Any]:
         try:
-            try:
-                pixels, boxes = _asked(row, image)
-            except UserError as error:
-                raise BadInput(str(error)) from None
-            try:
-                return {"people": self._people(pixels, boxes)}
-            except UserError as error:
-                raise OneLine(str(error), INTERNAL_ERROR) from None
-        except OneLine:
-            raise
+            pixels, boxes = _asked(row, image)
+        except UserError as error:
+            raise BadInput(str(error)) from None
         except Exception as error:
-            # MLflow's server would call it the caller's mistake, and send the traceback.
-            LOG.exception("%s: could not be computed", image)
-            line = f"{image}: could not be computed ({type(error).__name__}); the server's log says more"
-            raise OneLine(line, INTERNAL_ERROR) from None
+            raise _ours(error, image) from None
+        try:
+            return {"people": self._people(pixels, boxes)}
+        except UserError as error:
+            raise OneLine(str(error), INTERNAL_ERROR) from None
+        except Exception as error:
+            raise _ours(error, image) from None
 
     def _people(self, pixels: NDArray[np.uint8], boxes: Sequence[Box]) -> list[dict[str, Any]]:
         from rtmpose.inference.photo import named, points_of
@@ -125,6 +121,15 @@ class ServedPose(PythonModel):
             }
             for box, points, score in zip(boxes, found, scores, strict=True)
         ]
+
+
+def _ours(error: Exception, image: Path) -> OneLine:
+    """What is told of an error that is no caller's mistake, such as memory that ran out; the log has more.
+    MLflow's server would answer HTTP 400 with the traceback.
+    """
+    LOG.error("%s: could not be computed", image, exc_info=error)
+    kind = type(error).__name__
+    return OneLine(f"{image}: could not be computed ({kind}); the server's log says more", INTERNAL_ERROR)
 
 
 def _called(number: int, count: int) -> Path:
