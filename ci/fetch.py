@@ -1,8 +1,8 @@
 """Put a registered version into the checkout, so that it can be measured there.
 
 `python -m ci.fetch cpu-x86 7` writes the files of version 7 into models/ and what was measured of it into
-metrics/; params.yaml then names that target alone. `python -m ci.fetch` only prints `name=…` and `version=…`
-of the candidate, to be added to $GITHUB_OUTPUT.
+metrics/; params.yaml then names that target alone. `python -m ci.fetch 7` fetches only what was measured.
+`python -m ci.fetch` only prints `name=…` and `version=…` of the candidate, to be added to $GITHUB_OUTPUT.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rtmpose.config import load_params
+from rtmpose.config import Params, load_params, parse
 from rtmpose.deploy.targets import load_target
 from rtmpose.ending import run_command
 from rtmpose.files import UserError, read_yaml, write_atomic
@@ -27,13 +27,17 @@ NO_DATA = {"train": [{"dir": "data/none", "repeat": 1}], "tune": [{"dir": "data/
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) not in (0, 2):
-        raise UserError("python -m ci.fetch: give a target and a version's number, or nothing")
+    if len(argv) > 2:
+        raise UserError("python -m ci.fetch: give a target and a version's number, that number, or nothing")
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UserError("MLFLOW_TRACKING_URI: is not set; make it a secret of the repository")
     name = load_params().register_as.name
     if not argv:
         print(f"name={name}\nversion={candidate(name)}")
+        return
+    if len(argv) == 1:
+        fetch_metrics(name, argv[0])
+        print(f"what was measured of {name} version {argv[0]} is in {METRICS}/")
         return
     target, version = load_target(argv[0]), argv[1]
     models.version_files(name, version, MODELS)
@@ -68,10 +72,14 @@ def fetch_metrics(name: str, version: str) -> None:
 
 
 def write_params(target: str) -> None:
-    """`targets` of params.yaml becomes this one: DVC makes a stage for each that stands there."""
+    """`targets` of params.yaml becomes this one: DVC makes a stage for each that stands there. Which targets
+    a promotion requires is not asked where one is measured, and those named there would be none of `targets`.
+    """
     import yaml
 
-    content = read_yaml(PARAMS) | {"targets": [target]}
+    content = read_yaml(PARAMS)
+    content |= {"targets": [target], "promotion": content.get("promotion", {}) | {"targets": None}}
+    parse(Params, content, PARAMS)
     write_atomic(PARAMS, yaml.safe_dump(content, sort_keys=False))
 
 

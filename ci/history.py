@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ci.report import quickest, reports
+from ci.picks import Picks, counted, read_picks
+from ci.report import reports
 from rtmpose.ending import run_command
 from rtmpose.files import UserError, write_atomic
 from rtmpose.fingerprint import git_commit
@@ -26,17 +27,17 @@ from rtmpose.tracking.answers import reachable
 NAME = "benchmark history"
 
 
-def line_of(found: Sequence[Mapping[str, Any]], version: str, now: datetime) -> dict[str, Any]:
-    """What is kept of one run of the workflow: when, of which version and commit, and each target's quickest
-    configuration for one image.
+def line_of(found: Sequence[Mapping[str, Any]], picks: Picks, version: str, now: datetime) -> dict[str, Any]:
+    """What is kept of one run of the workflow: when, of which version and commit, and what each target gets,
+    for one image (`ci.picks`). Nothing was picked, or it was not measured: its figures are null.
     """
     targets = {}
     for report in found:
-        row = quickest(report)
-        latency = (row.get("beside_rival") or {}).get("latency")
+        picked, row = counted(report, picks)
+        latency = ((row or {}).get("beside_rival") or {}).get("latency")
         targets[report["target"]] = {
-            "configuration": f"{row['runtime']}_{row['precision']}_threads{row['threads']}",
-            "p50_ms": row["p50_ms"],
+            "configuration": picked if row is None else f"{picked}_threads{row['threads']}",
+            "p50_ms": None if row is None else row["p50_ms"],
             "champion_ratio": None if latency is None else latency["ratio"],
             "cpu": report["machine"]["cpu"],
         }
@@ -61,13 +62,14 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("python -m ci.history: give the folder of the reports, and the version they are of")
     found, now = reports(Path(argv[0])), datetime.now(UTC)
-    line = line_of(found, argv[1], now)
+    line = line_of(found, read_picks(), argv[1], now)
     step = int(os.environ.get("GITHUB_RUN_NUMBER") or now.timestamp())
     run_id = run_of_history()
     with tempfile.TemporaryDirectory() as folder:
         path = write_atomic(Path(folder) / f"{now:%Y-%m-%dT%H%M%SZ}-{step}.jsonl", json.dumps(line) + "\n")
         runs.log_file(run_id, path, "history")
-    points = {name: {"p50_ms": one["p50_ms"]} for name, one in line["targets"].items()}
+    p50 = {name: one["p50_ms"] for name, one in line["targets"].items()}
+    points = {name: {"p50_ms": value} for name, value in p50.items() if value is not None}
     runs.log_metrics(run_id, points, step)
     runs.end_run(run_id)
     print(json.dumps(line))

@@ -1,6 +1,6 @@
 """What the targets' benchmarks found, as Markdown: `python -m ci.report metrics/benchmark`.
 
-On top one line for each target, the quickest configuration for one image; below it every configuration.
+On top one line for each target, with what was picked for it (`ci.picks`); below it every configuration.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ci.picks import Picks, counted, read_picks
 from rtmpose.config import Record, read_record
 from rtmpose.ending import run_command
 from rtmpose.files import UserError
@@ -37,10 +38,10 @@ def reports(folder: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def markdown(found: Sequence[Mapping[str, Any]]) -> str:
+def markdown(found: Sequence[Mapping[str, Any]], picks: Picks) -> str:
     """The tables of several targets."""
-    head = "| target | machine | quickest for one image | p50 ms | beside the champion | budgets |"
-    lines = ["## Benchmark", "", head, rule(head), *map(_summary, found)]
+    head = "| target | machine | picked, for one image | p50 ms | beside the champion | budgets |"
+    lines = ["## Benchmark", "", head, rule(head), *(_summary(report, picks) for report in found)]
     for report in found:
         lines += [
             "",
@@ -50,11 +51,6 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
-
-
-def quickest(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the lowest p50 for the smallest batch."""
-    return min(report["results"], key=lambda row: (row["batch"], row["p50_ms"]))
 
 
 def beside(row: Mapping[str, Any]) -> str:
@@ -71,15 +67,18 @@ def rule(head: str) -> str:
     return "|" + "---|" * (head.count("|") - 1)
 
 
-def _summary(report: Mapping[str, Any]) -> str:
-    row, machine = quickest(report), report["machine"]
+def line(cells: Sequence[str]) -> str:
+    """A line of a table."""
+    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def _summary(report: Mapping[str, Any], picks: Picks) -> str:
+    (picked, row), machine = counted(report, picks), report["machine"]
+    name = "nothing passed" if picked is None else f"{picked}: not measured" if row is None else _name(row)
+    p50, times = ("–", "–") if row is None else (f"{row['p50_ms']:.2f}", beside(row))
     broken = [each for each in report["budgets"] if not each["kept"]]
     budgets = f"{len(broken)} of {len(report['budgets'])} broken" if broken else "kept"
-    cells = (
-        report["target"], f"{machine['cpu']}, {machine['cores']} cores", _name(row), f"{row['p50_ms']:.2f}",
-        beside(row), budgets,
-    )  # fmt: skip
-    return _line(cells)
+    return line((report["target"], f"{machine['cpu']}, {machine['cores']} cores", name, p50, times, budgets))
 
 
 def _all(report: Mapping[str, Any]) -> list[str]:
@@ -87,7 +86,7 @@ def _all(report: Mapping[str, Any]) -> list[str]:
     lines = [head, rule(head)]
     for row in sorted(report["results"], key=lambda one: (one["batch"], one["p50_ms"])):
         figures = (f"{row['p50_ms']:.2f}", f"{row['images_per_s']:.1f}", f"{row['memory_mb']:.0f}")
-        lines.append(_line((_name(row), str(row["threads"]), str(row["batch"]), *figures, beside(row))))
+        lines.append(line((_name(row), str(row["threads"]), str(row["batch"]), *figures, beside(row))))
     broken = [each for each in report["budgets"] if not each["kept"]]
     lines += ["", *(f"- broken: {each['budget']}: {each['key']} at {each['limit']}" for each in broken)]
     return lines + [f"- skipped: {reason}" for reason in report["skipped"]]
@@ -97,14 +96,10 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['runtime']} {row['precision']}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
-
-
 def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("python -m ci.report: give the folder of the reports, such as metrics/benchmark")
-    print(markdown(reports(Path(argv[0]))), end="")
+    print(markdown(reports(Path(argv[0])), read_picks()), end="")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A registered version as MLflow serves it: photographs in, people with named points out.
 
 `served_program.py` is the file that a version carries. MLflow runs it where the version is loaded, and
-unpickles nothing. What is asked for wrongly is one line and HTTP 400.
+unpickles nothing. What is asked for wrongly is one line and HTTP 400; what goes wrong here is one line and
+HTTP 500, and the log has its traceback.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MODEL = "rtmpose.onnx"
 FAR = 1e9  # px; no image reaches there
+LOG = logging.getLogger(__name__)
 DATA_URL = re.compile(r"data:[\w.+/-]*;base64,")
 
 
@@ -59,8 +62,9 @@ class BadInput(OneLine):
 class ServedPose(PythonModel):
     """People in photographs, by the exported file of a registered version.
 
-    A row of the input is one photograph: `image`, a JPEG or PNG in base64, and if wanted `boxes`, a list of
-    [x, y, w, h]. Without boxes one person fills the picture. For each row the result has
+    A row of the input is one photograph: `image`, a JPEG, PNG or WebP in base64, and if wanted `boxes`, a
+    list of [x, y, w, h]. Without `boxes` one person fills the picture; an empty list is a picture with nobody
+    in it. For each row the result has
 
         {"people": [{"box": [x, y, w, h], "score": s, "keypoints": {name: [x, y, score]}}]}
 
@@ -82,8 +86,8 @@ class ServedPose(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """The people of each row. BadInput naming the photograph, if one of them cannot be used; HTTP 500
-        where the model itself is at fault.
+        """The people of each row. BadInput naming the photograph, if one of them cannot be used; OneLine
+        with HTTP 500 where the model or this machine is at fault.
         """
         rows = model_input.to_dict("records")
         # One after the other: of many large photographs only one at a time is in memory.
@@ -94,14 +98,20 @@ class ServedPose(PythonModel):
             pixels, boxes = _asked(row, image)
         except UserError as error:
             raise BadInput(str(error)) from None
+        except Exception as error:
+            raise _ours(error, image) from None
         try:
             return {"people": self._people(pixels, boxes)}
         except UserError as error:
             raise OneLine(str(error), INTERNAL_ERROR) from None
+        except Exception as error:
+            raise _ours(error, image) from None
 
     def _people(self, pixels: NDArray[np.uint8], boxes: Sequence[Box]) -> list[dict[str, Any]]:
         from rtmpose.inference.photo import named, points_of
 
+        if not boxes:
+            return []
         found, scores = points_of(self.way, pixels, boxes, self.path)
         return [
             {
@@ -113,18 +123,30 @@ class ServedPose(PythonModel):
         ]
 
 
+def _ours(error: Exception, image: Path) -> OneLine:
+    """What is told of an error that is no caller's mistake, such as memory that ran out; the log has more.
+    MLflow's server would answer HTTP 400 with the traceback.
+    """
+    LOG.error("%s: could not be computed", image, exc_info=error)
+    kind = type(error).__name__
+    return OneLine(f"{image}: could not be computed ({kind}); the server's log says more", INTERNAL_ERROR)
+
+
 def _called(number: int, count: int) -> Path:
     """How messages name a photograph of a request."""
     return Path("image" if count == 1 else f"image {number} of {count}")
 
 
 def _asked(row: dict[str, Any], image: Path) -> tuple[NDArray[np.uint8], list[Box]]:
-    """The pixels (H, W, 3) RGB and the boxes of one row; UserError naming the `image`."""
+    """The pixels (H, W, 3) RGB and the boxes of one row, which are none only where it gives an empty list;
+    UserError naming the `image`.
+    """
     from rtmpose.data.raw.photograph import decode_photograph
     from rtmpose.inference.photo import boxes_within
 
     pixels = decode_photograph(_decoded(row.get("image"), image), image, "display")
-    return pixels, boxes_within(_boxes(row.get("boxes"), image), pixels, image)
+    boxes = _boxes(row.get("boxes"), image)
+    return pixels, [] if boxes == [] else boxes_within(boxes or [], pixels, image)
 
 
 def _decoded(text: object, image: Path) -> bytes:
@@ -141,10 +163,10 @@ def _decoded(text: object, image: Path) -> bytes:
     return content
 
 
-def _boxes(value: object, image: Path) -> list[Box]:
-    """Boxes as JSON has them, [[x, y, w, h], …]; none where the value is null or missing."""
+def _boxes(value: object, image: Path) -> list[Box] | None:
+    """Boxes as JSON has them, [[x, y, w, h], …]; None where the value is null or missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return []
+        return None
     rows = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(rows, list):
         raise UserError(f"{image}: boxes must be a list of [x, y, w, h] in px, not {_shown(value)}")

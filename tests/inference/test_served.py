@@ -78,9 +78,10 @@ def test_the_answer_is_that_of_the_command(store: Path, files: ModelFiles) -> No
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     try:
         model = mlflow.pyfunc.load_model("models:/pose@champion")
-        boxed, whole, sideways = model.predict(
+        boxed, nobody, whole, sideways = model.predict(
             [
                 {"image": encoded(jpeg()), "boxes": BOXES},
+                {"image": encoded(jpeg()), "boxes": []},
                 {"image": encoded(jpeg())},
                 {"image": encoded(turned(jpeg()))},
             ]
@@ -93,6 +94,7 @@ def test_the_answer_is_that_of_the_command(store: Path, files: ModelFiles) -> No
     assert [one | {"score": None} for one in boxed["people"]] == [one | {"score": None} for one in expected]
     scores = [point[2] for point in expected[0]["keypoints"].values()]
     assert boxed["people"][0]["score"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert nobody == {"people": []}, "no box was given, so nobody is there"
     assert whole["people"][0]["box"] == [0, 0, 160, 120] and sideways["people"][0]["box"] == [0, 0, 120, 160]
 
 
@@ -109,9 +111,43 @@ def test_a_broken_model_is_not_the_callers_mistake(files: ModelFiles) -> None:
     assert "\n" not in said["message"]
 
 
+class Exhausted:
+    """A network that stops as ONNX Runtime does where memory runs out."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("bad\nallocation at 0x1"), cv2.error("resize")]
+)
+@pytest.mark.parametrize("at", ["network", "decoder"])
+def test_what_goes_wrong_here_is_one_line_and_500(
+    files: ModelFiles, error: Exception, at: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    model = ServedPose()
+    model.load_context(SimpleNamespace(artifacts={"rtmpose.onnx": str(files.onnx)}))
+    if at == "network":
+        model.way = replace(model.way, network=Exhausted(error))
+    else:
+        monkeypatch.setattr("rtmpose.data.raw.photograph.decode_photograph", Exhausted(error))
+    with pytest.raises(OneLine) as caught:
+        model.predict(None, pd.DataFrame([{"image": encoded(jpeg())}]))
+    kind = type(error).__name__
+    assert caught.value.get_http_status_code() == 500
+    assert caught.value.line == f"image: could not be computed ({kind}); the server's log says more"
+    assert kind in caplog.text and "Traceback" in caplog.text
+
+
 @pytest.mark.slow
 def test_every_form_of_a_request_is_answered(ask: Ask) -> None:
     rows: list[dict[str, Any]] = [{"image": encoded(jpeg()), "boxes": BOXES}, {"image": encoded(jpeg(4))}]
+    nobody = {"image": encoded(jpeg()), "boxes": []}
+    assert ask({"dataframe_records": [nobody]}) == (200, {"predictions": [{"people": []}]})
     status, found = ask({"dataframe_records": rows})
     assert status == 200, found
     assert [len(one["people"]) for one in found["predictions"]] == [2, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,6 +25,10 @@ COPIES = (
     "rtmpose.int8.bin",
 )
 NAME = "rtmpose-mannequin"
+METRICS: dict[str, Any] = {
+    "quantize.json": {"ap_loss": {}, "attempts": []},
+    "pick.json": {"cpu-x86": {"picked": "onnxruntime_fp32", "for": {}, "attempts": []}},
+}
 
 
 def prepare(folder: Path) -> Workspace:
@@ -45,10 +50,11 @@ def register(folder: Path) -> None:
     """Two versions of the same files: the champion and the candidate."""
     onnx = export_onnx(formula_net(), SIZE, folder / "rtmpose.onnx", card=card())
     files = [onnx, save_weights(folder), *(Path(shutil.copy(onnx, folder / name)) for name in COPIES)]
-    quantized = folder / "quantize.json"
-    quantized.write_text(json.dumps({"ap_loss": {}, "attempts": []}))
     run_id = runs.start_or_resume_run("training")
-    runs.log_file(run_id, quantized, "metrics")
+    for name, content in METRICS.items():
+        path = folder / name
+        path.write_text(json.dumps(content))
+        runs.log_file(run_id, path, "metrics")
     for _ in range(2):
         receipt = models.register(
             files, program=PROGRAM, name=NAME, run_id=run_id, tags={}, requirements=["onnxruntime==1.31.1"]

@@ -90,4 +90,9 @@ def test_what_decides_is_there_and_required() -> None:
     scripts = {step.name: step.script for step in steps("benchmark.yml")}
     assert scripts["Measure it and the champion by turns"] == 'dvc repro -f -s "benchmark@$TARGET"'
     assert scripts["Gates of the promotion"] == 'rtmpose promote "$NAME" "$VERSION" --dry-run'
+    decides = scripts["Gates of what was just measured"]
+    assert decides.startswith('python -m ci.decide metrics/benchmark "$NAME" "$VERSION" "$TARGETS" |')
+    report = yaml.safe_load((FOLDER / "benchmark.yml").read_text())["jobs"]["report"]
+    also_where_one_failed = "${{ !cancelled() && needs.plan.result == 'success' }}"
+    assert report["if"] == also_where_one_failed, "one target's failed job must not hide the others"
     assert not [path for path in FILES if "continue-on-error" in Path(path).read_text()]

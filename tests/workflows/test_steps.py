@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ci import fetch, history, report, targets
+from rtmpose.config import load_params
 from rtmpose.files import UserError, sha256_of
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
@@ -35,6 +36,7 @@ REPORT: dict[str, Any] = {
     "budgets": [{"budget": "any runtime", "key": "p95_ms", "limit": 3, "kept": False}],
     "skipped": ["mnn: is not installed"],
 }
+PICK = {"cpu-x86": {"picked": "onnxruntime_int8", "for": {}}}  # which is not the quickest
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,7 @@ def checkout(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (store / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (store / "metrics/benchmark").mkdir(parents=True)
     (store / "metrics/benchmark/cpu-x86.json").write_text(json.dumps(REPORT))
+    (store / "metrics/pick.json").write_text(json.dumps(PICK))
     return store
 
 
@@ -69,10 +72,18 @@ def test_the_matrix_is_what_the_targets_say(monkeypatch: pytest.MonkeyPatch) -> 
             targets.matrix(wanted)
 
 
-def test_the_table_shows_the_quickest_and_everything() -> None:
-    lines = report.markdown(report.reports(Path("metrics/benchmark"))).splitlines()
-    summary = "| cpu-x86 | A CPU / of some kind, 2 cores | onnxruntime fp32 | 4.25 |"
-    assert lines[4] == f"{summary} 1.500× [1.400, 1.600] | 1 of 1 broken |"
+def table(**picked: str | None) -> list[str]:
+    found = {name.replace("_", "-"): value for name, value in picked.items()}
+    return report.markdown(report.reports(Path("metrics/benchmark")), found).splitlines()
+
+
+def test_the_table_shows_the_picked_and_everything() -> None:
+    lines = table(cpu_x86="onnxruntime_int8")
+    start = "| cpu-x86 | A CPU / of some kind, 2 cores |"
+    assert lines[4] == f"{start} onnxruntime int8 | 5.00 | 1.500× [1.400, 1.600] | 1 of 1 broken |"
+    assert table(cpu_x86=None)[4] == f"{start} nothing passed | – | – | 1 of 1 broken |"
+    assert table(cpu_x86="mnn_fp16")[4] == f"{start} mnn_fp16: not measured | – | – | 1 of 1 broken |"
+    assert table()[4].startswith(f"{start} onnxruntime fp32 | 4.25 |"), "not known then: its reference"
     rows = [line for line in lines if line.startswith("| onnxruntime")]
     assert rows == [
         "| onnxruntime fp32 | 1 | 1 | 4.25 | 235.3 | 120 | 1.500× [1.400, 1.600] |",
@@ -84,7 +95,7 @@ def test_the_table_shows_the_quickest_and_everything() -> None:
     with pytest.raises(UserError, match=r"cpu-x86\.json"):
         report.reports(Path("metrics/benchmark"))
     with pytest.raises(UserError, match="holds no report of a target"):
-        report.reports(Path("metrics"))
+        report.reports(Path("metrics/none"))
 
 
 def test_the_history_grows_by_a_line_and_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +106,14 @@ def test_the_history_grows_by_a_line_and_a_point(monkeypatch: pytest.MonkeyPatch
     kept = [Path(file.path).name for file in runs.client().list_artifacts(run_id, "history")]
     assert [name.rpartition("-")[2] for name in kept] == ["41.jsonl", "42.jsonl"]
     assert runs.logged_steps(run_id, "cpu-x86.p50_ms") == {41, 42}
-    line = history.line_of(report.reports(Path("metrics/benchmark")), "7", datetime(2026, 1, 2, tzinfo=UTC))
+    found, when = report.reports(Path("metrics/benchmark")), datetime(2026, 1, 2, tzinfo=UTC)
+    assert history.line_of(found, {"cpu-x86": None}, "7", when)["targets"]["cpu-x86"] == {
+        "configuration": None, "p50_ms": None, "champion_ratio": None, "cpu": "A CPU | of some kind",
+    }  # fmt: skip
+    line = history.line_of(found, {"cpu-x86": "onnxruntime_int8"}, "7", when)
     assert line | {"commit": ""} == {
         "time": "2026-01-02T00:00:00+00:00", "version": "7", "commit": "",
-        "targets": {"cpu-x86": {"configuration": "onnxruntime_fp32_threads1", "p50_ms": 4.25,
+        "targets": {"cpu-x86": {"configuration": "onnxruntime_int8_threads1", "p50_ms": 5.0,
                                 "champion_ratio": 1.5, "cpu": "A CPU | of some kind"}},
     }  # fmt: skip
 
@@ -122,11 +137,20 @@ def test_the_candidate_is_fetched_to_be_measured(
     capsys.readouterr()
     fetch.main([])
     assert capsys.readouterr().out == "name=rtmpose-mannequin\nversion=1\n"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    asked = params | {"promotion": params["promotion"] | {"targets": ["cpu-x86"], "min_ap": 61.0}}
+    Path("params.yaml").write_text(yaml.safe_dump(asked))
     fetch.main(["cpu-arm64", "1"])
     assert sha256_of("models/rtmpose.onnx") == sha256_of(model_file)
-    assert json.loads(Path("metrics/quantize.json").read_text()) == {"ap_loss": {}}
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert yaml.safe_load(Path("params.yaml").read_text()) == params | {"targets": ["cpu-arm64"]}
+    for arguments in ([], ["1"]):  # as `fetch` left it, and by itself
+        if arguments:
+            Path("metrics/quantize.json").unlink()
+            fetch.main(arguments)
+        assert json.loads(Path("metrics/quantize.json").read_text()) == {"ap_loss": {}}
+    found = load_params()
+    assert (found.targets, found.promotion.targets, found.promotion.min_ap) == (["cpu-arm64"], None, 61.0)
+    rest = yaml.safe_load(Path("params.yaml").read_text()) | {"targets": params["targets"]}
+    assert rest == params | {"promotion": params["promotion"] | {"min_ap": 61.0}}
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI: is not set; make it a secret"):
         fetch.main([])
