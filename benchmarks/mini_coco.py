@@ -15,8 +15,8 @@ keypoint error (distance over the square root of the person's area, mean over la
 `--held-out` is for choosing the settings of this script: 10 % of the training photographs are left out of
 training and take the place of the validation ones.
 
-Run again after a kill it goes on from the last checkpoint in --out, where `curve.csv` lies; the picture goes to
-docs/mini_coco.png (of --quick, other networks and devices into --out). The last line is one JSON object.
+Run again after a kill it goes on from the last checkpoint in --out, where `curve.csv` lies; the picture goes
+to docs/mini_coco.png (of --quick, other networks and devices into --out). The last line is one JSON object.
 """
 
 from __future__ import annotations
