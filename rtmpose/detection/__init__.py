@@ -1,0 +1,1 @@
+"""Boxes of people in a picture: RTMDet, and any ONNX detector of RTMDet's or YOLOX's output form."""

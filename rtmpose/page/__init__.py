@@ -1,0 +1,1 @@
+"""The local page of `rtmpose serve` and its HTTP endpoint."""
