@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 class Person:
     """A box, K keypoints in the order of the model's names, and who it is.
 
-    `confidence` is the calibrated probability that a point lies within half an OKS standard deviation of where
-    a person would have marked it. Of a model without a calibration it is the raw score, limited to [0, 1].
+    `confidence` is the calibrated probability that a point lies within half an OKS standard deviation of
+    where it would have been marked. Of a model without a calibration it is the raw score, limited to [0, 1].
     """
 
     box: Floats  # (4,) x1, y1, x2, y2 px of the frame
