@@ -51,9 +51,19 @@ def saved(path: Path, points: int = 17, **options: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS.keys())
+def test_weights_say_which_network_they_are_of(options: dict[str, Any]) -> None:
+    saved(Path("w.pt"), **options)
+    size = "96x128" if options.get("head") == "heatmap" else None
+    found = asked(Path("w.pt"), None, None, size, None, None)
+    assert found.input_size == SIZE
+    assert {name: getattr(found.architecture, name) for name in options} == options
+
+
+@pytest.mark.parametrize("kind", ["simcc, hidden 48, no gau", "heatmap", "resnet50"])
 def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot_say(
-    options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    options = NETWORKS[kind]
     model = saved(Path("w.pt"), **options)
     heatmap = options.get("head") == "heatmap"
     export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None)

@@ -12,6 +12,7 @@ import yaml
 
 from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.export import differences, export_onnx, parity
+from rtmpose.deploy.graphs import save_graph
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
 from rtmpose.deploy.runtimes.session import open_session
@@ -157,10 +158,14 @@ def test_differences_are_in_input_pixels() -> None:
     }
 
 
-def test_nothing_half_written_when_the_export_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_when_the_export_fails(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise onnx.checker.ValidationError("refused")
 
+    graph = onnx.load(str(files.onnx))
+    monkeypatch.setattr("rtmpose.deploy.export.traced", lambda *_: graph)
     monkeypatch.setattr("rtmpose.deploy.export.onnx.checker.check_model", refuse)
     with pytest.raises(onnx.checker.ValidationError):
         export_onnx(formula_net(), SIZE, tmp_path / "rtmpose.onnx")
@@ -174,7 +179,9 @@ def test_damaged_files_are_one_line(files: ModelFiles, tmp_path: Path) -> None:
         open_file(cut)
     with pytest.raises(UserError, match=r"none\.onnx: no such file"):
         open_file(tmp_path / "none.onnx")
-    plain = export_onnx(formula_net(), SIZE, tmp_path / "plain.onnx")
+    graph = onnx.load(str(files.onnx))
+    del graph.metadata_props[:]
+    plain = save_graph(graph, tmp_path / "plain.onnx")
     with pytest.raises(UserError, match=r"plain\.onnx: metadata has no 'rtmpose\.size'"):
         read_card(plain)
 

@@ -10,6 +10,8 @@ import re
 import torch
 
 from rtmpose.models import PoseNet, build_pose_net
+from rtmpose.models.cspnext import STRIDE, CSPNeXt, Scale
+from rtmpose.models.heads.simcc import SimCCHead
 from tests.support import ROOT, SHARED, det_tensor, golden
 
 # Facts of the reference configurations by what their names say.
@@ -44,6 +46,13 @@ def build_named(name: str) -> PoseNet:
     keypoints = next((count for part, count in KEYPOINTS.items() if part in data), 17)
     keypoints = 19 if data == "udp_aic-coco" else keypoints
     return build_pose_net(size[0], "heatmap" if heatmap else "simcc", keypoints, (int(width), int(height)))
+
+
+def light_net(points: int, input_size: tuple[int, int]) -> PoseNet:
+    """RTMPose-t's layers at a third of their width: for tests of what holds for any network."""
+    features = CSPNeXt(Scale(0.167, 0.125))
+    head = SimCCHead(features.channels, points, input_size, STRIDE, kernel=7, hidden=32, gau=True)
+    return PoseNet(features, head, points, input_size)
 
 
 def fill(model: PoseNet) -> PoseNet:

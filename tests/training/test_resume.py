@@ -24,11 +24,11 @@ from rtmpose.data.stream.mix import MixEntry
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.checkpoint import Store, Superseded, read_log
 from rtmpose.training.loop import Run
 from rtmpose.training.update import simcc_task
+from tests.models.support import light_net
 from tests.support import ROOT
 from tests.training.ranks import on_ranks
 
@@ -96,7 +96,7 @@ def run(
     precision: Precision = "fp32",
 ) -> Run:
     torch.manual_seed(0)
-    task = simcc_task(build_pose_net("t", input_size=SIZE), SimCC(SIZE), params.tau)
+    task = simcc_task(light_net(17, SIZE), SimCC(SIZE), params.tau)
     skeleton = load_dataset("coco17").skeleton
     stream = BadStream([MixEntry(shards, 1)], skeleton, SIZE, batch_size=4, seed=5, rank=rank, world=world)
     stream.bad = bad
