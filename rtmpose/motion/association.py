@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -16,6 +18,7 @@ Ints = NDArray[np.int64]
 DRIFT = 0.5  # sizes per second by which the place of a point becomes less certain
 MOST_DRIFT = 0.5  # sizes
 ENOUGH = 4.0  # points, weighted by confidence, that make a pose's word count as much as its box's
+SAME = 0.5  # likeness of two poses in one place
 AWAY = 0.6  # sizes beside the expected way where somebody who returns is half as likely
 AWAY_RATE = 0.4  # the same, more per second out of sight
 GROWTH = 0.35  # log of the ratio of sizes at which somebody who returns is a third as likely
@@ -89,18 +92,29 @@ def assigned(similarity: Floats, least: float) -> tuple[Ints, Ints]:
     return rows[real].astype(np.int64), columns[real].astype(np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Who continues whom, and who is new."""
+
+    rows: Ints  # (P,) people of the past
+    columns: Ints  # (P,) found people, each of whom continues the one beside
+    new: Ints  # (Q,) found people who continue nobody
+
+
 def associate(
     known: Tracks, found: Observed, time: float, sigmas: Floats, flip: NDArray[np.intp], options: TrackOptions
-) -> tuple[Ints, Ints]:
-    """Which person of the past (rows) each found one (columns) continues.
+) -> Matches:
+    """Which person of the past each found one continues.
 
     Three rounds, as ByteTrack (arXiv 2110.06864) has two: who was found with confidence comes first, then the
-    others may continue who was seen on the last frame, and at last those who were out of sight return.
+    others may continue who was seen on the last frame, and at last those who were out of sight return. A pose
+    that somebody is shown by already is nobody else's: in a crossing the network often gives the person in
+    front twice.
     """
     rows: Ints = np.zeros(0, np.int64)
     columns: Ints = np.zeros(0, np.int64)
     if not len(known) or not len(found):
-        return rows, columns
+        return Matches(rows, columns, np.arange(len(found)))
     likely = similarities(known, found, time, sigmas, flip, options.visible)
     confident = found.box_score >= options.confident
     away = ~known.live
@@ -113,7 +127,35 @@ def associate(
         if len(row) and len(column):
             some, others = assigned(worth[np.ix_(row, column)], options.similar)
             rows, columns = np.append(rows, row[some]), np.append(columns, column[others])
-    return rows, columns
+    new = np.setdiff1d(np.arange(len(found)), columns)
+    if len(found) > 1:
+        twice = shown_twice(likely, found_similarity(found, sigmas, flip), rows, columns)
+        own = ~twice[columns]
+        rows, columns, new = rows[own], columns[own], new[~twice[new]]
+    return Matches(rows, columns, new)
+
+
+def shown_twice(likely: Floats, alike: Floats, rows: Ints, columns: Ints) -> NDArray[np.bool_]:
+    """Which of M found poses show somebody who is shown by another one, (M,): they are much alike, and the
+    pose is more like that person than like the one it was to continue, if there is one.
+
+    Args:
+        likely: (N, M), of people of the past and poses. alike: (M, M), of poses. rows, columns: the pairs.
+    """
+    count = likely.shape[1]
+    own = np.zeros(count)
+    own[columns] = likely[rows, columns]
+    theirs = np.zeros((count, count))  # of the pose and the person whom another pose continues
+    theirs[:, columns] = likely[rows].T
+    np.fill_diagonal(theirs, 0.0)
+    return np.asarray(((theirs > own[:, None]) & (alike > SAME)).any(1))
+
+
+def found_similarity(found: Observed, sigmas: Floats, flip: NDArray[np.intp]) -> Floats:
+    """How much alike the found poses are, (M, M) in [0, 1]."""
+    weights = found.confidence[:, None] * found.confidence[None]
+    still = np.zeros(len(found))
+    return pose_similarity(found.points, found.points, weights, sizes(found.box), still, sigmas, flip)[0]
 
 
 def similarities(

@@ -115,14 +115,13 @@ class PoseTracker:
         found = observe(persons, self.skeleton.num_keypoints, size, self.options)
         found = distinct(found, self._sigmas, self.options.duplicate)
         self.counts.left_out += len(persons) - len(found)
-        rows, columns = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
+        pairs = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
-        given = self._continue(rows, found.select(columns), time, detected)
+        given = self._continue(pairs.rows, found.select(pairs.columns), time, detected)
         lost = bool((was_live & ~self._tracks.live).any())
         if detected:
-            new = np.setdiff1d(np.arange(len(found)), columns)
-            given += self._begin(found.select(new), time)
+            given += self._begin(found.select(pairs.new), time)
         self._expire(time, detected)
         self._schedule = self._schedule.after(detected=detected, lost=lost)
         return [person for _, person in sorted(given, key=lambda pair: pair[0])]

@@ -16,6 +16,8 @@ BODY_HORIZON = 1.0  # s over which a person's own speed fades
 LIMB_HORIZON = 0.1  # s, of a limb's speed against the body: limbs swing
 BODY_CUTOFF = 1.0  # Hz, of the body's speed
 LIMB_CUTOFF = 2.0  # Hz, of a point's speed
+MOST_CHANGE = 2.0  # sizes/s by which a new measurement may differ from the body's speed; more is cut
+FEW = 5  # frames before which nothing is cut
 SIZE_CUTOFF = 0.5  # Hz, of the size
 
 
@@ -132,7 +134,10 @@ def speeds(tracks: Tracks, points: Floats, shown: Bools, time: float) -> tuple[F
     usable = shown & (tracks.point_seen == tracks.seen[:, None])
     step = body_step(points, tracks.points, usable, tracks.body * elapsed[:, None])
     taken = _gain(BODY_CUTOFF, elapsed, tracks.frames)[:, None]
-    body = tracks.body + taken * (step * rate[:, None] - tracks.body)
+    change = step * rate[:, None] - tracks.body
+    limit = np.where(tracks.frames < FEW, np.inf, MOST_CHANGE) * tracks.size
+    length = np.maximum(np.sqrt((change**2).sum(1)), np.spacing(1.0))
+    body = tracks.body + taken * np.minimum(1.0, limit / length)[:, None] * change
     measured = (points - tracks.points) * rate[:, None, None]
     taken = _gain(LIMB_CUTOFF, elapsed, tracks.frames)[:, None, None]
     velocity = tracks.velocity + taken * (measured - tracks.velocity)
