@@ -18,6 +18,8 @@ Ints = NDArray[np.int64]
 DRIFT = 0.5  # sizes per second by which the place of a point becomes less certain
 MOST_DRIFT = 0.5  # sizes
 ENOUGH = 4.0  # points, weighted by confidence, that make a pose's word count as much as its box's
+TURNED = 0.5  # worth of a place where somebody was last seen, beside one further on the way
+FAR = 0.5  # sizes of the way from which that holds in full
 SAME = 0.5  # likeness of two poses in one place
 AWAY = 0.6  # sizes beside the expected way where somebody who returns is half as likely
 AWAY_RATE = 0.4  # the same, more per second out of sight
@@ -36,7 +38,8 @@ def pose_similarity(
     """OKS of N expected poses to M new ones, (N, M), and how many points it rests on, (N, M).
 
     A point counts with its weight, and as much as the nearer of itself and its mirror point: swapped sides
-    tell nothing about who somebody is. The spread of each point grows with the time since it was seen.
+    tell nothing about who somebody is. The spread of each point grows with the time since it was seen, and
+    its peak falls with it: who was seen just now has the better claim to a place.
 
     Args:
         places: (N, K, 2) px, the expected ones. points: (M, K, 2) px. weights: (N, M, K) in [0, 1].
@@ -48,8 +51,10 @@ def pose_similarity(
     crossed = points[None, :, flip] - places[:, None]
     squared = np.minimum(squared, np.einsum("nmkd,nmkd->nmk", crossed, crossed))
     drift = np.minimum(DRIFT * elapsed, MOST_DRIFT)
-    variance = (2 * sigmas) ** 2 + drift[:, None] ** 2  # (N, K), of sizes²
-    similarity = np.exp(-squared / (2 * variance * size[:, None] ** 2)[:, None])
+    sharp = (2 * sigmas) ** 2  # of sizes²
+    variance = sharp + drift[:, None] ** 2  # (N, K)
+    peak = np.sqrt(sharp / variance)
+    similarity = peak[:, None] * np.exp(-squared / (2 * variance * size[:, None] ** 2)[:, None])
     total = weights.sum(-1)
     return np.einsum("nmk,nmk->nm", similarity, weights) / np.maximum(total, np.spacing(1.0)), total
 
@@ -68,7 +73,7 @@ def return_similarity(
     """How likely M new people are N that were out of sight, (N, M) in [0, 1], by place and size.
 
     Who was hidden may have stood still or gone on: what counts is the distance to the way from where
-    somebody was last seen to where an unchanged speed leads.
+    somebody was last seen to where an unchanged speed leads. To have gone on is the more likely.
 
     Args:
         last, onward: (N, 1, 2), the ends of the way, in sizes of the person. places: (N, M, 2), of the
@@ -79,7 +84,9 @@ def return_similarity(
     along = np.clip(((places - last) * way).sum(-1) / length, 0.0, 1.0)
     beside = ((places - last - along[..., None] * way) ** 2).sum(-1)
     reach = AWAY + AWAY_RATE * elapsed[:, None]
-    return np.exp(-np.log(2) * beside / reach**2 - (np.log(growth) / GROWTH) ** 2)
+    behind = (1 - along) * np.minimum(np.sqrt(length) / FAR, 1.0)
+    near = np.exp(-np.log(2) * beside / reach**2 - (np.log(growth) / GROWTH) ** 2)
+    return near * (1 - (1 - TURNED) * behind)
 
 
 def assigned(similarity: Floats, least: float) -> tuple[Ints, Ints]:
@@ -106,8 +113,8 @@ def associate(
 ) -> Matches:
     """Which person of the past each found one continues.
 
-    Three rounds, as ByteTrack (arXiv 2110.06864) has two: who was found with confidence comes first, then the
-    others may continue who was seen on the last frame, and at last those who were out of sight return. A pose
+    Three rounds, as ByteTrack (arXiv 2110.06864) has two: who was found with confidence comes first; then the
+    others may continue who was seen on the last frame, and at last who was out of sight. A pose
     that somebody is shown by already is nobody else's: in a crossing the network often gives the person in
     front twice.
     """
@@ -116,11 +123,12 @@ def associate(
     if not len(known) or not len(found):
         return Matches(rows, columns, np.arange(len(found)))
     likely = similarities(known, found, time, sigmas, flip, options.visible)
-    confident = found.box_score >= options.confident
     away = ~known.live
-    rounds = [(known.live | away, confident, likely), (known.live, ~confident, likely)]
+    confident = found.box_score >= options.confident
+    everyone = np.ones(len(known), bool)
+    rounds = [(everyone, confident, likely), (known.live, ~confident, likely)]
     if away.any():
-        rounds.append((away, confident | ~confident, returns(known, found, time)))
+        rounds.append((away, np.ones(len(found), bool), returns(known, found, time)))
     for of, to, worth in rounds:
         row = np.setdiff1d(np.flatnonzero(of), rows)
         column = np.setdiff1d(np.flatnonzero(to), columns)
@@ -177,9 +185,10 @@ def similarities(
 
 def returns(known: Tracks, found: Observed, time: float) -> Floats:
     """How likely each found person is one that was out of sight, (N, M), by the boxes."""
-    shift, _ = expected(known, time)
+    elapsed = time - known.seen
     size = known.size[:, None, None]
     last = (known.box[:, None, :2] + known.box[:, None, 2:]) / 2 / size
     place = (found.box[None, :, :2] + found.box[None, :, 2:]) / 2 / size
+    way = known.body[:, None] * elapsed[:, None, None] / size
     growth = sizes(found.box)[None] / known.size[:, None]
-    return return_similarity(last, last + shift[:, None] / size, place, growth, time - known.seen)
+    return return_similarity(last, last + way, place, growth, elapsed)
