@@ -61,26 +61,26 @@ def test_the_order_of_people_does_not_matter(seed: int) -> None:
 @given(seeds, st.floats(0.2, 5), st.floats(-500, 500))
 def test_likeness_knows_neither_place_nor_distance_nor_side(seed: int, larger: float, by: float) -> None:
     rng = np.random.default_rng(seed)
-    first, second = rng.uniform(0, 200, (2, 17, 2)), rng.uniform(0, 200, (3, 17, 2))
-    weights, size, elapsed = rng.random((2, 3, 17)), np.array([100.0, 120]), np.array([0.0, 0.5])
+    first, second = rng.uniform(0, 200, (2, 3, 17, 2))
+    weights, size, elapsed = rng.random((3, 17)), rng.uniform(50, 150, 3), np.array([0.0, 0.5, 2.0])
     found, _ = pose_similarity(first, second, weights, size, elapsed, SIGMAS, FLIP)
     again, _ = pose_similarity(
         first * larger + by, second * larger + by, weights, size * larger, elapsed, SIGMAS, FLIP
     )
     assert np.allclose(found, again, atol=1e-9) and (found >= 0).all() and (found <= 1).all()
-    evenly = np.ones((2, 3, 17))
+    evenly = np.ones((3, 17))
     mirrored, _ = pose_similarity(first, second[:, FLIP], evenly, size, elapsed, SIGMAS, FLIP)
     assert np.allclose(mirrored, pose_similarity(first, second, evenly, size, elapsed, SIGMAS, FLIP)[0])
 
 
 def test_likeness_to_oneself_is_one_and_fades_with_time_out_of_sight() -> None:
-    points = truth(Walker((300, 500)), [0.0])
-    ones = np.ones((1, 1, 17))
-    found = [
-        float(pose_similarity(points, points, ones, np.array([170.0]), np.array([t]), SIGMAS, FLIP)[0][0, 0])
-        for t in (0.0, 0.3, 0.9)
-    ]
+    points = truth(Walker((300, 500)), [0.0, 0.0, 0.0])
+    elapsed = np.array([0.0, 0.3, 0.9])
+    found, evidence = pose_similarity(
+        points, points, np.full((3, 17), 0.5), np.full(3, 170.0), elapsed, SIGMAS, FLIP
+    )
     assert found[0] == 1 and found[0] > found[1] > found[2] > 0
+    assert evidence.tolist() == [8.5] * 3
 
 
 def test_without_seen_points_the_box_decides() -> None:
