@@ -192,17 +192,19 @@ class PoseTracker:
     def _smoothe(
         self, known: tracks.Tracks, points: Floats, shown: Bools, shift: Floats, time: float
     ) -> None:
+        """One step of the filter, in a frame of reference that goes along with the body: so only what a limb
+        does against the body is smoothed, and a walk as such does not lag.
+        """
         away = time - known.point_seen
         anew = shown & (away > self.options.hidden)
         elapsed = np.where(shown & ~anew, away, 0.0)
         options = self.options
         smooth, slope = filtered(
-            known.smooth, known.slope, points, elapsed, known.size, cutoff=options.cutoff, beta=options.beta,
-            speed_cutoff=options.speed_cutoff,
+            known.smooth + shift[:, None], known.slope, points, elapsed, known.size, cutoff=options.cutoff,
+            beta=options.beta, speed_cutoff=options.speed_cutoff,
         )  # fmt: skip
-        smooth = np.where(shown[..., None], smooth, smooth + shift[:, None])
         known.smooth = np.where(anew[..., None], points, smooth)
-        known.slope = np.where(anew[..., None], known.body[:, None], slope)
+        known.slope = np.where(anew[..., None], 0.0, slope)
 
     def _frame(
         self, known: tracks.Tracks, found: Observed, shown: Bools, shift: Floats, detected: bool
