@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from rtmpose.motion.boxes import Floats, extents, meeting, moved, overlaps, sizes
+from rtmpose.motion.boxes import Floats, extents, meeting, moved, overlaps, sizes, squared_length
 from rtmpose.motion.observed import Observed
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.tracks import Tracks, drift, expected
@@ -47,7 +47,7 @@ def pose_similarity(
         px. elapsed: (P,) s. sigmas: (K,), as OKS has them. flip: (K,), the mirror point of each.
     """
     difference, crossed = points - places, points[:, flip] - places
-    squared = np.minimum((difference**2).sum(-1), (crossed**2).sum(-1))
+    squared = np.minimum(squared_length(difference), squared_length(crossed))
     unsure = np.minimum(DRIFT * elapsed, MOST_DRIFT)
     sharp = (2 * sigmas) ** 2  # of sizes²
     variance = sharp + unsure[:, None] ** 2
@@ -77,9 +77,9 @@ def return_similarity(
         new people. growth: (N, M), the new size by the old one. elapsed: (N,) s out of sight.
     """
     way = onward - last
-    length = np.maximum((way**2).sum(-1), np.spacing(1.0))
+    length = np.maximum(squared_length(way), np.spacing(1.0))
     along = np.clip(((places - last) * way).sum(-1) / length, 0.0, 1.0)
-    beside = ((places - last - along[..., None] * way) ** 2).sum(-1)
+    beside = squared_length(places - last - along[..., None] * way)
     reach = AWAY + AWAY_RATE * elapsed[:, None]
     behind = (1 - along) * np.minimum(np.sqrt(length) / FAR, 1.0)
     near = np.exp(-np.log(2) * beside / reach**2 - (np.log(growth) / GROWTH) ** 2)

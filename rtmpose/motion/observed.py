@@ -76,7 +76,7 @@ def observe(persons: Sequence[Person], points: int, size: tuple[int, int], optio
 
 def _finite(found: Observed) -> Observed:
     """Without the people that have no box or no points; single points that are no numbers are not seen."""
-    good = np.isfinite(found.points).all(-1) & np.isfinite(found.confidence)
+    good = np.isfinite(found.points[..., 0] + found.points[..., 1] + found.confidence)
     boxed = np.isfinite(found.box).all(1) & (areas(found.box) > 0) & np.isfinite(found.box_score)
     usable = boxed & good.any(1)
     if good.all() and usable.all():

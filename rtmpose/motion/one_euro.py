@@ -8,9 +8,9 @@ are time stamps, so that dropped frames and changing frame rates need no care.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from rtmpose.motion.boxes import Floats, squared_length
 
 
 def share(cutoff: ArrayLike, elapsed: ArrayLike) -> Floats:
@@ -43,6 +43,6 @@ def filtered(
     rate = np.where(some, 1 / np.where(some, elapsed, 1.0), 0.0)[..., None]
     taken = share(speed_cutoff, elapsed)[..., None]
     speed = speed + taken * ((points - smooth) * rate - speed)
-    pace = np.sqrt((speed**2).sum(-1)) / size[:, None]
+    pace = np.sqrt(squared_length(speed)) / size[:, None]
     taken = share(cutoff + beta * pace, elapsed)[..., None]
     return smooth + taken * (points - smooth), speed

@@ -28,7 +28,7 @@ class TrackOptions:
     memory: float = 2.0  # seconds for which somebody out of sight is remembered
     stale: float = 0.5  # seconds without a frame after which people must be detected again
     smooth: bool = True  # the One-Euro filter
-    cutoff: float = 1.0  # Hz, of the One-Euro filter for a point at rest
+    cutoff: float = 0.5  # Hz, of the One-Euro filter for a point at rest
     beta: float = 5.0  # Hz more per speed of one size per second
     speed_cutoff: float = 1.0  # Hz, of the speed that `beta` is multiplied with
     hidden: float = 0.2  # seconds out of sight after which a point's smoothing begins anew

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rtmpose.motion.boxes import Bools, Floats, squared_length
 from rtmpose.skeleton import Skeleton
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 CLEARLY = 0.5  # of the distance as it is, which the mirrored one must stay below
@@ -119,8 +118,7 @@ def swapped(points: Floats, expected: Floats, weights: Floats, size: Floats, cha
 
 
 def _squared(points: Floats, expected: Floats, of: Ints, to: Ints) -> Floats:
-    difference = points[:, of] - expected[:, to]
-    return np.asarray(np.einsum("npd,npd->np", difference, difference))
+    return squared_length(points[:, of] - expected[:, to])
 
 
 def _clearly(nearer: Floats, other: Floats, margin: Floats) -> Bools:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.motion.boxes import Bools, Floats
+from rtmpose.motion.boxes import Bools, Floats, squared_length
 from rtmpose.motion.one_euro import share
 
 Ints = NDArray[np.int64]
@@ -145,7 +145,7 @@ def speeds(tracks: Tracks, points: Floats, shown: Bools, time: float) -> tuple[F
     taken = _gain(BODY_CUTOFF, elapsed, tracks.frames)[:, None]
     change = step * rate[:, None] - tracks.body
     limit = np.where(tracks.frames < FEW, np.inf, MOST_CHANGE) * tracks.size
-    length = np.maximum(np.sqrt((change**2).sum(1)), np.spacing(1.0))
+    length = np.maximum(np.sqrt(squared_length(change)), np.spacing(1.0))
     body = tracks.body + taken * np.minimum(1.0, limit / length)[:, None] * change
     measured = (points - tracks.points) * rate[:, None, None]
     taken = _gain(LIMB_CUTOFF, elapsed, tracks.frames)[:, None, None]
