@@ -123,7 +123,9 @@ def associate(
     away = ~known.live
     confident = found.box_score >= options.confident
     everyone = np.ones(len(known), bool)
-    rounds = [(everyone, confident, likely), (known.live, ~confident, likely)]
+    rounds = [(everyone, confident, likely)]
+    if not confident.all():
+        rounds.append((known.live, ~confident, likely))
     if away.any():
         rounds.append((away, np.ones(len(found), bool), returns(known, found, time)))
     free_rows, free = np.ones(len(known), bool), np.ones(len(found), bool)

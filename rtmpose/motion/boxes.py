@@ -86,6 +86,6 @@ def meeting(boxes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The pairs (a, b), a < b, of boxes (N, 4) that have some area in common."""
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    a, b = np.nonzero((high > low).all(-1))
+    a, b = np.nonzero((high[..., 0] > low[..., 0]) & (high[..., 1] > low[..., 1]))
     once = a < b
     return a[once], b[once]

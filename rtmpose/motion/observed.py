@@ -63,7 +63,8 @@ def observe(persons: Sequence[Person], points: int, size: tuple[int, int], optio
     )
     found = _finite(all_of_them)
     found.presence = presence(found.confidence)
-    found = found.select(found.presence >= options.present)
+    there = found.presence >= options.present
+    found = found if there.all() else found.select(there)
     whole = areas(found.box) >= WHOLE * size[0] * size[1]
     if whole.any():
         extent = extents(found.points, found.confidence >= options.visible)

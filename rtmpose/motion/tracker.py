@@ -118,10 +118,12 @@ class PoseTracker:
         pairs = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
-        given = self._continue(pairs.rows, found.select(pairs.columns), time, detected)
+        same = len(pairs.columns) == len(found) and in_order(pairs.columns)
+        given = self._continue(pairs.rows, found if same else found.select(pairs.columns), time, detected)
         lost = bool((was_live & ~self._tracks.live).any())
-        if detected:
+        if detected and len(pairs.new):
             given += self._begin(found.select(pairs.new), time)
+        if detected:
             self._forget_unsure()
         self._schedule = self._schedule.after(detected=detected, lost=lost)
         return [person for _, person in sorted(given, key=lambda pair: pair[0])]
@@ -148,7 +150,8 @@ class PoseTracker:
         """Take the found people over into their tracks, and give them out."""
         if not len(rows):
             return []
-        known = self._tracks.select(rows)
+        everyone = len(rows) == len(self._tracks) and in_order(rows)
+        known = self._tracks if everyone else self._tracks.select(rows)
         shift = tracks.drift(known, time)
         if self.options.sides and self._chains.count:
             self._repair(known, found, shift, time)
@@ -167,7 +170,8 @@ class PoseTracker:
         known.detections = known.detections + detected
         known.frames = known.frames + 1
         self._name(known, known.detections >= self.options.confirm)
-        self._tracks.put(rows, known)
+        if not everyone:
+            self._tracks.put(rows, known)
         self.counts.persons += len(rows)
         return _given(found, known, shown, self.options.smooth)
 
@@ -222,8 +226,6 @@ class PoseTracker:
 
     def _begin(self, found: Observed, time: float) -> list[tuple[int, Person]]:
         """New people; those that are confident enough get an identity at once."""
-        if not len(found):
-            return []
         shown = found.confidence >= self.options.visible
         extent = extents(found.points, shown)
         framed = ~np.isnan(extent[:, :1])
@@ -259,6 +261,11 @@ class PoseTracker:
         kept = time - self._tracks.seen <= self.options.memory
         if not kept.all():
             self._tracks = self._tracks.select(kept)
+
+
+def in_order(rows: Ints) -> bool:
+    """Whether `rows` are 0, 1, 2 …: then all are meant as they stand, and nothing need be copied."""
+    return bool((rows == np.arange(len(rows))).all())
 
 
 def _given(found: Observed, known: tracks.Tracks, shown: Bools, smooth: bool) -> list[tuple[int, Person]]:
