@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools.cocoeval import COCOeval
 
 from rtmpose.evaluation.coco import matched
 from rtmpose.evaluation.error import PointErrors
@@ -84,15 +85,19 @@ class Ranking:
         """The ranking of COCO results for persons of all sizes; arguments and errors as in
         `evaluate_keypoints`.
         """
-        evaluation = matched(truth, results, sigmas)
+        return cls.of_matched(matched(truth, results, sigmas), [image["id"] for image in truth["images"]])
+
+    @classmethod
+    def of_matched(cls, evaluation: COCOeval, images: Sequence[int | str]) -> Ranking:
+        """The ranking of what pycocotools has matched, points or boxes, in `images` (their ids)."""
         area, most = evaluation.params.areaRng[0], evaluation.params.maxDets[-1]
-        row = {image["id"]: index for index, image in enumerate(truth["images"])}
+        row = {image: index for index, image in enumerate(images)}
         found = [item for item in evaluation.evalImgs if item is not None and item["aRng"] == area]
         persons = np.zeros(len(row), np.int64)
         for item in found:
             persons[row[item["image_id"]]] = np.count_nonzero(np.asarray(item["gtIgnore"]) == 0)
         thresholds = len(evaluation.params.iouThrs)
-        images = [np.full(len(item["dtScores"][:most]), row[item["image_id"]]) for item in found]
+        places = [np.full(len(item["dtScores"][:most]), row[item["image_id"]]) for item in found]
         scores = np.concatenate([np.empty(0), *(item["dtScores"][:most] for item in found)])
         order = np.argsort(-scores, kind="mergesort")  # as pycocotools does
         hit, ignored = (
@@ -102,7 +107,7 @@ class Ranking:
             > 0
             for key in ("dtMatches", "dtIgnore")
         )
-        image = np.concatenate([np.empty(0, np.int64), *images])[order]
+        image = np.concatenate([np.empty(0, np.int64), *places])[order]
         return cls(image, hit & ~ignored, ~hit & ~ignored, persons)
 
     def ap(self) -> float:

@@ -1,6 +1,7 @@
 """CSPNeXt, the backbone of RTMPose (RTMPose section 3.1; design from RTMDet, arXiv 2212.07784, section 3.2).
 
-State-dict keys and shapes are those of the official checkpoints. Only the last stage (stride 32) is returned.
+State-dict keys and shapes are those of the official checkpoints. Poses take the last stage (stride 32) alone,
+detectors the last three.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class ConvNormAct(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        kind = nn.Conv2d if groups == 1 else DepthwiseConv
+        kind = DepthwiseConv if groups > 1 and stride == 1 else nn.Conv2d
         self.conv = kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=1e-5, momentum=0.1)
 
@@ -101,24 +102,31 @@ class ConvNormAct(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """A depthwise 5x5, then a pointwise convolution: a large receptive field at a small price."""
+    """A depthwise, then a pointwise convolution: with 5x5 a large receptive field at a small price."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int = 5, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise_conv = ConvNormAct(channels, channels, 5, groups=channels)
-        self.pointwise_conv = ConvNormAct(channels, channels, 1)
+        self.depthwise_conv = ConvNormAct(inputs, inputs, kernel, stride, groups=inputs)
+        self.pointwise_conv = ConvNormAct(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
+def conv3x3(inputs: int, outputs: int, stride: int = 1, *, separable: bool = False) -> nn.Module:
+    """A 3x3 convolution with norm and SiLU, or the separable one that takes its place in a nano network."""
+    if separable:
+        return SeparableConv(inputs, outputs, 3, stride)
+    return ConvNormAct(inputs, outputs, 3, stride)
+
+
 class Block(nn.Module):
     """3x3 convolution and a separable 5x5 one, with an identity shortcut in all stages but the last."""
 
-    def __init__(self, channels: int, identity: bool) -> None:
+    def __init__(self, channels: int, identity: bool, separable: bool = False) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct(channels, channels, 3)
-        self.conv2 = SeparableConv(channels)
+        self.conv1 = conv3x3(channels, channels, separable=separable)
+        self.conv2 = SeparableConv(channels, channels)
         self.identity = identity
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,17 +149,27 @@ class ChannelAttention(nn.Module):
 class CSPLayer(nn.Module):
     """Cross-stage partial layer: half of the channels pass the blocks, half go by, attention weighs both."""
 
-    def __init__(self, channels: int, blocks: int, identity: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        blocks: int,
+        *,
+        identity: bool,
+        attention: bool = True,
+        separable: bool = False,
+    ) -> None:
         super().__init__()
-        half = channels // 2
-        self.main_conv = ConvNormAct(channels, half, 1)
-        self.short_conv = ConvNormAct(channels, half, 1)
-        self.final_conv = ConvNormAct(2 * half, channels, 1)
-        self.blocks = nn.Sequential(*(Block(half, identity) for _ in range(blocks)))
-        self.attention = ChannelAttention(2 * half)
+        half = outputs // 2
+        self.main_conv = ConvNormAct(inputs, half, 1)
+        self.short_conv = ConvNormAct(inputs, half, 1)
+        self.final_conv = ConvNormAct(2 * half, outputs, 1)
+        self.blocks = nn.Sequential(*(Block(half, identity, separable) for _ in range(blocks)))
+        self.attention = ChannelAttention(2 * half) if attention else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        both = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
+        aside = self.short_conv(x)
+        both = torch.cat((self.blocks(self.main_conv(x)), aside), dim=1)
         return self.final_conv(self.attention(both))
 
 
@@ -171,27 +189,37 @@ class SpatialPyramidPooling(nn.Module):
         return self.conv2(torch.cat(pyramid, dim=1))
 
 
-def _stage(inputs: int, outputs: int, blocks: int, *, last: bool) -> nn.Sequential:
+def _stage(inputs: int, outputs: int, blocks: int, *, last: bool, separable: bool) -> nn.Sequential:
     pooling = [SpatialPyramidPooling(outputs)] if last else []
-    return nn.Sequential(
-        ConvNormAct(inputs, outputs, 3, 2), *pooling, CSPLayer(outputs, blocks, identity=not last)
-    )
+    layer = CSPLayer(outputs, outputs, blocks, identity=not last, separable=separable)
+    return nn.Sequential(conv3x3(inputs, outputs, 2, separable=separable), *pooling, layer)
 
 
 class CSPNeXt(nn.Module):
-    """(N, 3, H, W) normalised RGB -> (N, C, H/32, W/32), C = `channels` = 1024 x the width factor."""
+    """(N, 3, H, W) normalised RGB -> (N, C, H/32, W/32), C = `channels` = 1024 x the width factor.
 
-    def __init__(self, scale: Scale) -> None:
+    `separable`: with separable convolutions behind the stem, as in RTMDet-nano.
+    """
+
+    def __init__(self, scale: Scale, *, separable: bool = False) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = (scale.channels(full) for full in (64, 128, 256, 512, 1024))
         self.channels = c5
         self.stem = nn.Sequential(
             ConvNormAct(3, c1 // 2, 3, 2), ConvNormAct(c1 // 2, c1 // 2, 3), ConvNormAct(c1 // 2, c1, 3)
         )
-        self.stage1 = _stage(c1, c2, scale.blocks(3), last=False)
-        self.stage2 = _stage(c2, c3, scale.blocks(6), last=False)
-        self.stage3 = _stage(c3, c4, scale.blocks(6), last=False)
-        self.stage4 = _stage(c4, c5, scale.blocks(3), last=True)
+        self.stage1 = _stage(c1, c2, scale.blocks(3), last=False, separable=separable)
+        self.stage2 = _stage(c2, c3, scale.blocks(6), last=False, separable=separable)
+        self.stage3 = _stage(c3, c4, scale.blocks(6), last=False, separable=separable)
+        self.stage4 = _stage(c4, c5, scale.blocks(3), last=True, separable=separable)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.stage4(self.stage3(self.stage2(self.stage1(self.stem(images)))))
+        return self.levels(images)[-1]
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The features at strides 8, 16 and 32: (N, C/4, H/8, W/8), (N, C/2, H/16, W/16), (N, C, H/32,
+        W/32).
+        """
+        eighth = self.stage2(self.stage1(self.stem(images)))
+        sixteenth = self.stage3(eighth)
+        return eighth, sixteenth, self.stage4(sixteenth)
