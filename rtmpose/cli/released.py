@@ -167,14 +167,17 @@ def _converted_graph(
     file: Path, out: Path, size: str | None, input_size: str | None, skeleton: str | None
 ) -> dict[str, object]:
     _refuse_same(file, out)
-    if skeleton is None:
-        raise UserError(f"{file}: give --skeleton: the data set whose points it has, such as coco17")
     from rtmpose.models import check_names
     from rtmpose.released.adopt import adopt
+    from rtmpose.released.catalogue import published_as
 
     check_names(size or "t", "simcc")
     given = input_pair(input_size) if input_size is not None else None
-    card = adopt(file, out, skeleton, size=size, input_size=given)
+    known = published_as(file.with_suffix(".zip").name)
+    chosen = skeleton or (known.weights.skeleton if known is not None else None)
+    if chosen is None:
+        raise UserError(f"{file}: give --skeleton: the data set whose points it has, such as coco17")
+    card = adopt(file, out, chosen, size=size, input_size=given)
     return {"file": str(out)} | card.model_dump(mode="json")
 
 

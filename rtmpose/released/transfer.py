@@ -232,11 +232,13 @@ def _digest(part: Path, end: int | None = None) -> hashlib._Hash:
 
 
 def _blocks(response: Response) -> Iterator[bytes]:
-    from requests import RequestException
+    """What comes, as it comes: to wait for whole blocks would lose the last one where a connection breaks."""
+    from urllib3.exceptions import HTTPError
 
     try:
-        yield from response.iter_content(BLOCK)
-    except RequestException as error:
+        while block := response.raw.read1(BLOCK):
+            yield block
+    except (HTTPError, OSError) as error:
         raise Passing(f"the connection broke off ({_reason(error)})") from None
 
 
