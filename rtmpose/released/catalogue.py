@@ -20,8 +20,8 @@ from rtmpose.config.base import Strict, parse
 from rtmpose.files import UserError, read_yaml
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-#: The digits of a SHA-256 that OpenMMLab's tool writes into names: `…-e48f03d0_20230504.pth`. A name that ends
-#: in a date alone, as RTMW's do, has none.
+#: The digits of a SHA-256 that OpenMMLab's tool writes into names: `…-e48f03d0_20230504.pth`. A name that
+#: ends in a date alone, as RTMW's do, has none.
 DIGITS = re.compile(r"-(?!20\d{6}\.)(?P<digits>[0-9a-f]{7,8})(_\d{8})?\.(pth|zip)")
 
 Form = Literal["pth", "onnx"]

@@ -147,8 +147,10 @@ def _keep(fetched: str, part: Path, place: Place, released: Released, path: Path
         if released.form == "onnx":
             whole = part.with_name(part.name + ".onnx")
             digest = extract(part, whole, released.published.member)
-        proof = proven(released, fetched, digest, place, wanted)
+        proof = proven(released, fetched, digest, wanted)
         fit(released, whole)
+        if proof == UNPROVEN and not place.trusted:
+            raise Failed(f"from a mirror, and nothing proves its SHA-256 {fetched}; {_override(fetched)}")
         known = Receipt(released.published.file, str(place), fetched, sha256_of(whole), proof)
         # The receipt first: killed in between, the file beside it has another hash and is fetched again.
         write_atomic(_receipt(path), json.dumps(asdict(known), indent=2) + "\n")
@@ -162,13 +164,11 @@ def _keep(fetched: str, part: Path, place: Place, released: Released, path: Path
         discard(part)
 
 
-def proven(released: Released, fetched: str, digest: str, place: Place, wanted: str | None) -> str:
+def proven(released: Released, fetched: str, digest: str, wanted: str | None) -> str:
     """By which of `PROOFS` a file is right: `fetched` is the SHA-256 of the publisher's file, `digest` that
-    of the ONNX file in it. Failed where a hash says that it is another file, or where none proves a file that
-    comes from a mirror.
+    of the ONNX file in it. Failed where a hash says that it is another file.
     """
-    published = released.published
-    override = f"if you know that it is the right one, give --sha256 {fetched}"
+    published, override = released.published, _override(fetched)
     expected, found, proof, what = published.sha256, fetched, "catalogue", "file"
     if wanted is not None:
         expected, proof, override = wanted, "asked", "--sha256 asks for that"
@@ -180,9 +180,11 @@ def proven(released: Released, fetched: str, digest: str, place: Place, wanted: 
         return proof
     if released.form == "pth" and published.digits and fetched.startswith(published.digits):
         return "digits"
-    if not place.trusted:
-        raise Failed(f"from a mirror, and nothing proves its SHA-256 {fetched}; {override}")
     return UNPROVEN
+
+
+def _override(fetched: str) -> str:
+    return f"if you know that it is the right one, give --sha256 {fetched}"
 
 
 def _synced(path: Path) -> None:
