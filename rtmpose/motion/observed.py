@@ -1,0 +1,106 @@
+"""The people of one frame as arrays: what cannot be used is left out, and nobody is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtmpose.files import UserError
+from rtmpose.motion.boxes import Bools, Floats, areas, extents, with_margins
+from rtmpose.motion.options import TrackOptions
+from rtmpose.motion.person import Person
+from rtmpose.oks import oks_nms
+
+Ints = NDArray[np.int64]
+
+WHOLE = 0.99  # of the frame, from which a box says nothing about where somebody is
+
+
+@dataclass(eq=False)
+class Observed:
+    """M people with K points; `index` is each one's place among those that came in."""
+
+    index: Ints  # (M,)
+    points: Floats  # (M, K, 2) px
+    confidence: Floats  # (M, K)
+    scores: Floats  # (M, K)
+    box: Floats  # (M, 4) px
+    box_score: Floats  # (M,)
+    presence: Floats  # (M,) mean confidence of the better half of the points
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def select(self, rows: Ints | Bools) -> Observed:
+        return Observed(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def observe(persons: Sequence[Person], points: int, size: tuple[int, int], options: TrackOptions) -> Observed:
+    """The usable people: with a finite box that has an area, at least one finite point, and confident enough.
+
+    A point that is no number counts as not seen, in the middle of the box. UserError where a person has other
+    than `points` points: the model and the tracker do not belong together.
+    """
+    for person in persons:
+        if np.shape(person.keypoints) != (points, 2):
+            shape = "x".join(map(str, np.shape(person.keypoints)))
+            raise UserError(f"keypoints: are {shape}; the tracker's skeleton has {points}x2")
+    count = len(persons)
+    all_of_them = Observed(
+        index=np.arange(count),
+        points=np.array([person.keypoints for person in persons], np.float64).reshape(count, points, 2),
+        confidence=np.array([person.confidence for person in persons], np.float64).reshape(count, points),
+        scores=np.array([person.scores for person in persons], np.float64).reshape(count, points),
+        box=np.array([person.box for person in persons], np.float64).reshape(count, 4),
+        box_score=np.array([person.box_score for person in persons], np.float64),
+        presence=np.zeros(count),
+    )
+    found = _finite(all_of_them)
+    found.presence = presence(found.confidence)
+    found = found.select(found.presence >= options.present)
+    whole = areas(found.box) >= WHOLE * size[0] * size[1]
+    if whole.any():
+        extent = extents(found.points, found.confidence >= options.visible)
+        margin = np.full((len(found), 4), (options.padding - 1) / 2)
+        from_points = with_margins(extent, margin)
+        usable = whole & np.isfinite(from_points).all(1)
+        found.box = np.where(usable[:, None], from_points, found.box)
+    return found
+
+
+def _finite(found: Observed) -> Observed:
+    """Without the people that have no box or no points; single points that are no numbers are not seen."""
+    good = np.isfinite(found.points).all(-1) & np.isfinite(found.confidence)
+    boxed = np.isfinite(found.box).all(1) & (areas(found.box) > 0) & np.isfinite(found.box_score)
+    usable = boxed & good.any(1)
+    if good.all() and usable.all():
+        return found
+    found, good = found.select(usable), good[usable]
+    middle = (found.box[:, None, :2] + found.box[:, None, 2:]) / 2
+    found.points = np.where(good[..., None], found.points, middle)
+    found.confidence = np.where(good, found.confidence, 0.0)
+    found.scores = np.where(good & np.isfinite(found.scores), found.scores, 0.0)
+    return found
+
+
+def presence(confidence: Floats) -> Floats:
+    """How surely a person is there, (M,): the mean confidence of the better half of the points (M, K). Half a
+    body behind a table is as present as a whole one.
+    """
+    half = (confidence.shape[1] + 1) // 2
+    return np.asarray(np.sort(confidence, axis=1)[:, -half:].mean(1))
+
+
+def distinct(found: Observed, sigmas: Floats, threshold: float) -> Observed:
+    """Each person once: poses whose OKS with a better one is above `threshold` go, as RTMPose has it on every
+    frame. Better is who has the greater product of box score and presence.
+    """
+    if len(found) < 2:
+        return found
+    poses = np.concatenate([found.points, found.confidence[..., None]], -1)
+    ranks = found.box_score * found.presence
+    kept = oks_nms(poses, ranks, areas(found.box), sigmas.tolist(), threshold)
+    return found if len(kept) == len(found) else found.select(np.sort(kept))
