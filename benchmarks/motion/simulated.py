@@ -3,7 +3,8 @@
 Boxes shake, people are missed, most of all where others cover them, and some boxes hold nobody. Points
 shake, hidden ones more; who is nearly covered gets the pose of the person in front for a while; left and
 right are swapped now and then. A network sees nearly the same picture twice and errs alike: most of the
-shaking lasts for a second, some for 0.15 s, and a twentieth of its variance is white. All of it is drawn on a grid of times, so that a film at 15 frames/s has the very faults of one at 60.
+shaking lasts for a second, some for 0.15 s, and a twentieth of its variance is white. All of it is
+drawn on a grid of times, so that a film at 15 frames/s has the very faults of one at 60.
 """
 
 from __future__ import annotations
