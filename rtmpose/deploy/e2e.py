@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rtmpose.deploy.card import PREFIX, Confidence, ModelCard
 from rtmpose.deploy.graphs import save_graph, traced
 from rtmpose.deploy.runtimes.onnxruntime import open_file
-from rtmpose.files import UserError
+from rtmpose.files import UserError, sha256_of
 from rtmpose.geometry import Floats, crop_to_image
 from rtmpose.targets import Codec
 from rtmpose.topdown import crop_boxes
@@ -31,6 +31,7 @@ from rtmpose.topdown import crop_boxes
 CROPS = "crops"
 POINTS, CONFIDENCE = ("keypoints", "scores"), "confidence"
 CHANNELS = PREFIX + "channels"  # metadata: the order of the crops' channels
+SOURCE = PREFIX + "source"  # metadata: the SHA-256 of the exported file
 RGB = "RGB"
 FIX = "export the model again"
 
@@ -47,7 +48,7 @@ def export_e2e(source: Path, path: Path | None = None) -> Path:
     card = ModelCard.from_properties({item.key: item.value for item in network.metadata_props}, source)
     decoder = _decoder(network, card)
     whole = _joined(_joined(_preparation(network, card), network, ["input"]), decoder, card.outputs)
-    onnx.helper.set_model_props(whole, card.properties() | {CHANNELS: RGB})
+    onnx.helper.set_model_props(whole, card.properties() | {CHANNELS: RGB, SOURCE: sha256_of(source)})
     return save_graph(whole, path or e2e_path(source))
 
 
@@ -193,6 +194,13 @@ class EndToEnd:
             )
         _refuse_unlike(session, card, path)
         return cls(session, card)
+
+    def made_from(self, source: Path) -> bool:
+        """Whether it was written from the exported file `source` as that is now. Files from before this was
+        noted say nothing: no.
+        """
+        noted = self.session.get_modelmeta().custom_metadata_map.get(SOURCE)
+        return noted is not None and noted == sha256_of(source)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Found:
         """Keypoints in px of the crops (N, H, W, 3), RGB."""

@@ -25,12 +25,12 @@ ARM = ("aarch64", "arm64")  # with halves where the CPU has arithmetic for them,
 WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine do not belong in a report
 
 
-def open_file(path: Path, threads: int = 0) -> ort.InferenceSession:
-    """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError for a damaged
-    file.
+def open_file(path: Path, threads: int = 0, fix: str = "run the export stage") -> ort.InferenceSession:
+    """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError with the `fix` for
+    a file that is not there or damaged.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run the export stage")
+        raise UserError(f"{path}: no such file; {fix}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -39,7 +39,7 @@ def open_file(path: Path, threads: int = 0) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), options, providers=[PROVIDER])
     except Exception as error:  # the binding raises classes of its own for each way a file can be damaged
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a complete ONNX model; run the export stage again ({reason})") from None
+        raise UserError(f"{path}: not a complete ONNX model; {fix} again ({reason})") from None
 
 
 def read_card(path: Path) -> ModelCard:

@@ -1,0 +1,138 @@
+"""The pipeline on single pictures: the same points as the evaluation's way, whatever the form and threads."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtmpose.deploy.card import Confidence
+from rtmpose.deploy.e2e import EndToEnd, e2e_path, export_e2e
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.files import UserError
+from rtmpose.inference.network import Spread, open_network
+from rtmpose.inference.photo import predict_image
+from rtmpose.inference.pipeline import PosePipeline
+from tests.deploy.support import relabelled
+
+BOXES = np.array([[10.0, 20.0, 70.0, 100.0], [-30.0, 5.5, 60.0, 305.5], [0.0, 0.0, 160.0, 120.0]])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(3).integers(0, 256, (120, 160, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.GaussianBlur(pixels, (0, 0), 3))
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def pixels(photo: Path) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1])  # type: ignore[index]
+
+
+def test_the_points_are_those_of_predict_with_any_number_of_threads(
+    files: ModelFiles, photo: Path, pixels: np.ndarray
+) -> None:
+    sides = [(x, y, a - x, b - y) for x, y, a, b in BOXES.tolist()]
+    expected = predict_image(photo, files.onnx, sides)
+    for threads in (1, 2, 5):
+        pipeline = PosePipeline.load(files.onnx, threads=threads)
+        found = pipeline.persons(pixels, BOXES)
+        for person, one in zip(found, expected, strict=True):
+            rows = np.array(list(one["keypoints"].values()))
+            np.testing.assert_allclose(person.keypoints, rows[:, :2], atol=0.01)
+            np.testing.assert_allclose(person.scores, rows[:, 2], atol=1e-3)
+        assert pipeline.names == tuple(expected[0]["keypoints"])
+    assert pipeline.persons(pixels, np.empty((0, 4))) == []
+    assert [one.box.tolist() for one in pipeline(photo)] == [[0, 0, 160, 120]], "one fills the picture"
+
+
+def test_a_detector_says_where_people_are(files: ModelFiles, photo: Path) -> None:
+    def detector(_: np.ndarray) -> np.ndarray:
+        return np.array([[10, 20, 70, 100, 0.75], [0, 0, 160, 120, 0.5]])
+
+    found = PosePipeline.load(files.onnx, detector, threads=1)(photo)
+    assert [(*one.box, one.box_score) for one in found] == [tuple(row) for row in detector(np.empty(0))]
+
+
+def test_the_end_to_end_form_is_used_only_where_it_is_this_very_files(
+    files: ModelFiles, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.onnx"
+    shutil.copy(files.onnx, own)
+    export_e2e(own)
+    asked: list[Path] = []
+    made_from = EndToEnd.made_from
+
+    def noted(self: EndToEnd, source: Path) -> bool:
+        asked.append(source)
+        return made_from(self, source)
+
+    monkeypatch.setattr(EndToEnd, "made_from", noted)
+    whole, plain = open_network(own, 2), open_network(files.onnx, 2)
+    assert asked == [own]
+    sides = BOXES - [0, 0, *BOXES[0, :2]]
+    for ours, theirs in zip(whole(pixels, sides), plain(pixels, sides), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-2)
+    other = relabelled(files, tmp_path, git_commit="fff")
+    shutil.copy(e2e_path(own), e2e_path(other))
+    assert open_network(other).card.git_commit == "fff"
+    assert open_network(e2e_path(own)).card == plain.card
+
+
+def test_confidence_is_the_cards_curve_or_the_cut_score(
+    files: ModelFiles, pixels: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = PosePipeline.load(files.onnx, threads=1)
+    assert not raw.calibrated and len(caplog.records) == 1 and "no calibration" in caplog.text
+    (person,) = raw.persons(pixels, BOXES[:1])
+    np.testing.assert_array_equal(person.confidence, np.clip(person.scores, 0, 1))
+    curve = Confidence(slope=2.0, intercept=-1.0)
+    path = relabelled(files, tmp_path, confidence=curve.model_dump())
+    (sure,) = PosePipeline.load(path, threads=1).persons(pixels, BOXES[:1])
+    np.testing.assert_allclose(sure.confidence, 1 / (1 + np.exp(1 - 2 * sure.scores)))
+    assert len(caplog.records) == 1, "a calibrated model says nothing"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (np.zeros((4, 4), np.uint8), "uint8 .4, 4.; give a path"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), "has no pixels"),
+        (7, "is int; give a path"),
+        ("none.jpg", "none.jpg: no such file"),
+    ],
+)
+def test_what_is_no_picture_is_one_line(files: ModelFiles, given: object, reason: str) -> None:
+    pipeline = PosePipeline.load(files.onnx, threads=1)
+    with pytest.raises(UserError, match=rf"^[^\n]*{reason}[^\n]*$"):
+        pipeline(given)  # type: ignore[arg-type]
+
+
+def test_a_model_with_other_points_is_refused(files: ModelFiles) -> None:
+    PosePipeline.load(files.onnx, skeleton="coco17", threads=1)
+    with pytest.raises(UserError, match=r"its 17 points are not the \d+ of --skeleton halpe26, such as"):
+        PosePipeline.load(files.onnx, skeleton="halpe26", threads=1)
+
+
+def test_what_one_thread_meets_ends_the_call() -> None:
+    def compute(batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        if 3 in batch:
+            raise UserError("three")
+        return (batch * 2,)
+
+    spread = Spread(compute, 3)
+    assert spread(np.arange(3))[0].tolist() == [0, 2, 4]
+    with pytest.raises(UserError, match="three"):
+        spread(np.arange(4))
+
+
+def test_the_package_itself_imports_nothing_heavy() -> None:
+    code = "import sys, rtmpose; assert 'numpy' not in sys.modules and hasattr(rtmpose, 'PosePipeline')"
+    subprocess.run([sys.executable, "-c", code], check=True)
