@@ -18,7 +18,10 @@ Ints = NDArray[np.int64]
 DRIFT = 0.5  # sizes per second by which the place of a point becomes less certain
 MOST_DRIFT = 0.5  # sizes
 ENOUGH = 4.0  # points, weighted by confidence, that make a pose's word count as much as its box's
+TURNED = 0.5  # worth of a place where somebody was last seen, beside one further on the way
+FAR = 0.5  # sizes of the way from which that holds in full
 SAME = 0.5  # likeness of two poses in one place
+NEAR = 0.5  # sizes around somebody's extent, within which poses are compared
 AWAY = 0.6  # sizes beside the expected way where somebody who returns is half as likely
 AWAY_RATE = 0.4  # the same, more per second out of sight
 GROWTH = 0.35  # log of the ratio of sizes at which somebody who returns is a third as likely
@@ -33,25 +36,24 @@ def pose_similarity(
     sigmas: Floats,
     flip: NDArray[np.intp],
 ) -> tuple[Floats, Floats]:
-    """OKS of N expected poses to M new ones, (N, M), and how many points it rests on, (N, M).
+    """OKS of P expected poses with P new ones, (P,), and how many points each rests on, (P,).
 
     A point counts with its weight, and as much as the nearer of itself and its mirror point: swapped sides
-    tell nothing about who somebody is. The spread of each point grows with the time since it was seen.
+    tell nothing about who somebody is. The spread of each point grows with the time since it was seen, and
+    its peak falls with it: who was seen just now has the better claim to a place.
 
     Args:
-        places: (N, K, 2) px, the expected ones. points: (M, K, 2) px. weights: (N, M, K) in [0, 1].
-        size: (N,) px. elapsed:
-        (N,) s. sigmas: (K,), as OKS has them. flip: (K,), the mirror point of each.
+        places: (P, K, 2) px, the expected ones. points: (P, K, 2) px. weights: (P, K) in [0, 1]. size: (P,)
+        px. elapsed: (P,) s. sigmas: (K,), as OKS has them. flip: (K,), the mirror point of each.
     """
-    difference = points[None] - places[:, None]
-    squared = np.einsum("nmkd,nmkd->nmk", difference, difference)
-    crossed = points[None, :, flip] - places[:, None]
-    squared = np.minimum(squared, np.einsum("nmkd,nmkd->nmk", crossed, crossed))
+    difference, crossed = points - places, points[:, flip] - places
+    squared = np.minimum((difference**2).sum(-1), (crossed**2).sum(-1))
     drift = np.minimum(DRIFT * elapsed, MOST_DRIFT)
-    variance = (2 * sigmas) ** 2 + drift[:, None] ** 2  # (N, K), of sizes²
-    similarity = np.exp(-squared / (2 * variance * size[:, None] ** 2)[:, None])
+    sharp = (2 * sigmas) ** 2  # of sizes²
+    variance = sharp + drift[:, None] ** 2
+    similarity = np.sqrt(sharp / variance) * np.exp(-squared / (2 * variance * size[:, None] ** 2))
     total = weights.sum(-1)
-    return np.einsum("nmk,nmk->nm", similarity, weights) / np.maximum(total, np.spacing(1.0)), total
+    return (similarity * weights).sum(-1) / np.maximum(total, np.spacing(1.0)), total
 
 
 def combined(pose: Floats, evidence: Floats, overlap: Floats) -> Floats:
@@ -68,7 +70,7 @@ def return_similarity(
     """How likely M new people are N that were out of sight, (N, M) in [0, 1], by place and size.
 
     Who was hidden may have stood still or gone on: what counts is the distance to the way from where
-    somebody was last seen to where an unchanged speed leads.
+    somebody was last seen to where an unchanged speed leads. To have gone on is the more likely.
 
     Args:
         last, onward: (N, 1, 2), the ends of the way, in sizes of the person. places: (N, M, 2), of the
@@ -79,7 +81,9 @@ def return_similarity(
     along = np.clip(((places - last) * way).sum(-1) / length, 0.0, 1.0)
     beside = ((places - last - along[..., None] * way) ** 2).sum(-1)
     reach = AWAY + AWAY_RATE * elapsed[:, None]
-    return np.exp(-np.log(2) * beside / reach**2 - (np.log(growth) / GROWTH) ** 2)
+    behind = (1 - along) * np.minimum(np.sqrt(length) / FAR, 1.0)
+    near = np.exp(-np.log(2) * beside / reach**2 - (np.log(growth) / GROWTH) ** 2)
+    return near * (1 - (1 - TURNED) * behind)
 
 
 def assigned(similarity: Floats, least: float) -> tuple[Ints, Ints]:
@@ -106,8 +110,8 @@ def associate(
 ) -> Matches:
     """Which person of the past each found one continues.
 
-    Three rounds, as ByteTrack (arXiv 2110.06864) has two: who was found with confidence comes first, then the
-    others may continue who was seen on the last frame, and at last those who were out of sight return. A pose
+    Three rounds, as ByteTrack (arXiv 2110.06864) has two: who was found with confidence comes first; then the
+    others may continue who was seen on the last frame, and at last who was out of sight. A pose
     that somebody is shown by already is nobody else's: in a crossing the network often gives the person in
     front twice.
     """
@@ -116,20 +120,23 @@ def associate(
     if not len(known) or not len(found):
         return Matches(rows, columns, np.arange(len(found)))
     likely = similarities(known, found, time, sigmas, flip, options.visible)
-    confident = found.box_score >= options.confident
     away = ~known.live
-    rounds = [(known.live | away, confident, likely), (known.live, ~confident, likely)]
+    confident = found.box_score >= options.confident
+    everyone = np.ones(len(known), bool)
+    rounds = [(everyone, confident, likely), (known.live, ~confident, likely)]
     if away.any():
-        rounds.append((away, confident | ~confident, returns(known, found, time)))
+        rounds.append((away, np.ones(len(found), bool), returns(known, found, time)))
+    free_rows, free = np.ones(len(known), bool), np.ones(len(found), bool)
     for of, to, worth in rounds:
-        row = np.setdiff1d(np.flatnonzero(of), rows)
-        column = np.setdiff1d(np.flatnonzero(to), columns)
+        row, column = np.flatnonzero(of & free_rows), np.flatnonzero(to & free)
         if len(row) and len(column):
             some, others = assigned(worth[np.ix_(row, column)], options.similar)
             rows, columns = np.append(rows, row[some]), np.append(columns, column[others])
-    new = np.setdiff1d(np.arange(len(found)), columns)
-    if len(found) > 1:
-        twice = shown_twice(likely, found_similarity(found, sigmas, flip), rows, columns)
+            free_rows[rows], free[columns] = False, False
+    new = np.flatnonzero(free)
+    alike = found_similarity(found, sigmas, flip)
+    if alike.any():
+        twice = shown_twice(likely, alike, rows, columns)
         own = ~twice[columns]
         rows, columns, new = rows[own], columns[own], new[~twice[new]]
     return Matches(rows, columns, new)
@@ -152,34 +159,46 @@ def shown_twice(likely: Floats, alike: Floats, rows: Ints, columns: Ints) -> NDA
 
 
 def found_similarity(found: Observed, sigmas: Floats, flip: NDArray[np.intp]) -> Floats:
-    """How much alike the found poses are, (M, M) in [0, 1]."""
-    weights = found.confidence[:, None] * found.confidence[None]
-    still = np.zeros(len(found))
-    return pose_similarity(found.points, found.points, weights, sizes(found.box), still, sigmas, flip)[0]
+    """How much alike different found poses are, (M, M) in [0, 1]; 0 where their boxes do not meet."""
+    alike = np.zeros((len(found), len(found)))
+    a, b = np.nonzero(np.triu(overlaps(found.box, found.box), 1) > 0)
+    if len(a):
+        weights = found.confidence[a] * found.confidence[b]
+        size, still = sizes(found.box)[a], np.zeros(len(a))
+        alike[a, b], _ = pose_similarity(found.points[a], found.points[b], weights, size, still, sigmas, flip)
+    return np.maximum(alike, alike.T)
 
 
 def similarities(
     known: Tracks, found: Observed, time: float, sigmas: Floats, flip: NDArray[np.intp], visible: float
 ) -> Floats:
-    """How like each found pose is to where each person is expected, (N, M), by points and extent."""
+    """How like each found pose is to where each person is expected, (N, M), by points and extent; 0 for those
+    far from each other.
+    """
     shift, places = expected(known, time)
-    weights = known.confidence[:, None] * found.confidence[None]
-    elapsed = time - known.seen
-    pose, evidence = pose_similarity(places, found.points, weights, known.size, elapsed, sigmas, flip)
-    ours, theirs = (
-        extents(places, known.confidence >= visible),
-        extents(found.points, found.confidence >= visible),
-    )
+    ours = extents(places, known.confidence >= visible)
+    theirs = extents(found.points, found.confidence >= visible)
     ours = np.where(np.isnan(ours), moved(known.box, shift), ours)
     theirs = np.where(np.isnan(theirs), found.box, theirs)
-    return combined(pose, evidence, overlaps(ours, theirs))
+    around = NEAR * known.size[:, None] * (-1.0, -1.0, 1.0, 1.0)
+    a, b = np.nonzero(overlaps(ours + around, theirs) > 0)
+    likely = np.zeros((len(known), len(found)))
+    if len(a):
+        weights = known.confidence[a] * found.confidence[b]
+        elapsed = (time - known.seen)[a]
+        pose, evidence = pose_similarity(
+            places[a], found.points[b], weights, known.size[a], elapsed, sigmas, flip
+        )
+        likely[a, b] = combined(pose, evidence, overlaps(ours, theirs)[a, b])
+    return likely
 
 
 def returns(known: Tracks, found: Observed, time: float) -> Floats:
     """How likely each found person is one that was out of sight, (N, M), by the boxes."""
-    shift, _ = expected(known, time)
+    elapsed = time - known.seen
     size = known.size[:, None, None]
     last = (known.box[:, None, :2] + known.box[:, None, 2:]) / 2 / size
     place = (found.box[None, :, :2] + found.box[None, :, 2:]) / 2 / size
+    way = known.body[:, None] * elapsed[:, None, None] / size
     growth = sizes(found.box)[None] / known.size[:, None]
-    return return_similarity(last, last + shift[:, None] / size, place, growth, time - known.seen)
+    return return_similarity(last, last + way, place, growth, elapsed)

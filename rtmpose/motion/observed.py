@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.files import UserError
-from rtmpose.motion.boxes import Bools, Floats, areas, extents, with_margins
+from rtmpose.motion.boxes import Bools, Floats, areas, extents, overlaps, with_margins
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.person import Person
 from rtmpose.oks import oks_nms
@@ -98,7 +98,7 @@ def distinct(found: Observed, sigmas: Floats, threshold: float) -> Observed:
     """Each person once: poses whose OKS with a better one is above `threshold` go, as RTMPose has it on every
     frame. Better is who has the greater product of box score and presence.
     """
-    if len(found) < 2:
+    if not (np.triu(overlaps(found.box, found.box), 1) > 0).any():
         return found
     poses = np.concatenate([found.points, found.confidence[..., None]], -1)
     ranks = found.box_score * found.presence

@@ -115,6 +115,7 @@ class PoseTracker:
         found = observe(persons, self.skeleton.num_keypoints, size, self.options)
         found = distinct(found, self._sigmas, self.options.duplicate)
         self.counts.left_out += len(persons) - len(found)
+        self._forget_old(time)
         pairs = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
@@ -122,7 +123,7 @@ class PoseTracker:
         lost = bool((was_live & ~self._tracks.live).any())
         if detected:
             given += self._begin(found.select(pairs.new), time)
-        self._expire(time, detected)
+            self._forget_unsure()
         self._schedule = self._schedule.after(detected=detected, lost=lost)
         return [person for _, person in sorted(given, key=lambda pair: pair[0])]
 
@@ -191,17 +192,19 @@ class PoseTracker:
     def _smoothe(
         self, known: tracks.Tracks, points: Floats, shown: Bools, shift: Floats, time: float
     ) -> None:
+        """One step of the filter, in a frame of reference that goes along with the body: so only what a limb
+        does against the body is smoothed, and a walk as such does not lag.
+        """
         away = time - known.point_seen
         anew = shown & (away > self.options.hidden)
         elapsed = np.where(shown & ~anew, away, 0.0)
         options = self.options
         smooth, slope = filtered(
-            known.smooth, known.slope, points, elapsed, known.size, cutoff=options.cutoff, beta=options.beta,
-            speed_cutoff=options.speed_cutoff,
+            known.smooth + shift[:, None], known.slope, points, elapsed, known.size, cutoff=options.cutoff,
+            beta=options.beta, speed_cutoff=options.speed_cutoff,
         )  # fmt: skip
-        smooth = np.where(shown[..., None], smooth, smooth + shift[:, None])
         known.smooth = np.where(anew[..., None], points, smooth)
-        known.slope = np.where(anew[..., None], known.body[:, None], slope)
+        known.slope = np.where(anew[..., None], 0.0, slope)
 
     def _frame(
         self, known: tracks.Tracks, found: Observed, shown: Bools, shift: Floats, detected: bool
@@ -246,13 +249,17 @@ class PoseTracker:
         known.identity[nameless] = self._named + 1 + np.arange(len(nameless))
         self._named += len(nameless)
 
-    def _expire(self, time: float, detected: bool) -> None:
-        """Forget who was out of sight for too long, and at a detection who was never sure."""
-        known = self._tracks
-        kept = time - known.seen <= self.options.memory
-        kept &= known.live | (known.identity > 0) | (not detected)
+    def _forget_unsure(self) -> None:
+        """Forget whom a first detection was not sure of and the next one did not find."""
+        kept = self._tracks.live | (self._tracks.identity > 0)
         if not kept.all():
-            self._tracks = known.select(kept)
+            self._tracks = self._tracks.select(kept)
+
+    def _forget_old(self, time: float) -> None:
+        """Forget who was out of sight for longer than the memory lasts."""
+        kept = time - self._tracks.seen <= self.options.memory
+        if not kept.all():
+            self._tracks = self._tracks.select(kept)
 
 
 def _given(found: Observed, known: tracks.Tracks, shown: Bools, smooth: bool) -> list[tuple[int, Person]]:

@@ -123,7 +123,9 @@ def body_step(points: Floats, before: Floats, usable: Bools, fallback: Floats) -
     both frames. The others count as having taken the `fallback` (N, 2): few points say little.
     """
     steps = np.where(usable[..., None], points - before, fallback[:, None])
-    return np.asarray(np.median(steps, axis=1))
+    middle = steps.shape[1] // 2
+    ordered = np.sort(steps, axis=1)
+    return np.asarray((ordered[:, middle] + ordered[:, -1 - middle]) / 2)
 
 
 def speeds(tracks: Tracks, points: Floats, shown: Bools, time: float) -> tuple[Floats, Floats]:
