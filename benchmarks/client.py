@@ -1,6 +1,7 @@
 """A program that others wrote runs on our exported file: Sports2D, which measures movement from videos.
 
-`python benchmarks/client.py MODEL.onnx [--detector ONNX] [--video VIDEO] [--seconds S] [--keep FOLDER]`
+`python benchmarks/client.py MODEL.onnx [--detector ONNX] [--video VIDEO] [--start S] [--seconds S] [--keep
+FOLDER]`
 
 Sports2D (its own environment, `.peers/sports2d`) finds people and poses by rtmlib, and takes the files from
 its `mode` setting: here the plain ONNX file that `rtmpose export` writes (17 points of COCO) and a person
@@ -45,9 +46,9 @@ def settings(arguments: argparse.Namespace, results: Path) -> dict[str, Any]:
         "base": {
             "video_input": arguments.video.name,
             "video_dir": str(arguments.video.parent.resolve()),
-            "time_range": [0.0, arguments.seconds],
+            "time_range": [arguments.start, arguments.start + arguments.seconds],
             "result_dir": str(results),
-            "person_ordering_method": "highest_likelihood",
+            "person_ordering_method": "largest_size",
             "show_realtime_results": False,
             "save_img": False,
         },
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--detector", type=Path, default=SHARED / "detectors" / "rtmdet-nano_320_person.onnx")
     parser.add_argument("--video", type=Path, default=SHARED / "video" / "sports2d_demo.mp4")
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument(
+        "--start", type=float, default=2.3, help="s; from there on somebody is seen as a whole"
+    )
+    parser.add_argument("--seconds", type=float, default=1.8)
     parser.add_argument("--keep", type=Path, help="where its results stay (default: nowhere)")
     arguments = parser.parse_args()
     python = peer_python("sports2d", SPORTS2D_STEPS)
