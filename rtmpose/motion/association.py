@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from rtmpose.motion.boxes import Floats, extents, moved, overlaps, sizes
+from rtmpose.motion.boxes import Floats, extents, meeting, moved, overlaps, sizes
 from rtmpose.motion.observed import Observed
 from rtmpose.motion.options import TrackOptions
-from rtmpose.motion.tracks import Tracks, expected
+from rtmpose.motion.tracks import Tracks, drift, expected
 
 Ints = NDArray[np.int64]
 
@@ -48,9 +48,9 @@ def pose_similarity(
     """
     difference, crossed = points - places, points[:, flip] - places
     squared = np.minimum((difference**2).sum(-1), (crossed**2).sum(-1))
-    drift = np.minimum(DRIFT * elapsed, MOST_DRIFT)
+    unsure = np.minimum(DRIFT * elapsed, MOST_DRIFT)
     sharp = (2 * sigmas) ** 2  # of sizes²
-    variance = sharp + drift[:, None] ** 2
+    variance = sharp + unsure[:, None] ** 2
     similarity = np.sqrt(sharp / variance) * np.exp(-squared / (2 * variance * size[:, None] ** 2))
     total = weights.sum(-1)
     return (similarity * weights).sum(-1) / np.maximum(total, np.spacing(1.0)), total
@@ -161,7 +161,7 @@ def shown_twice(likely: Floats, alike: Floats, rows: Ints, columns: Ints) -> NDA
 def found_similarity(found: Observed, sigmas: Floats, flip: NDArray[np.intp]) -> Floats:
     """How much alike different found poses are, (M, M) in [0, 1]; 0 where their boxes do not meet."""
     alike = np.zeros((len(found), len(found)))
-    a, b = np.nonzero(np.triu(overlaps(found.box, found.box), 1) > 0)
+    a, b = meeting(found.box)
     if len(a):
         weights = found.confidence[a] * found.confidence[b]
         size, still = sizes(found.box)[a], np.zeros(len(a))
@@ -175,7 +175,8 @@ def similarities(
     """How like each found pose is to where each person is expected, (N, M), by points and extent; 0 for those
     far from each other.
     """
-    shift, places = expected(known, time)
+    shift = drift(known, time)
+    places = expected(known, shift, time)
     ours = extents(places, known.confidence >= visible)
     theirs = extents(found.points, found.confidence >= visible)
     ours = np.where(np.isnan(ours), moved(known.box, shift), ours)

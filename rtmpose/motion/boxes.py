@@ -19,10 +19,10 @@ def extents(points: Floats, seen: Bools) -> Floats:
     """The smallest box (N, 4) around each person's points (N, K, 2) that are `seen` (N, K); NaN where fewer
     than two are, for one point has no extent.
     """
-    shown = seen[..., None]
-    low = np.where(shown, points, np.inf).min(1)
-    high = np.where(shown, points, -np.inf).max(1)
-    return np.where(seen.sum(1)[:, None] >= 2, np.concatenate([low, high], 1), np.nan)
+    out = np.where(seen, 0.0, np.inf)[..., None]
+    extent = np.concatenate([(points + out).min(1), (points - out).max(1)], 1)
+    extent[seen.sum(1) < 2] = np.nan
+    return extent
 
 
 def sides_of(boxes: Floats) -> Floats:
@@ -32,7 +32,8 @@ def sides_of(boxes: Floats) -> Floats:
 
 def sizes(boxes: Floats) -> Floats:
     """A person's size in px: the square root of the area of the box (N, 4)."""
-    return np.sqrt(sides_of(boxes).prod(-1))
+    sides = sides_of(boxes)
+    return np.sqrt(sides[..., 0] * sides[..., 1])
 
 
 def margins_of(extent: Floats, boxes: Floats) -> Floats:
@@ -40,18 +41,18 @@ def margins_of(extent: Floats, boxes: Floats) -> Floats:
     of the extent's sides, from 0.02 to 0.3 each. So a box from points frames the person as the detector did.
     """
     outward = np.concatenate([extent[:, :2] - boxes[:, :2], boxes[:, 2:] - extent[:, 2:]], 1)
-    return np.clip(outward / np.tile(sides_of(extent), 2), LEAST_MARGIN, MOST_MARGIN)
+    return np.clip(outward / sides_of(extent)[:, [0, 1, 0, 1]], LEAST_MARGIN, MOST_MARGIN)
 
 
 def with_margins(extent: Floats, margins: Floats) -> Floats:
     """The extent (N, 4) widened by `margins` (N, 4): always around all points of the extent."""
-    outward = margins * np.tile(sides_of(extent), 2)
+    outward = margins * sides_of(extent)[:, [0, 1, 0, 1]]
     return np.concatenate([extent[:, :2] - outward[:, :2], extent[:, 2:] + outward[:, 2:]], 1)
 
 
 def moved(boxes: Floats, by: Floats) -> Floats:
     """Boxes (N, 4) moved by (N, 2) px."""
-    return boxes + np.tile(by, 2)
+    return boxes + by[..., [0, 1, 0, 1]]
 
 
 def clipped(boxes: Floats, size: tuple[int, int]) -> Floats:
@@ -60,13 +61,24 @@ def clipped(boxes: Floats, size: tuple[int, int]) -> Floats:
 
 
 def areas(boxes: Floats) -> Floats:
-    return np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0).prod(-1)
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union of every pair of boxes, (N, 4) and (M, 4): (N, M)."""
-    a, b = first[:, None], second[None]
-    both = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = np.maximum(both, 0.0).prod(-1)
-    union = areas(first)[:, None] + areas(second)[None] - common
-    return common / np.maximum(union, np.spacing(1.0))
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    both = np.maximum(high - low, 0.0)
+    common = both[..., 0] * both[..., 1]
+    union = areas(first)[:, None] + areas(second) - common
+    return np.asarray(common / np.maximum(union, np.spacing(1.0)))
+
+
+def meeting(boxes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The pairs (a, b), a < b, of boxes (N, 4) that have some area in common."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    a, b = np.nonzero((high > low).all(-1))
+    once = a < b
+    return a[once], b[once]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.files import UserError
-from rtmpose.motion.boxes import Bools, Floats, areas, extents, overlaps, with_margins
+from rtmpose.motion.boxes import Bools, Floats, areas, extents, meeting, with_margins
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.person import Person
 from rtmpose.oks import oks_nms
@@ -35,7 +35,10 @@ class Observed:
         return len(self.index)
 
     def select(self, rows: Ints | Bools) -> Observed:
-        return Observed(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return Observed(*(getattr(self, name)[rows] for name in OBSERVED))
+
+
+OBSERVED = tuple(each.name for each in fields(Observed))
 
 
 def observe(persons: Sequence[Person], points: int, size: tuple[int, int], options: TrackOptions) -> Observed:
@@ -98,7 +101,7 @@ def distinct(found: Observed, sigmas: Floats, threshold: float) -> Observed:
     """Each person once: poses whose OKS with a better one is above `threshold` go, as RTMPose has it on every
     frame. Better is who has the greater product of box score and presence.
     """
-    if not (np.triu(overlaps(found.box, found.box), 1) > 0).any():
+    if not len(meeting(found.box)[0]):
         return found
     poses = np.concatenate([found.points, found.confidence[..., None]], -1)
     ranks = found.box_score * found.presence

@@ -88,9 +88,8 @@ class PoseTracker:
         self._arrive(time, size)
         if self._schedule.due(self.options.every):
             return None
-        live = self._tracks.select(self._tracks.live)
-        shift, _ = tracks.expected(live, time)
-        boxes = clipped(moved(live.box, shift), size)
+        known = self._tracks
+        boxes = clipped(moved(known.box, tracks.drift(known, time))[known.live], size)
         return boxes[areas(boxes) > 0]
 
     def skipped(self, time: float) -> None:
@@ -150,10 +149,10 @@ class PoseTracker:
         if not len(rows):
             return []
         known = self._tracks.select(rows)
+        shift = tracks.drift(known, time)
         if self.options.sides and self._chains.count:
-            self._repair(known, found, time)
+            self._repair(known, found, shift, time)
         shown = found.confidence >= self.options.visible
-        shift, _ = tracks.expected(known, time)
         known.body, known.velocity = tracks.speeds(known, found.points, shown, time)
         self._smoothe(known, found.points, shown, shift, time)
         known.points = np.where(shown[..., None], found.points, known.points + shift[:, None])
@@ -172,10 +171,10 @@ class PoseTracker:
         self.counts.persons += len(rows)
         return _given(found, known, shown, self.options.smooth)
 
-    def _repair(self, known: tracks.Tracks, found: Observed, time: float) -> None:
+    def _repair(self, known: tracks.Tracks, found: Observed, shift: Floats, time: float) -> None:
         """Swap the sides of found people back, or those of their past where it was wrong for long."""
-        _, expected = tracks.expected(known, time)
-        swap = sides.swapped(found.points, expected, found.confidence, known.size, self._chains)
+        places = tracks.expected(known, shift, time)
+        swap = sides.swapped(found.points, places, found.confidence, known.size, self._chains)
         if not swap.any() and not known.doubt.any():
             return
         mend, known.doubt = sides.believed(swap, known.doubt, time - known.seen, self.options.doubt)

@@ -46,16 +46,15 @@ class Tracks:
         return len(self.identity)
 
     def select(self, rows: Ints | Bools) -> Tracks:
-        return Tracks(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+        return Tracks(*(getattr(self, name)[rows] for name in REMEMBERED))
 
     def joined(self, other: Tracks) -> Tracks:
-        both = {f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
-        return Tracks(**both)
+        return Tracks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in REMEMBERED))
 
     def put(self, rows: Ints, new: Tracks) -> None:
         """Write `new` over those rows."""
-        for each in fields(self):
-            getattr(self, each.name)[rows] = getattr(new, each.name)
+        for name in REMEMBERED:
+            getattr(self, name)[rows] = getattr(new, name)
 
     def rescaled(self, factor: Floats) -> Tracks:
         """The same people in a frame whose width and height changed by `factor` (2,)."""
@@ -63,6 +62,9 @@ class Tracks:
         changed = {name: getattr(self, name) * factor for name in in_px}
         changed |= {"box": self.box * np.tile(factor, 2), "size": self.size * np.sqrt(factor.prod())}
         return replace(self, **changed)
+
+
+REMEMBERED = tuple(each.name for each in fields(Tracks))
 
 
 def nobody(points: int, chains: int) -> Tracks:
@@ -110,12 +112,17 @@ def travelled(elapsed: Floats, horizon: float) -> Floats:
     return horizon * -np.expm1(-elapsed / horizon)
 
 
-def expected(tracks: Tracks, time: float) -> tuple[Floats, Floats]:
-    """Where each body went since it was seen, (N, 2) px, and where its points are then, (N, K, 2)."""
-    elapsed = time - tracks.seen
-    shift = tracks.body * travelled(elapsed, BODY_HORIZON)[:, None]
-    own = (tracks.velocity - tracks.body[:, None]) * travelled(elapsed, LIMB_HORIZON)[:, None, None]
-    return shift, tracks.points + shift[:, None] + own
+def drift(tracks: Tracks, time: float) -> Floats:
+    """How far each body went since it was seen, (N, 2) px."""
+    return tracks.body * travelled(time - tracks.seen, BODY_HORIZON)[:, None]
+
+
+def expected(tracks: Tracks, shift: Floats, time: float) -> Floats:
+    """Where the points are, (N, K, 2) px, of bodies that went by `shift` (N, 2): see `drift`."""
+    own = (tracks.velocity - tracks.body[:, None]) * travelled(time - tracks.seen, LIMB_HORIZON)[
+        :, None, None
+    ]
+    return tracks.points + shift[:, None] + own
 
 
 def body_step(points: Floats, before: Floats, usable: Bools, fallback: Floats) -> Floats:
