@@ -52,7 +52,15 @@ def settings(arguments: argparse.Namespace, results: Path) -> dict[str, Any]:
             "show_realtime_results": False,
             "save_img": False,
         },
-        "pose": {"pose_model": "Body", "mode": str(mode), "backend": "onnxruntime", "device": "cpu"},
+        "pose": {
+            "pose_model": "Body",
+            "mode": str(mode),
+            "backend": "onnxruntime",
+            "device": "cpu",
+            # its own 0.3 and 0.5 are meant for scores of fully trained models
+            "keypoint_likelihood_threshold": arguments.likelihood,
+            "average_likelihood_threshold": arguments.likelihood,
+        },
         "px_to_meters_conversion": {"make_c3d": False},
         "post-processing": {"show_graphs": False, "save_graphs": False},
     }
@@ -105,6 +113,7 @@ def main() -> None:
         "--start", type=float, default=2.3, help="s; from there on somebody is seen as a whole"
     )
     parser.add_argument("--seconds", type=float, default=1.8)
+    parser.add_argument("--likelihood", type=float, default=0.1, help="score from which points and people count")
     parser.add_argument("--keep", type=Path, help="where its results stay (default: nowhere)")
     arguments = parser.parse_args()
     python = peer_python("sports2d", SPORTS2D_STEPS)
