@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import typer
 
+<<<<<<< HEAD
 from rtmpose.cli import data, deploy, models, people, registry, released
+=======
+from rtmpose.cli import data, deploy, judge, models, people, registry
+>>>>>>> judge
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -23,8 +27,12 @@ app.add_typer(models.commands)
 app.add_typer(people.commands)
 app.add_typer(deploy.commands)
 app.add_typer(registry.commands)
+<<<<<<< HEAD
 app.add_typer(released.commands)
 app.add_typer(released.weights, name="weights")
+=======
+app.add_typer(judge.commands)
+>>>>>>> judge
 app.add_typer(data.commands, name="dataset")
 
 

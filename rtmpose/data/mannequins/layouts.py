@@ -84,7 +84,7 @@ def _triples(points: Array, visible: NDArray[np.int64]) -> list[float]:
     ]
 
 
-def _coco_person(person: Person) -> dict[str, Any]:
+def coco_person(person: Person) -> dict[str, Any]:
     flags = person.visible[:17]
     return {
         "category_id": 1,
@@ -106,7 +106,7 @@ def _wholebody_person(person: Person) -> dict[str, Any]:
     """COCO-WholeBody's fields; a face or hand of which nothing is seen is not labelled, as in the
     real data.
     """
-    annotation = _coco_person(person)
+    annotation = coco_person(person)
     for part, (first, last) in WHOLEBODY_PARTS.items():
         points, flags = person.points[first:last], person.visible[first:last]
         labelled = flags > 0
@@ -225,7 +225,7 @@ def _write_aic(folder: Path, split: str, parameters: Parameters, drawn: list[Dra
 
 
 ANNOTATE: Mapping[str, Callable[[Person], dict[str, Any]]] = {
-    "coco17": _coco_person,
+    "coco17": coco_person,
     "coco_wholebody": _wholebody_person,
     "aic": _aic_person,
 }

@@ -88,7 +88,7 @@ def _random_yaw(rng: np.random.Generator, level: str) -> float:
     return float(middle + rng.uniform(-35, 35))
 
 
-def _random_look(rng: np.random.Generator, level: str, backdrop: list[Array], bust: float) -> Look:
+def random_look(rng: np.random.Generator, level: str, backdrop: list[Array], bust: float) -> Look:
     skin = SKINS[rng.integers(len(SKINS))] * rng.uniform(0.94, 1.02)
     least = 110 if level == "easy" else 45
     shirt = color_apart(rng, [skin, *backdrop], least)
@@ -129,7 +129,7 @@ def _random_person(
     """
     pose = anatomy.random_pose(rng, level, _random_yaw(rng, level))
     body = anatomy.random_proportions(rng)
-    look = _random_look(rng, level, backdrop, body.bust)
+    look = random_look(rng, level, backdrop, body.bust)
     frames = anatomy.solve(pose, body)
     points = mannequin_points.labelled_points(frames, pose, body)
     parts = Parts()
@@ -304,7 +304,7 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
         layers, nearest = _cast(rng, level, camera, backdrop)
         if any(layer.actor.points is not None for layer in layers):
             break
-    _shadows(canvas, layers, camera)
+    cast_shadows(canvas, layers, camera)
     lamp = np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.9, -0.3), -rng.uniform(0.5, 1.0)])
     lamp /= np.linalg.norm(lamp)
     traced = cv2.resize(canvas, None, fx=SUPERSAMPLING, fy=SUPERSAMPLING, interpolation=cv2.INTER_LINEAR)
@@ -317,7 +317,7 @@ def render_scene(rng: np.random.Generator, level: str, size: tuple[int, int]) ->
     return Scene(exposed(rng, level, cv2.resize(traced, size, interpolation=cv2.INTER_AREA)), persons)
 
 
-def _shadows(canvas: Image, layers: list[Layer], camera: Camera) -> None:
+def cast_shadows(canvas: Image, layers: list[Layer], camera: Camera) -> None:
     """Darken the ground beneath ankles, knees and hips that are near it."""
     light = np.full(canvas.shape[:2], 255, np.uint8)
     for layer in layers:
