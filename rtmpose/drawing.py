@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from rtmpose.skeleton import Skeleton
 LEFT, RIGHT, MIDDLE = (255, 140, 30), (40, 140, 255), (90, 220, 120)
 OUTLINE, PAPER = (20, 20, 24), (250, 250, 250)
 SUBPIXEL = 4  # bits of fraction in OpenCV's drawing coordinates
+GOLDEN = 0.618033988749895  # of a turn of hue between two identities
 SURE = 0.2  # the score from which a keypoint is drawn
 
 Colour = tuple[int, int, int]
@@ -89,25 +92,70 @@ def _cell(
 
 
 def draw_skeleton(
-    image: Canvas, points: NDArray[np.floating], shown: NDArray[np.bool_], skeleton: Skeleton
+    image: Canvas,
+    points: NDArray[np.floating],
+    shown: NDArray[np.bool_],
+    skeleton: Skeleton,
+    colour: Colour | None = None,
 ) -> None:
     """Draw the points (K, 2) px where `shown` (K,), and the limbs between them, onto an RGB image in place.
 
-    Line width follows the extent of the person.
+    Line width follows the extent of the person. With a `colour`, such as a person's own in a video, the limbs
+    have that one, and the points still say left and right.
     """
     if not shown.any():
         return
+    sides, limb_colours = _colours(skeleton)
     width = float(np.clip(np.ptp(points[shown], axis=0).max() / 55, 1.0, 4.0))
-    sides = [_side(name) for name in skeleton.names]
-    limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
-    for extra, outline in ((1.5, True), (0.0, False)):
-        for a, b in limbs:
-            colour = OUTLINE if outline else _limb_colour(sides[a], sides[b])
-            _line(image, points[a], points[b], colour, width + extra)
-        for index in np.flatnonzero(shown):
-            _dot(image, points[index], OUTLINE if outline else sides[index], width * 1.2 + extra / 2)
-    for index in np.flatnonzero(shown):
-        _dot(image, points[index], PAPER, width * 0.55)
+    places = {k: _fixed(points[k]) for k in np.flatnonzero(shown).tolist()}
+    limbs = [
+        (places[a], places[b], colour or limb)
+        for (a, b), limb in zip(skeleton.limbs, limb_colours, strict=True)
+        if a in places and b in places
+    ]
+    dots = [(place, sides[k]) for k, place in places.items()]
+    # Where limbs overlap, the outlines of all lie below the colours of all.
+    for start, end, _ in limbs:
+        _line(image, start, end, OUTLINE, width + 1.5)
+    for place, _ in dots:
+        _dot(image, place, OUTLINE, width * 1.2 + 0.75)
+    for start, end, limb in limbs:
+        _line(image, start, end, limb, width)
+    for place, side in dots:
+        _dot(image, place, side, width * 1.2)
+        _dot(image, place, PAPER, width * 0.55)
+
+
+def draw_label(image: Canvas, text: str, corner: tuple[float, float], colour: Colour) -> None:
+    """Write a short text on a plate of the colour, its lower left corner at `corner` (x, y) px, moved into
+    the image.
+    """
+    size = max(0.4, min(image.shape[:2]) / 1200)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    edge = max(2, round(4 * size))
+    x = int(np.clip(corner[0], 0, max(0, image.shape[1] - width - 2 * edge)))
+    y = int(np.clip(corner[1], height + below + 2 * edge, image.shape[0]))
+    ends = (x + width + 2 * edge, y)
+    cv2.rectangle(image, (x, y - height - below - 2 * edge), ends, colour, cv2.FILLED)
+    place = (x + edge, y - below - edge)
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, OUTLINE, 1, cv2.LINE_AA)
+
+
+def identity_colour(identity: int) -> Colour:
+    """A colour for each identity: neighbours in number are far apart in hue, and all are light enough for a
+    dark text.
+    """
+    hue = (identity * GOLDEN) % 1.0
+    light = (0.75, 0.95, 0.85)[identity % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.6, light)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@lru_cache(maxsize=16)
+def _colours(skeleton: Skeleton) -> tuple[tuple[Colour, ...], tuple[Colour, ...]]:
+    """The colours of a skeleton's points and of its limbs."""
+    sides = tuple(_side(name) for name in skeleton.names)
+    return sides, tuple(_limb_colour(sides[a], sides[b]) for a, b in skeleton.limbs)
 
 
 def _side(name: str) -> Colour:
@@ -127,14 +175,12 @@ def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _line(
-    image: Canvas, a: NDArray[np.floating], b: NDArray[np.floating], colour: Colour, width: float
-) -> None:
-    cv2.line(image, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+def _line(image: Canvas, a: tuple[int, int], b: tuple[int, int], colour: Colour, width: float) -> None:
+    cv2.line(image, a, b, colour, max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
 
 
-def _dot(image: Canvas, centre: NDArray[np.floating], colour: Colour, radius: float) -> None:
-    cv2.circle(image, _fixed(centre), round(radius * 2**SUBPIXEL), colour, -1, cv2.LINE_AA, SUBPIXEL)
+def _dot(image: Canvas, centre: tuple[int, int], colour: Colour, radius: float) -> None:
+    cv2.circle(image, centre, round(radius * 2**SUBPIXEL), colour, -1, cv2.LINE_AA, SUBPIXEL)
 
 
 def _grid(cells: Sequence[Canvas], columns: int, cell: tuple[int, int], gap: int = 8) -> Canvas:

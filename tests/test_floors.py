@@ -99,7 +99,11 @@ def _targets(node: ast.AST) -> list[str]:
 
 
 def floor(module: str) -> tuple[int, str]:
-    """On which floor a module is, counted from the roof, and by which name of `FLOORS`."""
+    """On which floor a module is, counted from the roof, and by which name of `FLOORS`. The package itself,
+    from which the world imports, is above them all.
+    """
+    if not module:
+        return -1, module
     named = {name: number for number, names in enumerate(FLOORS) for name in names}
     name = module
     while name and name not in named:

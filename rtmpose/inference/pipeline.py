@@ -8,7 +8,7 @@ poses = PosePipeline.load("models:/rtmpose@champion", "rtmdet.onnx")("photo.jpg"
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from rtmpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from rtmpose.deploy.card import ModelCard
-    from rtmpose.inference.flow import Frame
+    from rtmpose.inference.flow import Frame, Pictures
     from rtmpose.motion.tracker import TrackOptions
 
 LOG = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class PosePipeline:
         *,
         every: int = 5,
         options: TrackOptions | None = None,
-    ) -> Iterator[Frame]:
+    ) -> Generator[Frame]:
         """The frames of a video file, a stream's URL or a camera (`camera:0`), with their people.
 
         Reading, detection and poses overlap in threads. The detector runs on each `every`-th frame and where
@@ -160,13 +160,23 @@ class PosePipeline:
         a file drops none. Close the iterator, or use it up, to end its threads. UserError where nothing can
         be read.
         """
-        from rtmpose.inference.flow import poses_of
         from rtmpose.inference.video import Video
         from rtmpose.motion.tracker import TrackOptions
 
         chosen = TrackOptions(every=every) if options is None else options
-        with Video(source) as video, closing(poses_of(self, video, chosen)) as frames:
-            yield from frames
+        with Video(source) as video:
+            try:
+                with closing(self.frames(video, chosen)) as frames:
+                    yield from frames
+            finally:
+                if remark := video.remark():
+                    LOG.warning(remark)
+
+    def frames(self, pictures: Pictures, options: TrackOptions) -> Generator[Frame]:
+        """The same of pictures that are read already, such as an open `rtmpose.inference.video.Video`."""
+        from rtmpose.inference.flow import poses_of
+
+        return poses_of(self, pictures, options)
 
 
 def checked(image: Pixels) -> Pixels:

@@ -1,0 +1,270 @@
+"""Videos read and written by FFmpeg's libraries (PyAV), with the time stamps that frames really have."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rtmpose.config import MOST_PIXELS
+from rtmpose.files import UserError, destination, disk_trouble, one_line, temporary_beside, writing
+from rtmpose.inference.flow import Picture
+
+Pixels = NDArray[np.uint8]
+LIVE = ("rtsp:", "rtsps:", "rtmp:", "rtmps:", "udp:", "rtp:", "srt:")  # such a source cannot wait
+STREAMS = (*LIVE, "http:", "https:", "tcp:")
+CAMERA = "camera:"
+CAMERAS = {
+    "linux": ("v4l2", "/dev/video{}"),
+    "darwin": ("avfoundation", "{}"),
+    "win32": ("dshow", "video={}"),
+}
+PATIENCE = 10.0  # seconds without a byte from a stream
+USUAL_RATE = 25.0  # frames per second where a file does not say
+GAP = 86400.0  # seconds; a time stamp further on is damage
+SLACK = 0.2  # seconds that a header's duration may be too long
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+ENCODERS = (("libx264", {"preset": "veryfast", "crf": "20"}), ("mpeg4", {"qscale": "3"}))
+TICKS = 90_000  # a second, in what is written
+
+av.logging.set_level(None)  # what goes wrong is told in one line of ours
+
+
+class Video:
+    """The pictures of a video file, a stream's URL or a camera (`camera:0`), upright, in RGB.
+
+    Iterate once. What cannot be decoded is passed on without pixels; of a file that is cut off, what was read
+    stands, and `remark` says so. UserError where nothing can be read.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self.name = str(source)
+        self.live = self.name.startswith((*LIVE, CAMERA))
+        self.dropped = 0
+        self.read = self.damaged = 0  # pictures with pixels; places where something was missing
+        self._ended = self._ended_early = False
+        self._last = -np.inf
+        self._container = _opened(self.name, self.live)
+        try:
+            self._stream = self._choose()
+        except BaseException:
+            self.close()
+            raise
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        self.rate = rate if 0 < rate < 1000 else USUAL_RATE  # pictures per second, about
+        self.expected = None if self.live else self._stream.frames or None  # pictures, by the file's header
+        alone = not self.live and len(self._container.streams) == 1  # sound may go on after the pictures
+        self._end = (self._container.duration or 0) / av.time_base if alone else 0.0  # s
+
+    def _choose(self) -> Any:
+        """The stream of moving pictures; a song's cover is none."""
+        covers = av.stream.Disposition.attached_pic
+        streams = [one for one in self._container.streams.video if not one.disposition & covers]
+        if not streams:
+            cut = "" if self._container.streams else ", or is cut off before its index; fetch it again"
+            raise UserError(f"{self.name}: has no video stream{cut or '; give a video'}")
+        chosen = streams[0]
+        if chosen.codec_context is None:
+            raise UserError(f"{self.name}: its video stream is of a kind that cannot be decoded; convert it")
+        chosen.thread_type = "SLICE" if self.live else "AUTO"
+        chosen.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        return chosen
+
+    def __iter__(self) -> Iterator[Picture]:
+        for index, frame in enumerate(self._frames()):
+            if frame is None:
+                self.damaged += 1
+                yield Picture(index, self._time(None), None)
+            else:
+                self.read += 1
+                yield Picture(index, self._time(frame.time), self._pixels(frame))
+        self._ended = True
+        if not self.read:
+            raise UserError(f"{self.name}: no picture in it can be decoded; fetch it again")
+
+    def _frames(self) -> Iterator[Any]:
+        """Decoded frames; None for a packet that could not be decoded."""
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except (av.FFmpegError, ValueError):
+                    frames = [None]
+                yield from frames
+        except (av.FFmpegError, ValueError) as error:
+            if self.live:
+                raise UserError(f"{self.name}: the stream broke off: {_reason(error)}") from None
+            self._ended_early = True
+
+    def _time(self, noted: float | None) -> float:
+        """A time stamp after the last one: the frame's own, unless it is damaged."""
+        after = 0.0 if self._last == -np.inf else self._last
+        if noted is None or not max(self._last, -GAP) < noted < after + GAP:
+            noted = 0.0 if self._last == -np.inf else self._last + 1 / self.rate
+        self._last = float(noted)
+        return self._last
+
+    def _pixels(self, frame: Any) -> Pixels:
+        pixels = frame.to_ndarray(format="rgb24")
+        turns = round(frame.rotation / 90) % 4  # counterclockwise
+        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+    def remark(self) -> str | None:
+        """What a user has to know of what was read, in one line; None where all is well."""
+        if self.dropped:
+            return f"{self.name}: {self.dropped} of {self.read} pictures were dropped to keep up"
+        missing = self._ended and self.expected is not None and self.read < self.expected
+        short = self._ended and self._last + 2 / self.rate + SLACK < self._end
+        if not (missing or short or self.damaged or self._ended_early):
+            return None
+        total = f"{self.read} of {self.expected} frames" if missing else f"{self.read} frames"
+        return f"{self.name}: is cut off or damaged: {total} could be read, and are kept"
+
+    def close(self) -> None:
+        """Close the file. No other thread may be reading from it."""
+        self._container.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _opened(name: str, live: bool) -> Any:
+    """A container that is open for reading; UserError with the reason where it cannot be."""
+    place, form, options = name, None, {}
+    if name.startswith(CAMERA):
+        if sys.platform not in CAMERAS:
+            raise UserError(f"{name}: cameras are not known on {sys.platform}; give a stream's URL")
+        form, pattern = CAMERAS[sys.platform]
+        place = pattern.format(name.removeprefix(CAMERA))
+    elif name.startswith(STREAMS):
+        options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
+    else:
+        _refuse_empty(Path(name))
+        place, options = f"file:{name}", {"protocol_whitelist": "file"}  # a playlist leads nowhere else
+    timeout = PATIENCE if name.startswith((*STREAMS, CAMERA)) else None
+    try:
+        return av.open(place, format=form, options=options, timeout=timeout, metadata_errors="ignore")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read as a video: {_reason(error)}") from None
+
+
+def _refuse_empty(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give a video file")
+        if not path.stat().st_size:
+            raise UserError(f"{path}: has 0 bytes; fetch it again")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the path of a video, or a stream's URL") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {disk_trouble(error)}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"{str(path)!r}: no name of a file ({error})") from None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "it is none, or is cut off before its index; fetch it again"
+    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+        return f"nothing came for {PATIENCE:.0f} s"
+    return one_line(error)[:200]
+
+
+class VideoWriter:
+    """A video of RGB pictures at their own times, in H.264 where the libraries have it, else in MPEG-4.
+
+    It is written under a temporary name beside `path`; `close` puts it in its place, playable, and `discard`
+    leaves nothing. The first picture sets the size, made even; others are fitted into it. UserError for an
+    ending that is none of .mp4, .mov and .mkv, and where the disk does not take it.
+    """
+
+    def __init__(self, path: Path, rate: float = USUAL_RATE) -> None:
+        self.path, self.rate = path, rate
+        self.form = CONTAINERS.get(path.suffix.lower())
+        if self.form is None:
+            raise UserError(f"{path}: cannot be written: end its name in {', '.join(CONTAINERS)}")
+        self.target = destination(path)
+        self.temporary = temporary_beside(self.target)
+        self.fitted = False  # whether a picture had another size than the first
+        self._container: Any = None
+        self._stream: Any = None
+        self._last = -1
+
+    def write(self, pixels: Pixels, time: float) -> None:
+        """Add a picture (H, W, 3) at `time` s, later than the one before."""
+        height, width = pixels.shape[:2]
+        with self._told():
+            if self._container is None:
+                self._open((width + width % 2, height + height % 2))
+            size = self._stream.width, self._stream.height
+            if (width, height) != size:
+                self.fitted |= (width + width % 2, height + height % 2) != size
+                pixels = _fitted(pixels, size)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = self._last = max(round(time * TICKS), self._last + 1)
+            frame.time_base = Fraction(1, TICKS)
+            self._container.mux(self._stream.encode(frame))
+
+    def _open(self, size: tuple[int, int]) -> None:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(self.temporary), "w", format=self.form)
+        name, options = next(one for one in ENCODERS if one[0] in av.codecs_available)
+        rate = Fraction(self.rate).limit_denominator(1001)
+        self._stream = self._container.add_stream(name, rate=rate, options=options)
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, TICKS)
+
+    def close(self) -> bool:
+        """Finish the file and put it in its place; whether there is one: without a picture there is none."""
+        if self._container is None:
+            return False
+        with self._told():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+            os.replace(self.temporary, self.target)
+        return True
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        container, self._container = self._container, None
+        with suppress(av.FFmpegError, OSError):  # the first error is the one to be told
+            if container is not None:
+                container.close()
+        with suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+    def _told(self) -> Any:
+        return writing(self.path)
+
+
+def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """A picture scaled into `size` (w, h), its aspect ratio kept; an odd side gets its last line twice."""
+    height, width = pixels.shape[:2]
+    zoom = min(size[0] / width, size[1] / height)
+    if zoom < 1 or max(size[0] - width, size[1] - height) > 1:
+        inner = max(1, min(size[0], round(width * zoom))), max(1, min(size[1], round(height * zoom)))
+        pixels = np.asarray(cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = pixels.shape[:2]
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        sides = top, size[1] - height - top, left, size[0] - width - left
+        return np.asarray(cv2.copyMakeBorder(pixels, *sides, cv2.BORDER_CONSTANT), np.uint8)
+    last = cv2.copyMakeBorder(pixels, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
+    return np.asarray(last, np.uint8)

@@ -1,0 +1,137 @@
+"""Videos as FFmpeg's libraries read and write them: times, turns, sizes, and files that are not whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtmpose.files import UserError
+from rtmpose.inference.flow import Picture
+from rtmpose.inference.video import Video, VideoWriter
+from tests.inference.clips import SIZE, TIMES, clip, picture
+
+
+def read(path: Path) -> tuple[list[Picture], str | None]:
+    with Video(path) as video:
+        return list(video), video.remark()
+
+
+def whole(pictures: list[Picture]) -> list[np.ndarray]:
+    return [one.pixels for one in pictures if one.pixels is not None]
+
+
+def boxes_of(content: bytes, kind: bytes) -> int:
+    """Where the fields of an MP4's box begin."""
+    return content.index(kind) + 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_frames_keep_their_own_times(tmp_path: Path, name: str) -> None:
+    found, remark = read(clip(tmp_path / "deep" / name))
+    assert [one.time for one in found] == pytest.approx(TIMES, abs=1e-3) and remark is None
+    levels = [int(np.median(pixels)) for pixels in whole(found)]
+    np.testing.assert_allclose(levels, [20 + 20 * number for number in range(len(TIMES))], atol=4)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), 3), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_a_video_that_was_taken_sideways_is_turned_upright(
+    tmp_path: Path, matrix: tuple[int, int, int, int], turns: int
+) -> None:
+    path = clip(tmp_path / "a.mp4", TIMES[:2])
+    (first, *_), _ = read(path)
+    content = bytearray(path.read_bytes())
+    start = boxes_of(bytes(content), b"tkhd") + 40
+    for place, value in zip((0, 1, 3, 4), matrix, strict=True):
+        at = start + 4 * place
+        content[at : at + 4] = (value * 65536).to_bytes(4, "big", signed=True)
+    path.write_bytes(content)
+    (turned, *_), _ = read(path)
+    assert first.pixels is not None and turned.pixels is not None
+    np.testing.assert_array_equal(turned.pixels, np.rot90(first.pixels, turns))
+
+
+def test_odd_and_changing_sizes_are_fitted_into_the_first(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4")
+    writer.write(picture(100, (63, 47)), 0.0)
+    assert not writer.fitted
+    writer.write(picture(100, (63, 94)), 0.1)
+    assert writer.close() and writer.fitted
+    found, _ = read(tmp_path / "a.mp4")
+    odd, tall = whole(found)
+    assert odd.shape == tall.shape == (48, 64, 3)
+    assert tall[24, 2].max() < 20 < 80 < tall[24, 32].min(), "black beside it, its aspect ratio kept"
+
+
+def test_a_size_that_changes_within_a_video_is_read_as_it_is(tmp_path: Path) -> None:
+    """Two MPEG streams one behind the other, as a recorder that was switched writes them."""
+    import av
+
+    parts = []
+    for size in (SIZE, (80, 32)):
+        path = tmp_path / "part.ts"
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for _ in range(4):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture(90, size), format="rgb24")))
+            file.mux(stream.encode(None))
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+    found, _ = read(path)
+    shapes = [pixels.shape[:2] for pixels in whole(found)]
+    assert shapes == sorted(shapes, reverse=True) and set(shapes) == {(48, 64), (32, 80)}
+    times = [one.time for one in found]
+    assert times == sorted(set(times)), "times go on although the stamps begin anew"
+
+
+def test_what_could_be_read_of_a_cut_file_is_kept(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    writer = VideoWriter(tmp_path / "a.mkv")
+    for number, pixels in enumerate(noise):
+        writer.write(pixels, number / 25)
+    writer.close()
+    content = (tmp_path / "a.mkv").read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with Video(path) as video:
+        count = len(whole(list(video)))
+        assert 5 < count < 40
+        line = video.remark()
+    assert line is not None and f"{path}: is cut off or damaged: {count} frames could be read" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "has 0 bytes"),
+        (b"no video at all" * 99, "cannot be read as a video: it is none"),
+        ("cut", "cut off before its index"),
+        ("sound", "has no video stream"),
+        (None, "no such file"),
+    ],
+)
+def test_what_is_no_video_is_one_line(tmp_path: Path, content: bytes | str | None, reason: str) -> None:
+    path = tmp_path / "a.mp4"
+    if content == "cut":
+        whole_file = clip(path).read_bytes()
+        path.write_bytes(whole_file[: len(whole_file) // 2])
+    elif content == "sound":
+        wave = b"RIFF\x84\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\x60\0\0\0"
+        path.write_bytes(wave + bytes(96))
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^[^\n]*a\.mp4: [^\n]*{reason}[^\n]*$"):
+        read(path)
+
+
+def test_a_writer_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4")
+    writer.write(picture(0), 0.0)
+    writer.discard()
+    assert not VideoWriter(tmp_path / "b.mp4").close(), "no picture, no file"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"a\.gif: cannot be written: end its name in \.mp4"):
+        VideoWriter(tmp_path / "a.gif")
