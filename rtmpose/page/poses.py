@@ -130,6 +130,7 @@ def video_answer(
     begun = time.perf_counter()
     try:
         with Video(path) as video:
+            _check_size(video.size, limits)
             _check_length(video, limits)
             with closing(poses_of(pipeline, video, TrackOptions(every=every))) as found:
                 size, frames = _frames(found, sure, limits, stop)
@@ -147,6 +148,12 @@ def video_answer(
         remark=remark and _unnamed(remark, path),
         ms=times,
     )
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    if size[0] * size[1] > limits.video_pixels:
+        most = f"{limits.video_pixels / 1e6:.1f} million"
+        raise Refused(413, f"video: its frames are {size[0]}x{size[1]} px, more than {most}: scale it down")
 
 
 def _check_length(video: Video, limits: Limits) -> None:

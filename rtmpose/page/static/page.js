@@ -5,6 +5,7 @@ import { drawPeople } from "./draw.js";
 
 const byId = (id) => document.getElementById(id);
 const canvas = byId("canvas"), video = byId("video");
+const SURE = 0.3, SURE_RAW = 0.2; // where the slider starts, for a calibrated model and for raw scores
 let model = null;
 let shown = null; // {kind: "image" | "camera" | "video", picture, answer, name}
 let request = null; // of the picture or video that is computed
@@ -208,7 +209,7 @@ function savePicture() {
 }
 
 function listen() {
-  byId("choose").onclick = () => byId("file").click();
+  byId("choose").onclick = byId("empty").onclick = () => byId("file").click();
   byId("file").onchange = () => { const [file] = byId("file").files; byId("file").value = ""; if (file) open(file); };
   byId("camera").onclick = () => (stream ? stopCamera() : startCamera());
   byId("sure").oninput = () => { byId("level").value = sure().toFixed(2); draw(); };
@@ -239,10 +240,13 @@ async function begin() {
     return;
   }
   byId("model").textContent = `${model.name} · ${model.names.length} points`;
-  byId("longest").textContent = model.limits.video_seconds;
+  byId("taken").textContent += `; or a video of at most ${model.limits.video_seconds} s`;
+  if (matchMedia("(pointer: coarse)").matches) document.body.dataset.touch = "yes";
   byId("calibration").textContent = model.calibrated
     ? "The chance that a point is where a person would have marked it."
-    : "This model is not calibrated: its raw score, cut to 0 … 1.";
+    : "This model is not calibrated: its raw score, from 0 to 1.";
+  byId("sure").value = model.calibrated ? SURE : SURE_RAW;
+  byId("level").value = sure().toFixed(2);
   byId("curl").textContent = `curl -F file=@photo.jpg \\\n  ${new URL("v1/image", location.href)}`;
   fill(byId("facts"), [
     ["file", model.name], ["network", model.architecture], ["input", model.input_size.join(" × ") + " px"],
