@@ -67,6 +67,11 @@ class Video:
         alone = not self.live and len(self._container.streams) == 1  # sound may go on after the pictures
         self._end = (self._container.duration or 0) / av.time_base if alone else 0.0  # s
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height px of a picture before any turn, by the file's header; zeros where it has none."""
+        return int(self._stream.width or 0), int(self._stream.height or 0)
+
     def _choose(self) -> Any:
         """The stream of moving pictures; a song's cover is none."""
         covers = av.stream.Disposition.attached_pic
