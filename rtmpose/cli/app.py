@@ -7,15 +7,7 @@ from __future__ import annotations
 
 import typer
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-from rtmpose.cli import data, deploy, models, people, registry, released
-=======
-from rtmpose.cli import data, deploy, judge, models, people, registry
->>>>>>> judge
-=======
-from rtmpose.cli import data, deploy, models, people, registry, serve
->>>>>>> page
+from rtmpose.cli import data, deploy, judge, models, people, registry, released, serve
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -31,16 +23,10 @@ app.add_typer(models.commands)
 app.add_typer(people.commands)
 app.add_typer(deploy.commands)
 app.add_typer(registry.commands)
-<<<<<<< HEAD
-<<<<<<< HEAD
 app.add_typer(released.commands)
 app.add_typer(released.weights, name="weights")
-=======
 app.add_typer(judge.commands)
->>>>>>> judge
-=======
 app.add_typer(serve.commands)
->>>>>>> page
 app.add_typer(data.commands, name="dataset")
 
 
