@@ -33,7 +33,7 @@ class TrackOptions:
     speed_cutoff: float = 1.0  # Hz, of the speed that `beta` is multiplied with
     hidden: float = 0.2  # seconds out of sight after which a point's smoothing begins anew
     sides: bool = True  # repair left and right where they are swapped
-    doubt: float = 0.5  # seconds after which sides that keep being swapped are believed
+    doubt: float = 0.25  # seconds after which sides that keep being swapped are believed
 
     def __post_init__(self) -> None:
         for each in fields(self):
