@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rtmpose.cli import data, deploy, models, people, registry
+from rtmpose.cli import data, deploy, detector, models, people, registry
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(people.commands)
 app.add_typer(deploy.commands)
 app.add_typer(registry.commands)
 app.add_typer(data.commands, name="dataset")
+app.add_typer(detector.commands, name="detector")
 
 
 def main() -> None:
