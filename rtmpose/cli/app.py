@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rtmpose.cli import data, deploy, judge, models, people, registry, released, serve
+from rtmpose.cli import data, deploy, detector, judge, models, people, registry, released, serve
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(released.weights, name="weights")
 app.add_typer(judge.commands)
 app.add_typer(serve.commands)
 app.add_typer(data.commands, name="dataset")
+app.add_typer(detector.commands, name="detector")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from rtmpose.detection.running import Run, open_graph
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
 
-__all__ = ["Detector", "OnnxDetector", "WholeImage", "open_detector"]
+__all__ = ["Detector", "NetworkDetector", "WholeImage", "open_detector"]
 
 CANDIDATES = 1000  # the best boxes that suppression looks at, as RTMDet is evaluated
 
@@ -42,8 +42,8 @@ class WholeImage:
         return np.array([[0.0, 0.0, width, height, 1.0]])
 
 
-class OnnxDetector:
-    """An open ONNX file with everything around it. Its threads may call it at the same time.
+class NetworkDetector:
+    """A network in a runtime, with everything around it. Several threads may call it at the same time.
 
     `size` (w, h) px is the network's input. Boxes below `threshold` do not count, and of two whose
     intersection over union is above `nms` only the better one does.
@@ -97,7 +97,7 @@ def open_detector(
     threads: int = 1,
     runtime: str = "onnxruntime",
     size: tuple[int, int] | None = None,
-) -> OnnxDetector:
+) -> NetworkDetector:
     """The detector in an ONNX file: RTMDet's or YOLOX's, with or without suppression in its graph, or one
     that we exported.
 
@@ -120,6 +120,6 @@ def open_detector(
     run = open_graph(graph, chosen, runtime, threads)
     blank = np.zeros((1, 3, chosen[1], chosen[0]), np.float32)
     form = recognise(graph, run(blank), chosen)
-    return OnnxDetector(
+    return NetworkDetector(
         run, form, path=path, size=chosen, pixels=graph.pixels(), threshold=threshold, nms=nms
     )

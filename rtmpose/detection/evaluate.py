@@ -53,7 +53,8 @@ def read_people(annotations: Path, images: Path) -> list[Photograph]:
     UserError naming file and entry for what is no such file, and where no photograph is listed.
     """
     data, name = load_ground_truth(annotations)
-    category, persons = _person_category(data, name), {}
+    category = _person_category(data, name)
+    persons: dict[int, list[dict[str, Any]]] = {}
     for number, entry in enumerate(data["annotations"]):
         where = f"{name}: annotation {number}"
         if not isinstance(entry, Mapping) or not {"image_id", "bbox"} <= entry.keys():

@@ -11,22 +11,44 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rtmpose.config import ModelParams, Precision, TrainParams
-from rtmpose.data.shards.manifest import refuse_stronger
+from rtmpose.config import AugmentConfig, Precision, TrainParams
 from rtmpose.data.stream.batch import Batch
-from rtmpose.data.stream.stream import TrainStream
 from rtmpose.files import UserError
 from rtmpose.training.checkpoint import Store
 from rtmpose.training.guard import KEPT_BATCHES, Recent, Step
 from rtmpose.training.optim import learning_rate
 from rtmpose.training.update import Task, Updater
+
+
+class Stream(Protocol):
+    """Where batches come from: of shards (`rtmpose.data.stream`), or of whole photographs for detectors."""
+
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, augment: AugmentConfig, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from `start_step` on, the same whenever it is asked for."""
+        ...
+
+    def refuse_stronger(self, augment: AugmentConfig) -> None:
+        """UserError for an augmentation that the stored data cannot give."""
+        ...
+
+
+class Restraint(Protocol):
+    """How training holds a network's weights back: by decay, and by an average (EMA)."""
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def ema_momentum(self) -> float: ...
 
 
 class Meter:
@@ -171,11 +193,11 @@ class Run:
     def __init__(
         self,
         task: Task,
-        stream: TrainStream,
+        stream: Stream,
         store: Store,
         *,
         params: TrainParams,
-        model_params: ModelParams,
+        model_params: Restraint,
         evaluate: Callable[[nn.Module], dict[str, float]],
         report: Callable[[dict[str, Any]], None],
         epoch_done: Callable[[dict[str, Any]], None],
@@ -189,8 +211,7 @@ class Run:
         self.rank, self.world = rank, world
         check_split(params, world)
         for augment in {params.strong, params.weak}:  # now, not after hundreds of epochs
-            for folder, manifest in zip(stream.folders, stream.manifests, strict=True):
-                refuse_stronger(folder, manifest, augment)
+            stream.refuse_stronger(augment)
         self.updater = Updater(
             task,
             device=device,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rtmpose.data.stream.batch import Batch
 from rtmpose.losses import heatmap_mse_loss, simcc_kl_loss
 from rtmpose.models import autocast, normalise
-from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
+from rtmpose.targets import SimCC, UDPHeatmap, at_least_float32
 from rtmpose.training.guard import Guard, Step
 from rtmpose.training.malloc import keep_freed_memory
 from rtmpose.training.optim import ADAM_EPS, MEAN_EPS, Ema, adamw, freeze, loss_scale, update_unless
@@ -31,14 +31,25 @@ if TYPE_CHECKING:
     from rtmpose.config import OptimParams, Precision
 
 
+class Encoder(Protocol):
+    """How what is labelled becomes what the network is to give."""
+
+    def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Any, Tensor]:
+        """Points (B, K, 2) px and weights (B, K) -> targets and their weights, as the loss takes them."""
+        ...
+
+
+Code = TypeVar("Code", bound=Encoder)
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[Code]):
     """What is learned: a network, its targets' codec, a loss that is summed over the batch, and AdamW's
     epsilon for it.
     """
 
     model: nn.Module
-    codec: Codec
+    codec: Code
     loss: Callable[[Any, Any, Tensor], Tensor]
     eps: float = ADAM_EPS
 

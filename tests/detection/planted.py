@@ -103,7 +103,7 @@ def write(
         kernel = weight("kernel", np.zeros((1, channels, 1, 1), np.float32))
         nodes.append(helper.make_node("Conv", ["input", kernel], ["seen"]))
     nodes.append(helper.make_node("ReduceSum", ["seen"], ["sum"], keepdims=0))
-    nodes.append(helper.make_node("Mul", ["sum", weight("zero", np.float32(0.0).reshape(()))], ["nothing"]))
+    nodes.append(helper.make_node("Mul", ["sum", weight("zero", np.zeros((), np.float32))], ["nothing"]))
     for name, value in values.items():
         if value.dtype != np.float32:
             nodes.append(helper.make_node("Identity", [weight(f"{name}_raw", value)], [name]))

@@ -115,7 +115,7 @@ def test_what_is_not_finite_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         open_detector(path)(IMAGE)
     with pytest.raises(ValueError, match="float64"):
-        open_detector(path)(IMAGE.astype(float))  # type: ignore[arg-type]
+        open_detector(path)(IMAGE.astype(float))
 
 
 def test_pixels_and_size_follow_the_family(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_the_published_detector_finds_the_people_of_a_photograph() -> None:
     ]
     assert len(found[0]) == 1
     np.testing.assert_allclose(found[0][0, :4], [281.5, 44.1, 496.4, 386.1], atol=10)  # as annotated
-    np.testing.assert_allclose(*found, atol=0.05)
+    np.testing.assert_allclose(found[0], found[1], atol=0.05)

@@ -23,8 +23,10 @@ from tests.detection import planted
 from tests.detection.test_detector import REAL
 from tests.support import realdata
 
-# Trainable numbers of the official configurations, whose detectors of 80 classes have been built.
-OFFICIAL = {"nano": 994_423, "m": 24_709_188}
+# Trainable numbers of the official configurations: nano's of people, the others' of 80 classes.
+OFFICIAL = {
+    "nano": 994_423, "tiny": 4_896_168, "s": 8_886_924, "m": 24_709_188, "l": 52_315_804, "x": 94_855_572,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def _photograph(name: str) -> NDArray[np.uint8]:
 def test_sizes_are_the_official_ones() -> None:
     with torch.device("meta"):
         found = {
-            size: sum(weight.numel() for weight in RTMDet(size, classes).parameters())
-            for size, classes in (("nano", 1), ("m", 80))
+            size: sum(w.numel() for w in RTMDet(size, 1 if size == "nano" else 80).parameters())
+            for size in OFFICIAL
         }
         keys = RTMDet("tiny", 80).state_dict().keys()
     assert found == OFFICIAL
@@ -58,9 +60,11 @@ def test_sizes_are_the_official_ones() -> None:
 def test_levels_share_convolutions_but_for_nano() -> None:
     with torch.device("meta"):
         tiny, nano = RTMDet("tiny").bbox_head, RTMDet("nano").bbox_head
-    assert tiny.cls_convs[0][1].conv is tiny.cls_convs[2][1].conv
-    assert tiny.cls_convs[0][1].bn is not tiny.cls_convs[2][1].bn
-    first, last = (nano.reg_convs[n][0].pointwise_conv.conv for n in (0, 2))
+    convs, norms = (
+        [tiny.get_submodule(f"cls_convs.{n}.1.{part}") for n in (0, 2)] for part in ("conv", "bn")
+    )
+    assert convs[0] is convs[1] and norms[0] is not norms[1]
+    first, last = (nano.get_submodule(f"reg_convs.{n}.0.pointwise_conv.conv") for n in (0, 2))
     assert first is not last
 
 

@@ -89,10 +89,14 @@ class TrainStream:
 
         One epoch is read at a time: once the next one is asked for, this one yields no more batches.
         """
-        for folder, manifest in zip(self.folders, self.manifests, strict=True):
-            refuse_stronger(folder, manifest, augment)
+        self.refuse_stronger(augment)
         self.planned.requests = requests = self.requests(epoch, augment, start_step)
         return _batches(iter(self.loader), requests)
+
+    def refuse_stronger(self, augment: AugmentConfig) -> None:
+        """UserError where an augmentation can show more of a photograph than the shards hold."""
+        for folder, manifest in zip(self.folders, self.manifests, strict=True):
+            refuse_stronger(folder, manifest, augment)
 
     def requests(
         self, epoch: int, augment: AugmentConfig, start_step: int = 0
