@@ -185,7 +185,9 @@ def test_a_released_file_is_known_by_its_name(capsys: pytest.CaptureFixture[str]
     assert asked(animals, None, None, None, None, None).skeleton == "ap10k"
     other = Path("rtmw-dw-x-l_simcc-cocktail14_270e-384x288-20231122.pth")
     saved(other)
-    with pytest.raises(UserError, match=r"network of rtmw, which is none of ours; .*rtmw-l-wholebody-384\.onnx"):
+    with pytest.raises(
+        UserError, match=r"network of rtmw, which is none of ours; .*rtmw-l-wholebody-384\.onnx"
+    ):
         convert(other)
 
 
