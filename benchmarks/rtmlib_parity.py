@@ -1,6 +1,9 @@
 """Our exported file in rtmlib, unchanged: the same keypoints as our own crop, ONNX Runtime and decode give.
 
-    python benchmarks/rtmlib_parity.py --with-peer [--quick]
+    python benchmarks/rtmlib_parity.py --with-peer [--converted] [--quick]
+
+With `--converted` our side runs the file as others would have written it, without a card, after
+`rtmpose convert`.
 
 rtmlib lives in an environment of its own, `.peers/rtmlib`, which `--with-peer` sets up. It does not convert
 BGR to RGB, so it is fed RGB. Photographs of ../shared/realdata/coco where present, rendered mannequins
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import load
 
 from rtmpose.config import Architecture, setup_environment
 from rtmpose.data.mannequins.dataset import render_dataset
@@ -35,6 +39,7 @@ from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
 from rtmpose.machine import cpu_line
+from rtmpose.released.adopt import adopt
 from rtmpose.topdown import ThroughArrays, TopDown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,12 +70,17 @@ def main() -> None:
         "--with-peer", action="store_true", help="set up rtmlib in .peers/ (once) and compare with it"
     )
     parser.add_argument("--quick", action="store_true", help="few images")
+    parser.add_argument(
+        "--converted", action="store_true", help="take the card away, and convert the file for our side"
+    )
     options = parser.parse_args()
     setup_environment()
     print(f"machine: {cpu_line()}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx = exported(folder)
+        if options.converted:
+            onnx = converted(onnx, folder)
         card = read_card(onnx)
         samples = photographs(folder, 4 if options.quick else 40)
         infer = open_session("onnxruntime", ModelFiles(onnx))
@@ -96,6 +106,16 @@ def exported(folder: Path) -> Path:
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter[0].numel()))
     return export_onnx(model, card.input_size, folder / "random.onnx", card=card)
+
+
+def converted(source: Path, folder: Path) -> Path:
+    """The file without its card, with the one that a file of others gets."""
+    model = load(str(source))
+    del model.metadata_props[:]
+    bare = folder / "bare.onnx"
+    bare.write_bytes(model.SerializeToString())
+    adopt(bare, folder / "converted.onnx", read_card(source).skeleton)
+    return folder / "converted.onnx"
 
 
 def photographs(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -52,6 +52,11 @@ def test_descriptors_come_from_the_wheel(installed: Path) -> None:
     assert output(installed, code).split() == [str(installed / "rtmpose/descriptors.py"), "133", "cpu-x86"]
 
 
+def test_the_catalogue_of_released_weights_comes_in_the_wheel(installed: Path) -> None:
+    code = "from rtmpose.released.catalogue import CATALOGUE, known; print(CATALOGUE, len(known()) > 100)"
+    assert output(installed, code).split() == [str(installed / "rtmpose/released/catalogue.yaml"), "True"]
+
+
 def test_help_imports_nothing_slow(installed: Path) -> None:
     code = (
         "import rtmpose.cli.app; slow = {'torch', 'ray', 'mlflow', 'cv2', 'onnx'} & set(sys.modules);"

@@ -167,8 +167,10 @@ def find(name: str) -> Released:
 
 
 def published_as(file: str) -> Released | None:
-    """The weights that the publisher gave this file name to; None for a name that is not theirs."""
-    return next((one for one in known().values() if one.published.file == file), None)
+    """The weights that a file of this name holds, whether the publisher gave it or it has it in the cache;
+    None for any other name.
+    """
+    return next((one for one in known().values() if file in (one.published.file, one.name)), None)
 
 
 def terms(weights: Weights) -> dict[str, str]:

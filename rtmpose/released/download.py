@@ -25,7 +25,7 @@ PROOFS = {
     "catalogue": "its SHA-256 is the catalogue's",
     "inner": "the SHA-256 of the ONNX file in it is the catalogue's",
     "digits": "its SHA-256 begins with the digits in its name",
-    UNPROVEN: "no SHA-256 is known that it could be compared with; it is of the right shapes",
+    UNPROVEN: "no SHA-256 is known that would prove it; it reads as what it should be",
 }
 
 

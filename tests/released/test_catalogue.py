@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rtmpose.cli.released import list_weights
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError
 from rtmpose.released.catalogue import (
@@ -18,6 +20,7 @@ from rtmpose.released.catalogue import (
     read_catalogue,
     terms,
 )
+from tests.support import ROOT
 
 SIZES = {"256x192": (192, 256), "384x288": (288, 384), "256x256": (256, 256)}
 
@@ -43,6 +46,7 @@ def test_every_path_stands_once_and_every_name_is_found() -> None:
     assert len({released.published.path for released in full.values()}) == len(full)
     assert all(find(name) is released for name, released in full.items())
     assert published_as("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.pth") is not None
+    assert published_as("rtmpose-m-animal17.pth") is find("rtmpose-m-animal17.pth")
     assert published_as("mine.pth") is None
 
 
@@ -58,6 +62,18 @@ def test_terms_of_the_data_are_those_of_the_descriptors() -> None:
     told = terms(find("rtmpose-m-body17.pth").weights)
     assert "research use only" in told["aic"] and "no descriptor here" in told["PoseTrack18"]
     assert catalogue().licence == "Apache-2.0"
+
+
+def test_the_page_shows_the_list_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    list_weights()
+    assert capsys.readouterr().out in (ROOT / "docs/weights.md").read_text()
+    list_weights("rtmpose-m-animal17")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["pth"]["address"].startswith(catalogue().mirrors[-1]) and "CC BY" in shown["data"]["ap10k"]
+    list_weights(kind="detector", as_json=True)
+    assert {row["kind"] for row in json.loads(capsys.readouterr().out)} == {"detector"}
+    with pytest.raises(UserError, match="'x' is none of backbone, detector, pose"):
+        list_weights(kind="x")
 
 
 @pytest.mark.parametrize(

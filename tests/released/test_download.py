@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rtmpose.cli.released import pull as pull_command
 from rtmpose.files import UserError
 from rtmpose.inference.photo import open_model
 from rtmpose.released import transfer
@@ -242,6 +243,23 @@ def test_mirrors_come_from_a_file_and_one_that_is_none_is_told(
     with pytest.raises(UserError, match=r"RTMPOSE_MIRRORS: 's3://bucket/x' is no mirror") as caught:
         pull("unnamed-one")
     assert "secret" not in str(caught.value)
+
+
+def test_the_command_prints_where_the_file_lies_and_what_proves_it(
+    publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pull_command(["named-one"], cache=tmp_path / "other")
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'other/weights/named-one.pth'}\n"
+    assert printed.err.startswith("named-one: ") and "begins with the digits in its name" in printed.err
+    (tmp_path / "cache/weights").mkdir(parents=True)
+    (tmp_path / "cache/weights" / Path(UNNAMED).name).write_bytes(PTH)
+    pull_command(["unnamed-one"])
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2 and all(note.startswith("note: unnamed-one") for note in notes)
+    assert notes[1].endswith(SHA256)
+    with pytest.raises(UserError, match="--sha256: 'x' must be 64 hexadecimal digits, for one name"):
+        pull_command(["named-one"], sha256="x")
 
 
 def test_a_full_disk_is_told_before(
