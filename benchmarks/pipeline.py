@@ -6,7 +6,7 @@
 Both sides get the same detector, the same pose model and the same number of frames between two detections, on
 all cores this process may use. rtmlib reads with OpenCV, ours with FFmpeg's libraries; what is written of the
 frames is left out. Without --video: those of ../shared/realdata/video, and one with eight people, which is
-the person of a real video cut out and set eight times side by side, each at another moment. Sides take turns;
+the person of a real video cut out and set there eight times, each at another moment. Sides take turns;
 a ratio of frames per second is the median over rounds with its 95 % bootstrap interval. People in a frame are
 counted on both sides: who is lost costs no time. --picked is a row more for ours: the precision that was
 picked for this CPU. Jitter is the median change of a point's velocity between three frames, in thousandths of
@@ -23,6 +23,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,6 +48,7 @@ DETECTOR = REAL / "detectors/rtmdet-nano_320_person.onnx"
 ONE_PERSON = REAL / "video/pose2sim_single_cam01.mp4"
 PEER, OURS, PICKED = "rtmlib", "ours", "ours, picked"
 PEOPLE = 8
+CUT_OUT = (140, 280, 760, 1200)  # px, where that person is for its first 30 frames
 
 
 @dataclass
@@ -88,7 +90,7 @@ def main() -> None:
             models[PICKED] = with_e2e(options.picked, Path(name))
         videos = options.video or [*([] if options.quick else sorted(REAL.glob("video/*.mp4")))]
         if options.video is None:
-            videos.append(eight_people(Path(name)))
+            videos.append(eight_people(Path(name), frames_of(options)))
         ours = stack.enter_context(Peer(Path(sys.executable), PEERS / "own_track.py"))
         peer = None
         if options.with_peer:
@@ -97,6 +99,11 @@ def main() -> None:
         memory = remember(ours, videos[-1], models[OURS], options) if options.memory else []
     print(f"\nload average after: {os.getloadavg()[0]:.2f}")
     print(json.dumps(summary(rows, memory, options)))
+
+
+def frames_of(options: argparse.Namespace) -> int:
+    """The most that are looked at of a video in one turn."""
+    return 20 if options.quick else 240
 
 
 def with_e2e(source: Path, folder: Path) -> Path:
@@ -109,20 +116,22 @@ def with_e2e(source: Path, folder: Path) -> Path:
     return path
 
 
-def eight_people(folder: Path) -> Path:
-    """A video in which the person of a real one stands eight times side by side, each at another moment."""
+def eight_people(folder: Path, frames: int) -> Path:
+    """A video in which the person of a real one stands eight times, each at another moment of a movement that
+    goes there and back.
+    """
     with Video(ONE_PERSON) as video:
-        pictures = [one.pixels for one in video if one.pixels is not None]
-    height, width = pictures[0].shape[:2]
-    size = (width * 960 // height // 2 * 2, 960)
-    small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in pictures]
-    left = size[0] // 2 - 120  # the person walks in the middle
-    small = [one[:, left : left + 240] for one in small]
+        pictures = [one.pixels for one in islice(video, 30) if one.pixels is not None]
+    left, top, right, bottom = CUT_OUT
+    cut = [one[top:bottom, left:right] for one in pictures]
+    small = [cv2.resize(one, (388, 576), interpolation=cv2.INTER_AREA) for one in cut]
+    small += small[-2:0:-1]
     writer = VideoWriter(folder / "eight_people.mp4", 30)
-    for number in range(len(small)):
-        moments = [small[(number + 11 * who) % len(small)] for who in range(PEOPLE)]
-        row = [one[:, ::-1] if who % 2 else one for who, one in enumerate(moments)]
-        writer.write(np.ascontiguousarray(np.concatenate(row, axis=1)), number / 30)
+    for number in range(frames):
+        moments = [small[(number + 7 * who) % len(small)] for who in range(PEOPLE)]
+        sides = [one[:, ::-1] if who % 2 else one for who, one in enumerate(moments)]
+        rows = [np.concatenate(sides[start : start + 4], axis=1) for start in (0, 4)]
+        writer.write(np.ascontiguousarray(np.concatenate(rows)), number / 30)
     writer.close()
     return writer.path
 
@@ -137,7 +146,7 @@ def measure(
     if peer is not None:
         sides = {PEER: (peer, models[OURS]), **sides}
     row = Row(video.name)
-    frames = 20 if options.quick else 300
+    frames = frames_of(options)
     for turn in range(3 if options.quick else 8):
         for side, (process, pose) in sides.items():
             found = process.ask(what="time", pose=str(pose), frames=frames, draw=not options.no_draw, **asked)
