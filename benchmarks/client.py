@@ -23,8 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from peers.environment import peer_python
 
-from benchmarks.peers.environment import peer_python
 from rtmpose.files import UserError
 
 SPORTS2D_STEPS = (("sports2d==0.8.34",),)
@@ -113,7 +113,9 @@ def main() -> None:
         "--start", type=float, default=2.3, help="s; from there on somebody is seen as a whole"
     )
     parser.add_argument("--seconds", type=float, default=1.8)
-    parser.add_argument("--likelihood", type=float, default=0.1, help="score from which points and people count")
+    parser.add_argument(
+        "--likelihood", type=float, default=0.1, help="score from which points and people count"
+    )
     parser.add_argument("--keep", type=Path, help="where its results stay (default: nowhere)")
     arguments = parser.parse_args()
     python = peer_python("sports2d", SPORTS2D_STEPS)

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from motion.simulated import COCO17, GRID, Simulated, Truth, film_truth
+from motion.steadiness import Steadiness, steadiness
+from peers.environment import peer_python
 
-from benchmarks.motion.simulated import COCO17, GRID, Simulated, Truth, film_truth
-from benchmarks.motion.steadiness import Steadiness, steadiness
-from benchmarks.peers.environment import peer_python
 from rtmpose.data.mannequins.film import FilmOptions
 from rtmpose.machine import cpu_line
 from rtmpose.motion.person import Person

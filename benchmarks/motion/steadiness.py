@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.motion.simulated import COCO17, Truth, overlaps
+from motion.simulated import COCO17, Truth, overlaps
 from rtmpose.motion.person import Person
 
 Floats = NDArray[np.float64]
