@@ -44,8 +44,8 @@ class TinyPose:
         points, scores = self._topdown.points(self._topdown.crops(image, sides))
         sure = np.clip(scores, 0.0, 1.0)
         return [
-            Person(row[:4], *each, float(row[4]))
-            for row, *each in zip(rows, points, scores, sure, strict=True)
+            Person(row[:4], places, values, shares, float(row[4]))
+            for row, places, values, shares in zip(rows, points, scores, sure, strict=True)
         ]
 
     def _maps(self, images: Array) -> tuple[Array, ...]:
