@@ -8,10 +8,10 @@ all cores this process may use. rtmlib reads with OpenCV, ours with FFmpeg's lib
 frames is left out. Without --video: those of ../shared/realdata/video, and one with eight people, which is
 the person of a real video cut out and set there eight times, each at another moment. Sides take turns;
 a ratio of frames per second is the median over rounds with its 95 % bootstrap interval. People in a frame are
-counted on both sides: who is lost costs no time. --picked is a row more for ours: the precision that was
-picked for this CPU. Jitter is the median change of a point's velocity between three frames, in thousandths of
-the person's height. --memory prints how the resident memory of ours goes on over so many frames. The last
-line is one JSON object.
+counted on both sides, as who is lost costs no time; ours gives nobody up for points that it is unsure of.
+--picked is a row more for ours: the precision that was picked for this CPU. Jitter is the median change of a
+point's velocity between three frames, in thousandths of the person's height. --memory prints how the resident
+memory of ours goes on over so many frames. The last line is one JSON object.
 """
 
 from __future__ import annotations

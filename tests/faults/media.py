@@ -15,7 +15,9 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +51,7 @@ def picture_kinds(folder: Path) -> Iterator[Kind]:
     for ending in (".jpg", ".png", ".webp", ".bmp", ".gif", ".tiff"):
         content = cv2.imencode(ending, pixels)[1].tobytes()
         path = folder / f"picture{ending}"
-        yield Kind(f"picture {ending}", _spoils(path, content), lambda path=path: _read_picture(path))
+        yield Kind(f"picture {ending}", _spoils(path, content), partial(_read_picture, path))
     deep = cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1].tobytes()
     yield Kind(
         "picture 16-bit", _spoils(folder / "deep.png", deep), lambda: _read_picture(folder / "deep.png")
@@ -64,7 +66,7 @@ def video_kinds(folder: Path) -> Iterator[Kind]:
     for ending in ENDINGS:
         content = encoded(folder / f"whole{ending}", frames)
         path = folder / f"video{ending}"
-        yield Kind(f"video {ending}", _spoils(path, content), lambda path=path: _read_video(path), 1.5)
+        yield Kind(f"video {ending}", _spoils(path, content), partial(_read_video, path), 1.5)
 
 
 def encoded(path: Path, frames: list[np.ndarray]) -> bytes:
@@ -81,7 +83,7 @@ def encoded(path: Path, frames: list[np.ndarray]) -> bytes:
         path.suffix
     ]
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=25)
+        stream: Any = file.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], form
         for pixels in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
