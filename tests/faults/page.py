@@ -40,7 +40,7 @@ TYPES = (
     "image/../x",
     "\xff",
 )
-QUERIES = (
+QUERIES: tuple[dict[str, str], ...] = (
     {}, {}, {"boxes": "1,2,30,40"}, {"boxes": "0,0,999999,999999"}, {"boxes": "-9,-9,0.0001,0.0001"},
     {"boxes": "1e3,2,3,4"}, {"boxes": ""}, {"boxes": "\0,\0,\0,\0"}, {"boxes": "٣,1,2,3"}, {"sure": "1"},
     {"sure": "-inf"}, {"every": "1"}, {"every": "9" * 400}, {"unknown": "x"},
@@ -107,9 +107,8 @@ def _posted(
     if rng.random() < 0.3:
         sent = {"file": ("../../x\0.jpg", content, said or None)}
         return client.post(f"/v1/{kind}", params=query, files=sent)
-    return client.post(
-        f"/v1/{kind}", params=query, content=content, headers={"Content-Type": said.encode("latin-1")}
-    )
+    headers = {b"Content-Type": said.encode("latin-1")}
+    return client.post(f"/v1/{kind}", params=query, content=content, headers=headers)
 
 
 def _problem(answer: httpx.Response, kind: str) -> str | None:
