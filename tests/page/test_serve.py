@@ -47,6 +47,7 @@ def test_the_url_is_one_that_a_browser_opens() -> None:
 def test_the_end_leaves_no_temporary_files(
     files: ModelFiles, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
+    """Not even ONNX Runtime's own: where its telemetry is on it leaves a `.ses`."""
     (tmp_path / "uploads").mkdir()
     content = clip(tmp_path / "clip.mp4", times=[n / 50 for n in range(1000)]).read_bytes()
     environment = os.environ | {"TMPDIR": str(tmp_path / "uploads"), "TEMP": "", "TMP": ""}
