@@ -23,6 +23,7 @@ def setup_environment() -> None:
         "DO_NOT_TRACK": "true",
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime has it on Linux, too; it ignores DO_NOT_TRACK
         "NNCF_CI": "1",  # NNCF's only switch against its telemetry
         "RAY_worker_niceness": "0",  # read by Ray when it starts on a machine, and added to its own niceness
         "OMP_WAIT_POLICY": "PASSIVE",

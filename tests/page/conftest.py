@@ -11,6 +11,7 @@ from rtmpose.inference.pipeline import PosePipeline
 from rtmpose.page.app import page
 from rtmpose.page.limits import Limits
 from tests.deploy.conftest import files
+from tests.deploy.support import relabelled
 from tests.inference.clips import clip
 from tests.page.support import running, tiny
 
@@ -20,9 +21,10 @@ LIMITS = Limits(image_bytes=200_000, video_bytes=200_000, image_pixels=1_000_000
 
 
 @pytest.fixture(scope="session")
-def pipeline(files: ModelFiles) -> PosePipeline:
-    """The small exported model, and a detector of one box."""
-    return tiny(files.onnx)
+def pipeline(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> PosePipeline:
+    """The small exported model, calibrated so that its points differ in confidence; a detector of one box."""
+    curve = {"slope": 1.0, "intercept": -6.0}
+    return tiny(relabelled(files, tmp_path_factory.mktemp("calibrated"), confidence=curve))
 
 
 @pytest.fixture(scope="session")

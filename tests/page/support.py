@@ -40,12 +40,13 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    try:
-        with listener, httpx.Client(base_url=url_of("127.0.0.1", listener), timeout=60) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listener:
+        try:
+            with httpx.Client(base_url=url_of("127.0.0.1", listener), timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def pixels(seed: int = 3) -> np.ndarray:
@@ -54,7 +55,7 @@ def pixels(seed: int = 3) -> np.ndarray:
 
 
 def encoded(form: str) -> bytes:
-    """A picture as `jpeg`, `png`, `gif`, `bmp`, `webp`, `tiff`, `cmyk` (a JPEG) or `deep` (a PNG of 16 bits)."""
+    """A picture as `jpeg`, `png`, `gif`, `bmp`, `webp`, `tiff`, `cmyk` or `deep` (16 bits)."""
     if form == "deep":
         return cv2.imencode(".png", pixels().astype(np.uint16) * 257)[1].tobytes()
     image, content = Image.fromarray(pixels()), io.BytesIO()

@@ -17,6 +17,7 @@ from tests.inference.clips import clip
 from tests.inference.test_served import turned
 from tests.page.support import BOX, SIZE, bomb, encoded, running
 
+Query = list[tuple[str, str | int | float | bool | None]]
 JPEG = {"Content-Type": "image/jpeg"}
 
 
@@ -45,13 +46,13 @@ def test_a_picture_as_body_and_in_a_form_gives_what_the_pipeline_gives(
 
 
 def test_given_boxes_and_the_threshold(client: httpx.Client, pipeline: PosePipeline) -> None:
-    boxes = [("boxes", "0,0,160,120"), ("boxes", "-5,10.5,60,80")]
+    boxes: Query = [("boxes", "0,0,160,120"), ("boxes", "-5,10.5,60,80")]
     answer = ImageAnswer.model_validate(client.post("/v1/image", params=boxes, content=encoded("png")).json())
     assert [person.box for person in answer.people] == [(0, 0, 160, 120), (-5, 10.5, 60, 80)]
     assert answer.ms.detection is None
     confidence = np.array([person.confidence for person in answer.people])
     sure = float(np.sort(confidence[0])[-3])  # three points of the first person reach it
-    asked: list[tuple[str, str | float]] = [*boxes, ("sure", sure)]
+    asked: Query = [*boxes, ("sure", sure)]
     people = client.post("/v1/image", params=asked, content=encoded("png")).json()["people"]
     kept = [[point is not None for point in person["keypoints"]] for person in people]
     assert kept == [row for row in (confidence >= sure).tolist() if any(row)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from rtmpose.page import line as lines
 from rtmpose.page import uploads
@@ -110,7 +111,7 @@ class Slow:
 @pytest.mark.parametrize(("then", "error"), [("silent", Refused), ("gone", Gone)])
 def test_bodies_that_never_end_leave_nothing(tmp_path: Path, then: str, error: type[Exception]) -> None:
     async def received() -> None:
-        request = uploads.Request({"type": "http", "headers": [], "method": "POST"}, Slow(then))
+        request = Request({"type": "http", "headers": [], "method": "POST"}, Slow(then))
         async with uploads.video(request, tmp_path, most=100, seconds=0.05):
             raise AssertionError("it never arrived whole")
 
