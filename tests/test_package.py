@@ -64,7 +64,7 @@ def test_help_imports_nothing_slow(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["weights", "missing.pth"], "missing.pth"),
+        (["weights", "check", "missing.pth"], "missing.pth"),
         (["export", "missing.pth", "x.onnx", "--input", "192"], "--input"),
         (["predict", "photo.jpg", "--box", "1,2,3"], "--box"),
         (["benchmark", "missing.onnx"], "missing.onnx"),

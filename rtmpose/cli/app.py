@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from rtmpose.cli import data, deploy, models, people, registry, serve
+from rtmpose.cli import data, deploy, models, people, registry, released, serve
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.add_typer(models.commands)
 app.add_typer(people.commands)
 app.add_typer(deploy.commands)
 app.add_typer(registry.commands)
+app.add_typer(released.commands)
+app.add_typer(released.weights, name="weights")
 app.add_typer(serve.commands)
 app.add_typer(data.commands, name="dataset")
 

@@ -1,7 +1,8 @@
-"""`rtmpose weights` and `rtmpose export`: from checkpoints to files that run elsewhere.
+"""`rtmpose export`: from checkpoints to files that run elsewhere.
 
-The shapes of a checkpoint's weights say nearly all about its network. Options say the rest, then
-`params.yaml`; an option counts more than the shapes, so that a file can be tried in another network.
+The shapes of a checkpoint's weights say nearly all about its network. Options say the rest, then the file's
+own note (`rtmpose convert` writes it) or its name, if it is a released one, then `params.yaml`. An option
+counts more than the shapes, so that a file can be tried in another network.
 """
 
 from __future__ import annotations
@@ -66,31 +67,6 @@ class Asked:
 
 
 @commands.command()
-def weights(
-    file: FileArgument,
-    size: SizeOption = None,
-    input_size: InputOption = None,
-    skeleton: SkeletonOption = None,
-    head: HeadOption = None,
-    params: ParamsOption = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Write the loaded weights to this file, as a plain state dict.")
-    ] = None,
-) -> None:
-    """Load a checkpoint safely; say what does not match the model.
-
-    With --save it is written in plain form.
-    """
-    from rtmpose.models import load_weights, save_tensors
-
-    model = asked(file, size, head, input_size, skeleton, params).network()
-    typer.echo(f"{file}: {load_weights(model, file)}")
-    if save is not None:
-        save_tensors(save, model.state_dict())
-        typer.echo(f"saved {save}")
-
-
-@commands.command()
 def export(
     file: FileArgument,
     out: Annotated[Path, typer.Argument(help="The ONNX file to write; NAME.e2e.onnx comes beside it.")],
@@ -132,18 +108,23 @@ def asked(
     skeleton: str | None,
     params: Path | None,
 ) -> Asked:
-    """The network of a checkpoint: as its weights' shapes show it, but for what the options say."""
+    """The network of a checkpoint: as its weights' shapes and its own note show it, but for what the options
+    say.
+    """
     given_input = input_pair(input_size) if input_size is not None else None
     written = load_params(params) if params is not None else _params_here()
 
-    from rtmpose.models import check_names, read_weights
+    from rtmpose.models import check_names
     from rtmpose.models.shapes import shapes_of
+    from rtmpose.released.checkpoint import read_with_note
 
     check_names(size or "t", head or "simcc")
-    shapes = shapes_of(read_weights(file))
+    weights, note = read_with_note(file)
+    shapes = shapes_of(weights)
     changes = {name: value for name, value in (("size", size), ("head", head)) if value is not None}
-    chosen = skeleton or _skeleton(file, shapes, written, params)
-    fallback = written.input_size if written is not None else DEFAULT_INPUT
+    told = note.skeleton if params is None else None
+    chosen = skeleton or told or _skeleton(file, shapes, written, params)
+    fallback = note.input_size or (written.input_size if written is not None else DEFAULT_INPUT)
     return Asked(
         shapes.architecture.model_copy(update=changes), given_input or shapes.input_size or fallback, chosen
     )

@@ -28,6 +28,7 @@ def setup_environment() -> None:
         "RAY_worker_niceness": "0",  # read by Ray when it starts on a machine, and added to its own niceness
         "OMP_WAIT_POLICY": "PASSIVE",
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),  # read when OpenCV is imported
+        "OPENCV_LOG_LEVEL": "SILENT",  # what it says of damaged pictures is told in one line of ours
         "GOMP_SPINCOUNT": "10000",  # some ten microseconds
     }.items():
         os.environ.setdefault(key, value)

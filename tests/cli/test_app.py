@@ -34,7 +34,7 @@ def test_help_and_the_groups_of_commands_import_nothing_slow() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[0] == "[]"
-    for command in ("weights", "export", "predict", "benchmark", "dataset"):
+    for command in ("weights", "convert", "export", "predict", "benchmark", "dataset"):
         assert any(line.split()[:1] == [command] for line in lines), command
 
 

@@ -1,4 +1,4 @@
-"""`rtmpose export` and `rtmpose weights` on every network that params.yaml can train."""
+"""`rtmpose export` and `rtmpose weights check` on every network that params.yaml can train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 import yaml
 from torch import nn
 
-from rtmpose.cli.models import asked, export, weights
+from rtmpose.cli.models import asked, export
+from rtmpose.cli.released import check, convert
 from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
@@ -152,10 +153,54 @@ def test_weights_takes_any_network_and_says_what_does_not_fit_another(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     saved(Path("w.pt"), kernel=3, hidden=48)
-    weights(Path("w.pt"), save=Path("plain.pt"))
-    assert capsys.readouterr().out == "w.pt: All weights of the model were loaded.\nsaved plain.pt\n"
-    assert torch.load("plain.pt", weights_only=True).keys() == torch.load("w.pt", weights_only=True).keys()
-    weights(Path("w.pt"), head="heatmap")
+    check(Path("w.pt"))
+    assert capsys.readouterr().out == "w.pt: All weights of the model were loaded.\n"
+    check(Path("w.pt"), head="heatmap")
     assert "have no place in the model" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"^[^\n]*RTMPose-t[^\n]*--size t[^\n]*$"):
-        weights(Path("w.pt"), size="m")
+        check(Path("w.pt"), size="m")
+
+
+def test_a_converted_file_tells_what_its_shapes_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    saved(Path("w.pth"), points=14, kernel=3, hidden=48)
+    convert(Path("w.pth"), skeleton="crowdpose")
+    card = json.loads(capsys.readouterr().out)
+    assert (card["file"], card["skeleton"], card["input_size"]) == ("w.pt", "crowdpose", list(SIZE))
+    assert (card["size"], card["kernel"], card["hidden"]) == ("t", 3, 48)
+    whole = torch.load("w.pt", weights_only=True)
+    original = torch.load("w.pth", weights_only=True)
+    assert whole["state_dict"].keys() == original.keys()
+    assert all(torch.equal(whole["state_dict"][key], value) for key, value in original.items())
+    assert asked(Path("w.pt"), None, None, None, None, None).skeleton == "crowdpose"
+    assert asked(Path("w.pt"), None, None, None, "aic", None).skeleton == "aic"
+    with_params(input_size=[192, 256])
+    assert asked(Path("w.pt"), None, None, None, None, None).skeleton == "crowdpose"
+    check(Path("w.pt"))
+    assert "All weights of the model were loaded" in capsys.readouterr().out
+
+
+def test_a_released_file_is_known_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    animals = Path("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.pth")
+    saved(animals)  # 17 points, which would be taken for COCO's
+    assert asked(animals, None, None, None, None, None).skeleton == "ap10k"
+    other = Path("rtmw-dw-x-l_simcc-cocktail14_270e-384x288-20231122.pth")
+    saved(other)
+    with pytest.raises(UserError, match=r"network of rtmw, which is none of ours; .*rtmw-l-wholebody-384\.onnx"):
+        convert(other)
+
+
+def test_a_damaged_card_in_a_checkpoint_is_one_line() -> None:
+    saved(Path("w.pt"))
+    weights = torch.load("w.pt", weights_only=True)
+    for text, reason in (("{", "not valid JSON"), ('{"size": "t"}', "input_size")):
+        torch.save({"meta": {"rtmpose": text}, "state_dict": weights}, "w.pt")
+        with pytest.raises(UserError, match=rf"^w\.pt: its card: [^\n]*{reason}[^\n]*$"):
+            check(Path("w.pt"))
+
+
+def test_a_file_is_not_converted_onto_itself() -> None:
+    saved(Path("w.pt"))
+    before = Path("w.pt").read_bytes()
+    with pytest.raises(UserError, match="would be overwritten; name another file with -o"):
+        convert(Path("w.pt"))
+    assert Path("w.pt").read_bytes() == before

@@ -231,7 +231,7 @@ def test_the_command_ends_with_exit_code_2(disk: Path, tmp_path: Path) -> None:
     weights = tmp_path / "w.pt"
     (disk / "filling").write_bytes(bytes(1 << 20))
     torch.save(build_pose_net("t").state_dict(), weights)
-    command = [sys.executable, "-m", "rtmpose.cli", "weights", str(weights), "--size", "t", "--save"]
+    command = [sys.executable, "-m", "rtmpose.cli", "convert", str(weights), "--size", "t", "-o"]
     done = subprocess.run([*command, str(disk / "copy.pt")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

@@ -1,0 +1,61 @@
+"""Checkpoints as files of ours: plain weights, and a note of what they are.
+
+The file is `{"meta": {"rtmpose": <the card as JSON>}, "state_dict": {…}}`, which `torch.load` with
+`weights_only=True` reads, and MMEngine too. The shapes of weights say nearly all about a network, but not
+whose points they are: AP-10K's animals have as many as COCO's people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from rtmpose.config import parse
+from rtmpose.deploy.card import ModelCard
+from rtmpose.files import parse_json
+from rtmpose.models.archive import read_checkpoint
+from rtmpose.models.weight_sets import chosen_weights
+from rtmpose.models.weights import save_tensors
+from rtmpose.released.catalogue import published_as
+
+META, OURS = "meta", "rtmpose"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a file, or its name, says beyond the shapes of its weights; None is what it does not say."""
+
+    skeleton: str | None = None
+    input_size: tuple[int, int] | None = None  # (w, h) px
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write weights with their card; the file appears under `path` only when it is whole."""
+    save_tensors(path, {META: {OURS: card.model_dump_json()}, "state_dict": dict(weights)})
+
+
+def read_with_note(path: Path) -> tuple[dict[str, Tensor], Note]:
+    """The weights that count in a checkpoint, and what it says of them: its own card, or for a file with the
+    name of a released one the catalogue. UserError for what is no checkpoint, or has a card that is none.
+    """
+    content = read_checkpoint(path)
+    weights = chosen_weights(content, path)
+    card = _card(content, path)
+    if card is not None:
+        return weights, Note(card.skeleton, card.input_size)
+    released = published_as(path.name)
+    if released is None:
+        return weights, Note()
+    return weights, Note(released.weights.skeleton, released.weights.input)
+
+
+def _card(content: object, path: Path) -> ModelCard | None:
+    meta = content.get(META) if isinstance(content, dict) else None
+    text = meta.get(OURS) if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        return None
+    name = f"{path}: its card"
+    return parse(ModelCard, parse_json(text.encode(), name, "convert the weights again"), Path(name))

@@ -1,0 +1,94 @@
+"""The catalogue itself, and how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rtmpose.descriptors import load_skeleton
+from rtmpose.files import UserError
+from rtmpose.released.catalogue import (
+    CATALOGUE,
+    catalogue,
+    find,
+    known,
+    known_hash,
+    published_as,
+    read_catalogue,
+    terms,
+)
+
+SIZES = {"256x192": (192, 256), "384x288": (288, 384), "256x256": (256, 256)}
+
+
+def test_every_entry_agrees_with_the_name_of_its_file() -> None:
+    assert len(known()) > 100
+    for released in known().values():
+        file, weights = released.published.file, released.weights
+        for text, size in SIZES.items():
+            assert text not in file or weights.input == size, file
+        if weights.network == "rtmpose":
+            assert file.startswith("rtmpose-tiny_" if "tiny" in file else f"rtmpose-{weights.size}_"), file
+            digits = released.published.digits
+            assert digits is not None and digits in file
+    points = {"coco17": 17, "halpe26": 26, "coco_wholebody": 133, "coco_wholebody_hand": 21, "lapa106": 106}
+    named = {weights.skeleton for weights in catalogue().weights.values()} - {None}
+    assert named == {*points, "ap10k"}
+    assert all(load_skeleton(name).num_keypoints == count for name, count in points.items())
+
+
+def test_every_path_stands_once_and_every_name_is_found() -> None:
+    full = {name: released for name, released in known().items() if name == released.name}
+    assert len({released.published.path for released in full.values()}) == len(full)
+    assert all(find(name) is released for name, released in full.items())
+    assert published_as("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.pth") is not None
+    assert published_as("mine.pth") is None
+
+
+def test_what_a_hash_in_a_name_can_prove() -> None:
+    assert known_hash(find("rtmpose-m-body17.pth").published) == "digits"
+    # A zip bears the digits of its checkpoint.
+    assert known_hash(find("rtmpose-m-body17.onnx").published) == "none"
+    assert known_hash(find("rtmpose-m-animal17.pth").published) == "whole"
+    assert find("rtmw-m-wholebody.pth").published.digits is None
+
+
+def test_terms_of_the_data_are_those_of_the_descriptors() -> None:
+    told = terms(find("rtmpose-m-body17.pth").weights)
+    assert "research use only" in told["aic"] and "no descriptor here" in told["PoseTrack18"]
+    assert catalogue().licence == "Apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("rtmpose-m-body17", r"say in which form: rtmpose-m-body17\.onnx to run it"),
+        ("rtmpose-m-boddy17", r"did you mean rtmpose-m-body17"),
+        ("?", "`rtmpose weights list` shows the names"),
+    ],
+)
+def test_an_unknown_name_is_one_line(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"^[^\n]*{reason}[^\n]*$"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("kind: pose", "kinds: pose", "unknown key|Field required"),
+        ("path: mmpose/v1", "path: ../v1", "path"),
+        ("path: mmpose/v1", "path: https://x/v1", "path"),
+        ("source: rtmpose", "source: elsewhere", "'elsewhere' is not in sources"),
+        ("skeleton: coco17", "size: t", "stands twice"),
+        ("sha256: 8d57", "sha256: zz57", "sha256"),
+        ("      seen: 1\n", "", "seen belongs to a sha256"),
+        ("kind: pose", "kind: detector", "a pose network, and nothing else, has a skeleton"),
+    ],
+)
+def test_a_catalogue_is_read_strictly(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = CATALOGUE.read_text()
+    assert old in text
+    (tmp_path / "c.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"c\.yaml[^\n]*({reason})[^\n]*$"):
+        read_catalogue(tmp_path / "c.yaml")
