@@ -190,9 +190,11 @@ class SpatialPyramidPooling(nn.Module):
 
 
 def _stage(inputs: int, outputs: int, blocks: int, *, last: bool, separable: bool) -> nn.Sequential:
+    # The order decides which fresh weights a seed gives.
     pooling = [SpatialPyramidPooling(outputs)] if last else []
+    halving = conv3x3(inputs, outputs, 2, separable=separable)
     layer = CSPLayer(outputs, outputs, blocks, identity=not last, separable=separable)
-    return nn.Sequential(conv3x3(inputs, outputs, 2, separable=separable), *pooling, layer)
+    return nn.Sequential(halving, *pooling, layer)
 
 
 class CSPNeXt(nn.Module):
