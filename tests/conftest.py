@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-# Workers that run side by side get a thread each, and so do the processes that they start. With a thread for each
-# core they wait for each other: 2.4 times the processor time for the same tests, three workers on two cores.
+# Workers that run side by side get a thread each, and so do the processes that they start. With a thread for
+# each core they wait for each other: 2.4 times the processor time for the same tests, three workers on two cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from rtmpose.config import setup_environment  # noqa: E402
+from rtmpose.config import setup_environment
 
 setup_environment()
 
