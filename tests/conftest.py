@@ -7,7 +7,7 @@ import os
 import pytest
 
 # Workers that run side by side get a thread each, and so do the processes that they start. With a thread for
-# each core they wait for each other: 2.4 times the processor time for the same tests, three workers on two cores.
+# each core they wait for each other: on two cores three workers took 2.4 times the processor time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
