@@ -143,6 +143,6 @@ def test_a_detector_learns_a_few_images_and_goes_on(photographs: list[Photograph
     before, after = (
         _best_overlap(tmp_path / f"{name}.pt", photographs, stream) for name in ("first", "best")
     )
-    assert before < 0.02 and after > 0.04, (before, after)  # 0.08 to 0.12, by the order of sums
+    assert before < 0.02 and after > 0.04, (before, after)  # 0.08 and more, by the order of sums
     again = train_detector(training, "nano", photographs, photographs, report=lines.append, **place)
     assert again == done and len([line for line in lines if "loss" in line]) == 20  # nothing left to do
