@@ -24,7 +24,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -43,15 +43,18 @@ SECONDS = 20  # for one input; twice as long before its process is ended from ou
 MEMORY = 2 << 30  # bytes beyond what a worker starts with
 OUTCOMES = ("clear", "fine", "traceback", "silent", "hang")
 Result = tuple[int, str, str]  # number, outcome, what to show of it
+# (seed, count, workers, kind) -> the line, and what went wrong
+Attempt = Callable[[int, int, int, str], tuple[dict[str, int], list[str]]]
 
 
 class TooSlow(BaseException):
     """The time for one input is over; no `except Exception` on the way may take it for damage."""
 
 
-def main() -> None:
+def main(description: str | None = __doc__, attempt: Attempt | None = None) -> None:
+    """The command line of a fuzzer: `attempt` tries the inputs, `fuzz` by default."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--kind", default="", help="only kinds whose name begins so")
     parser.add_argument("--show", action="store_true", help="say more of what went wrong")
     options = parser.parse_args()
-    line, wrong = fuzz(options.seed, options.count, options.workers, options.kind)
+    line, wrong = (attempt or fuzz)(options.seed, options.count, options.workers, options.kind)
     for text in wrong:
         print(text if options.show else text.splitlines()[0], file=sys.stderr)
     print(json.dumps(line))

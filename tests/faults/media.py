@@ -9,10 +9,7 @@ within the limits.
 
 from __future__ import annotations
 
-import argparse
-import json
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,7 +26,6 @@ from rtmpose.inference.inputs import inputs_of
 from rtmpose.inference.photo import read_photo
 from rtmpose.inference.video import Video, VideoWriter
 from tests.faults import fuzz as fuzzer
-from tests.faults.fuzz import OUTCOMES
 from tests.faults.inputs import Kind, Rng
 from tests.faults.mutations import damaged
 
@@ -149,22 +145,5 @@ def try_media(seed: int, count: int, workers: int = 2, only: str = "") -> tuple[
         return fuzzer.fuzz(seed, count, workers, only)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kind", default="", help="only kinds whose name begins so")
-    parser.add_argument("--show", action="store_true", help="say more of what went wrong")
-    options = parser.parse_args()
-    line, wrong = try_media(options.seed, options.count, options.workers, options.kind)
-    for text in wrong:
-        print(text if options.show else text.splitlines()[0], file=sys.stderr)
-    print(json.dumps(line))
-    sys.exit(1 if any(line[name] for name in OUTCOMES[2:]) else 0)
-
-
 if __name__ == "__main__":
-    main()
+    fuzzer.main(__doc__, try_media)
