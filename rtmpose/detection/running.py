@@ -50,7 +50,7 @@ def open_graph(graph: Graph, size: tuple[int, int], runtime: str, threads: int) 
 def _onnxruntime(graph: Graph, threads: int) -> Run:
     from rtmpose.deploy.runtimes.onnxruntime import open_file
 
-    session = open_file(graph.path, threads, FIX)
+    session = open_file(graph.path, threads, FIX, spinning=False)  # poses are computed meanwhile
 
     def run(images: NDArray[Any]) -> list[NDArray[Any]]:
         found: list[NDArray[Any]] = session.run(graph.outputs, {graph.input: images})

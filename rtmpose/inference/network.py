@@ -1,16 +1,20 @@
 """An exported pose model, open for batches of any size, with its cores set on purpose.
 
-A batch is cut into as many parts as there are threads, and each part is computed by one thread. Threads that
-share one forward pass wait for each other after every layer; threads with persons of their own wait once.
+Persons are handed out in small parts to as many threads as asked for; each part is computed by one thread.
+Threads that share one forward pass wait for each other after every layer; these wait once, and one that is
+held up, by the reading of the next frame for example, takes fewer parts. Where there are fewer persons than
+threads, all threads share one forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +27,22 @@ from rtmpose.files import UserError, is_there
 from rtmpose.geometry import Floats, crop_to_image
 from rtmpose.inference.photo import skeleton_of
 from rtmpose.skeleton import Skeleton
-from rtmpose.topdown import Crops, ThroughArrays, TopDown, crop_boxes
+from rtmpose.topdown import ThroughArrays, TopDown, crop_boxes
 
 Arrays = tuple[NDArray[np.floating], ...]
-Kind = TypeVar("Kind", bound=np.generic)
+Run = Callable[[NDArray[Any]], Arrays]
 E2E = ".e2e.onnx"
 AT_ONCE = 64  # persons in one batch: what a picture takes of memory does not grow with its people
 
 
 @dataclass(frozen=True, eq=False)
 class PoseNetwork:
-    """A model's file and the way from crops to points through it."""
+    """A model's file and the way from boxes to points through it."""
 
     path: Path
     card: ModelCard
     skeleton: Skeleton
-    _points: Callable[[Crops], tuple[Floats, Floats]]
+    _points: Callable[[NDArray[np.uint8], Floats], Arrays]
 
     def __call__(self, image: NDArray[np.uint8], boxes: Floats) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) px and raw scores (N, K) of the persons in boxes (N, 4) xywh px of an RGB
@@ -46,10 +50,9 @@ class PoseNetwork:
         """
         count = len(self.card.keypoint_names)
         points, scores = np.empty((len(boxes), count, 2)), np.empty((len(boxes), count))
-        udp, size = self.card.codec().udp, self.card.input_size
         for start in range(0, len(boxes), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            points[part], scores[part] = self._points(crop_boxes(image, boxes[part], size, udp=udp))
+            points[part], scores[part] = self._points(image, boxes[part])
         if not (np.isfinite(points).all() and np.isfinite(scores).all()):
             raise UserError(
                 f"{self.path}: gives points that are not finite; export it again from whole weights"
@@ -68,52 +71,100 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
     if given or is_there(whole):
         opened = EndToEnd.open(whole)
         if given or opened.made_from(path):
-            return _open_whole(opened, path, threads)
+            return _open_whole(opened, whole, path, threads)
     return _open_plain(path, threads)
 
 
-def _open_whole(opened: EndToEnd, path: Path, threads: int) -> PoseNetwork:
+def _open_whole(opened: EndToEnd, whole: Path, path: Path, threads: int) -> PoseNetwork:
     """An end-to-end file: all from pixels to points is one graph."""
     card, size = opened.card, opened.card.input_size
 
-    def run(pixels: NDArray[np.uint8]) -> Arrays:
-        return tuple(opened.session.run(POINTS, {CROPS: pixels}))
+    def opening(count: int) -> Run:
+        session = opened.session if count == 1 else open_file(whole, count, spinning=False)
+        return lambda pixels: tuple(session.run(POINTS, {CROPS: pixels}))
 
-    spread = Spread(run, threads)
+    spread, udp = Spread(opening, threads), card.codec().udp
 
-    def points(crops: Crops) -> tuple[Floats, Floats]:
-        found, scores = spread(crops.pixels)
-        return crop_to_image(found, crops.center, crops.scale, size), scores
+    def points(image: NDArray[np.uint8], boxes: Floats) -> Arrays:
+        def some(part: slice, run: Run) -> Arrays:
+            crops = crop_boxes(image, boxes[part], size, udp=udp)
+            found, scores = run(crops.pixels)
+            return crop_to_image(found, crops.center, crops.scale, size), scores
+
+        return spread(len(boxes), some)
 
     return PoseNetwork(path, card, skeleton_of(card, path), points)
 
 
 def _open_plain(path: Path, threads: int) -> PoseNetwork:
-    """An exported file with everything around it as its card says."""
+    """An exported file with everything around it as its card says, in the caller's thread."""
     card = read_card(path)
     skeleton = skeleton_of(card, path)
-    spread = Spread(through(open_file(path, threads=1)), threads)
-    way = TopDown(ThroughArrays(spread), card.codec(), skeleton, mean=card.mean, std=card.std)
-    return PoseNetwork(path, card, skeleton, torch.inference_mode()(way.points))
+    spread = Spread(lambda count: through(open_file(path, count, spinning=False)), threads)
+
+    def network(images: NDArray[np.float32]) -> Arrays:
+        return spread(len(images), lambda part, run: run(images[part]))
+
+    way = TopDown(ThroughArrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
+
+    @torch.inference_mode()
+    def points(image: NDArray[np.uint8], boxes: Floats) -> Arrays:
+        return way.points(way.crops(image, boxes))
+
+    return PoseNetwork(path, card, skeleton, points)
 
 
-class Spread(Generic[Kind]):
-    """A function of batches, computed in parts by several threads at once.
+class Spread:
+    """Persons of a batch, computed in parts by several threads at once.
 
-    `compute` takes an array (N, …) and gives arrays (N, …); it is called from several threads and must let
+    `opening(n)` opens the network for n threads. What it gives is called from several threads, and must let
     go of Python's lock while it computes.
     """
 
-    def __init__(self, compute: Callable[[NDArray[Kind]], Arrays], threads: int) -> None:
-        self.compute, self.threads = compute, threads
+    def __init__(self, opening: Callable[[int], Run], threads: int) -> None:
+        self.opening, self.threads = opening, threads
+        self.alone = opening(1)
         self.pool = ThreadPoolExecutor(threads - 1, "pose") if threads > 1 else None
 
-    def __call__(self, batch: NDArray[Kind]) -> Arrays:
-        """The same as `compute(batch)`."""
-        parts = min(self.threads, len(batch))
-        if self.pool is None or parts < 2:
-            return self.compute(batch)
-        first, *others = np.array_split(batch, parts)
-        waiting = [self.pool.submit(self.compute, part) for part in others]
-        results: Sequence[Arrays] = [self.compute(first), *(one.result() for one in waiting)]
-        return tuple(np.concatenate(outputs) for outputs in zip(*results, strict=True))
+    @cached_property
+    def together(self) -> Run:
+        """The network whose threads share a forward pass; opened when there are first too few persons."""
+        return self.opening(self.threads)
+
+    def __call__(self, count: int, compute: Callable[[slice, Run], Arrays]) -> Arrays:
+        """What `compute(part, run)` gives for all parts of `count` persons, in their order; arrays (n, …)."""
+        if self.pool is None:
+            return compute(slice(0, count), self.alone)
+        if count < self.threads:
+            return compute(slice(0, count), self.together)
+        waiting, found, lock = parts_of(count, self.threads), {}, Lock()
+
+        def work() -> None:
+            while True:
+                with lock:
+                    part = next(waiting, None)
+                if part is None:
+                    return
+                found[part.start] = compute(part, self.alone)
+
+        others = [self.pool.submit(work) for _ in range(self.threads - 1)]
+        try:
+            work()
+        finally:
+            with lock:
+                waiting.close()
+            failed = [error for one in others if (error := one.exception())]
+        if failed:
+            raise failed[0]
+        return tuple(np.concatenate(one) for one in zip(*(found[at] for at in sorted(found)), strict=True))
+
+
+def parts_of(count: int, threads: int) -> Generator[slice]:
+    """Slices that cover `count` persons: large ones first, as they cost less a person, and single persons at
+    the end, so that all threads end together.
+    """
+    start = 0
+    while start < count:
+        size = max(1, (count - start) // (2 * threads))
+        yield slice(start, start + size)
+        start += size

@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rtmpose.deploy.card import Confidence
 from rtmpose.deploy.e2e import EndToEnd, e2e_path, export_e2e
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
-from rtmpose.inference.network import Spread, open_network
+from rtmpose.inference.network import Run, Spread, open_network, parts_of
 from rtmpose.inference.photo import predict_image
 from rtmpose.inference.pipeline import PosePipeline
 from tests.deploy.support import relabelled
@@ -121,16 +123,43 @@ def test_a_model_with_other_points_is_refused(files: ModelFiles) -> None:
         PosePipeline.load(files.onnx, skeleton="halpe26", threads=1)
 
 
-def test_what_one_thread_meets_ends_the_call() -> None:
-    def compute(batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        if 3 in batch:
-            raise UserError("three")
-        return (batch * 2,)
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_parts_are_put_together_in_the_order_of_the_persons(threads: int, count: int) -> None:
+    opened: list[int] = []
 
-    spread = Spread(compute, 3)
-    assert spread(np.arange(3))[0].tolist() == [0, 2, 4]
-    with pytest.raises(UserError, match="three"):
-        spread(np.arange(4))
+    def opening(number: int) -> Run:
+        opened.append(number)
+        return lambda batch: (batch * 2, np.full(len(batch), number))
+
+    batch, spread = np.arange(count), Spread(opening, threads)
+    for _ in range(2):
+        doubled, by = spread(count, lambda part, run: run(batch[part]))
+        assert doubled.tolist() == (batch * 2).tolist()
+        assert set(by) == {threads if count < threads else 1}, "few persons share all threads"
+    assert opened == ([1, threads] if count < threads else [1])
+
+
+def test_what_one_thread_meets_ends_the_call() -> None:
+    def compute(part: slice, run: Run) -> tuple[np.ndarray, ...]:
+        if 3 in range(9)[part]:
+            raise UserError("three")
+        return run(np.arange(9)[part])
+
+    spread = Spread(lambda _: lambda batch: (batch * 2,), 3)
+    assert spread(3, compute)[0].tolist() == [0, 2, 4]
+    for _ in range(2):
+        with pytest.raises(UserError, match="three"):
+            spread(9, compute)
+    assert spread(3, compute)[0].tolist() == [0, 2, 4], "it goes on after an error"
+
+
+@given(st.integers(1, 200), st.integers(1, 32))
+def test_parts_cover_each_person_once(count: int, threads: int) -> None:
+    parts = [*parts_of(count, threads)]
+    assert [at for part in parts for at in range(count)[part]] == [*range(count)]
+    sizes = [part.stop - part.start for part in parts]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 1
 
 
 def test_the_package_itself_imports_nothing_heavy() -> None:

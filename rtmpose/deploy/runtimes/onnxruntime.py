@@ -25,9 +25,14 @@ ARM = ("aarch64", "arm64")  # with halves where the CPU has arithmetic for them,
 WARNING_ONLY = 3  # ONNX Runtime's severity "error": its hints about the machine do not belong in a report
 
 
-def open_file(path: Path, threads: int = 0, fix: str = "run the export stage") -> ort.InferenceSession:
+def open_file(
+    path: Path, threads: int = 0, fix: str = "run the export stage", *, spinning: bool = True
+) -> ort.InferenceSession:
     """A CPU session of `path` with `threads` threads (0: ONNX Runtime's choice); UserError with the `fix` for
     a file that is not there or damaged.
+
+    Threads that wait for each other spin, which is faster where they have their cores to themselves; without
+    `spinning` they leave them to others.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {fix}")
@@ -35,6 +40,7 @@ def open_file(path: Path, threads: int = 0, fix: str = "run the export stage") -
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = WARNING_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     try:
         return ort.InferenceSession(str(path), options, providers=[PROVIDER])
     except Exception as error:  # the binding raises classes of its own for each way a file can be damaged
