@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
+from urllib.parse import urlsplit
 
 Value = TypeVar("Value")
 
@@ -235,6 +236,16 @@ def data_file(folder: str, name: str) -> Path:
         if (root / folder / f"{name}.yaml").exists():
             return root / folder / f"{name}.yaml"
     raise UserError(f"{folder}/{name}.yaml: no such file in {package.parent} or the package; {fix}")
+
+
+def without_secret(address: str) -> str:
+    """An address as messages and results may show it: without user, password and query."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets that hold no address
+        return address.partition("@")[2] or address
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
 def is_there(path: Path) -> bool:

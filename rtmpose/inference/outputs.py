@@ -209,14 +209,14 @@ class CocoResults(_Listed):
 
 
 class Lines:
-    """A line of JSON for each person: box, keypoints {name: [x, y, score]}, of a video also who and when."""
+    """A line of JSON for each person: file, box, keypoints {name: [x, y, score]}; of a video who and when."""
 
     def __init__(self, file: _Growing, points: Points) -> None:
         self.file, self.points = file, points
 
     def add(self, seen: Seen) -> None:
         for person in seen.persons:
-            row: dict[str, Any] = {"box": _sides(person)}
+            row: dict[str, Any] = {"file": seen.file, "box": _sides(person)}
             row["keypoints"] = named(self.points.names, person.keypoints, person.scores)
             if seen.frame is not None:
                 row |= {"identity": person.identity, "frame": seen.frame, "time": _rounded(seen.time)}

@@ -17,19 +17,21 @@ from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.descriptors import Frame as WhichWay
 from rtmpose.drawing import draw_label, draw_skeleton, identity_colour
 from rtmpose.ending import Signalled, signals_later
-from rtmpose.files import UserError, read_bytes, write_atomic
+from rtmpose.files import UserError, read_bytes, without_secret, write_atomic
+from rtmpose.geometry import Floats
 from rtmpose.inference.flow import Ahead, Frame
-from rtmpose.inference.inputs import PICTURES, Input, is_animated
-from rtmpose.inference.outputs import Points, Results, Seen, count_sure, open_results
+from rtmpose.inference.inputs import Input, is_animated
+from rtmpose.inference.outputs import STDOUT, Points, Results, Seen, count_sure, open_results
 from rtmpose.inference.photo import Box, boxes_within
 from rtmpose.inference.pipeline import PosePipeline
-from rtmpose.inference.video import Video, VideoWriter
+from rtmpose.inference.video import CONTAINERS, Unreadable, Video, VideoWriter
 from rtmpose.motion.person import Person
 from rtmpose.motion.tracker import TrackOptions
 
 Pixels = NDArray[np.uint8]
 Bar = Callable[[Iterable[Any], int | None, str], Iterable[Any]]  # items, how many, of what → the same items
 ENDED = (KeyboardInterrupt, Signalled)
+DRAWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SUFFIXES = {"picture": ".png", "video": ".mp4"}
 
 
@@ -79,11 +81,11 @@ def run(
     """
     if asked.boxes and any(one.kind == "video" for one in inputs):
         raise UserError("--box: boxes are for pictures; people in a video are found by --detector")
-    if len(inputs) > 1 and asked.draw is not None and asked.draw.suffix:
-        raise UserError(f"--draw {asked.draw}: there are {len(inputs)} inputs; name a folder")
+    targets = [] if asked.draw is None else drawn_names(asked.draw, inputs)
+    _refuse_own(inputs, [*targets, *([] if asked.out == STDOUT else [asked.out])])
     points = Points(pipeline.skeleton.name, pipeline.names, asked.sure)
     results = open_results(asked.form, asked.out, points)
-    one_run = _Run(pipeline, asked, results, say, bar, several=len(inputs) > 1)
+    one_run = _Run(pipeline, asked, results, say, bar, targets)
     try:
         one_run.all(inputs)
     except ENDED:
@@ -94,7 +96,11 @@ def run(
     except BaseException:
         results.discard()
         raise
-    results.close()
+    try:
+        results.close()
+    except BaseException:
+        results.discard()
+        raise
     return one_run.done
 
 
@@ -106,34 +112,35 @@ class _Run:
         results: Results,
         say: Callable[[str], None],
         bar: Bar,
-        several: bool,
+        targets: Sequence[Path],
     ) -> None:
         self.pipeline, self.asked, self.results, self.say, self.bar = pipeline, asked, results, say, bar
-        self.several = several
+        self.targets = targets  # where each input is drawn; none where nothing is
         self.done = Done()
-        self._next_id = 0
-        self._drawn: set[Path] = set()
+        self._next_id = 0  # of a video's first frame
 
     def all(self, inputs: Sequence[Input]) -> None:
         ids = _ids(inputs)
+        self._next_id = 1 + max((ids[n] for n, one in enumerate(inputs) if one.kind == "picture"), default=-1)
         pictures = [one for one in inputs if one.kind == "picture"]
         with closing(Ahead(self._read(pictures))) as read:
             ready = iter(self.bar(read, len(pictures), "pictures") if len(pictures) > 1 else read)
             for number, one in enumerate(inputs):
+                target = self.targets[number] if self.targets else None
                 try:
                     if one.kind == "picture":
-                        self._picture(one, ids[number], *next(ready))
+                        self._picture(one, ids[number], target, *next(ready))
                     else:
-                        self._video(one)
-                except UserError as error:
-                    if not self.several:
+                        self._video(one, target)
+                except Unreadable as error:
+                    if len(inputs) < 2:
                         raise
                     self.done.refused.append(str(error))
                     self.say(f"left out: {error}")
         if self.done.refused and not self.done.pictures:
             raise UserError(f"none of the {len(inputs)} inputs could be read; {self.done.refused[0]}")
 
-    def _read(self, pictures: Sequence[Input]) -> Iterator[tuple[Pixels | UserError, str | None]]:
+    def _read(self, pictures: Sequence[Input]) -> Iterator[tuple[Pixels | Unreadable, str | None]]:
         """The pixels of each picture, or why there are none, and what a user has to know of it."""
         for one in pictures:
             try:
@@ -141,39 +148,43 @@ class _Run:
                 pixels = decode_photograph(content, Path(one.name), self.asked.exif)
                 yield pixels, _remark(one.name, content, self.asked.exif)
             except UserError as error:
-                yield error, None
+                yield Unreadable(str(error)), None
 
-    def _picture(self, one: Input, image_id: int, pixels: Pixels | UserError, remark: str | None) -> None:
-        if isinstance(pixels, UserError):
+    def _rows(self, one: Input, pixels: Pixels) -> Floats:
+        """The boxes of a picture, x1, y1, x2, y2 px: those asked for, or those found."""
+        if not self.asked.boxes:
+            return self.pipeline.detected(pixels)
+        try:
+            boxes = boxes_within(self.asked.boxes, pixels, Path(one.name))
+        except UserError as error:
+            raise Unreadable(str(error)) from None
+        return np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
+
+    def _picture(
+        self, one: Input, image_id: int, target: Path | None, pixels: Pixels | Unreadable, remark: str | None
+    ) -> None:
+        if isinstance(pixels, Unreadable):
             raise pixels
-        pipeline, path = self.pipeline, Path(one.name)
-        if self.asked.boxes:
-            rows = np.array(
-                [[x, y, x + w, y + h] for x, y, w, h in boxes_within(self.asked.boxes, pixels, path)]
-            )
-        else:
-            rows = pipeline.detected(pixels)
-        persons = pipeline.persons(pixels, rows)
+        pipeline = self.pipeline
+        persons = pipeline.persons(pixels, self._rows(one, pixels))
         height, width = pixels.shape[:2]
         with signals_later():
             self.results.add(Seen(image_id, one.name, (width, height), persons))
             self.done.add(persons, self.asked.sure)
-            if self.asked.draw is not None:
+            if target is not None:
                 draw_people(pixels, persons, pipeline, self.asked.sure)
-                target = self._target(one)
-                suffix = target.suffix.lower() if target.suffix.lower() in PICTURES else ".png"
-                write_atomic(target, cv2.imencode(suffix, pixels[..., ::-1])[1].tobytes())
+                write_atomic(target, encoded(pixels, target))
         if remark is not None:
             self.say(remark)
 
-    def _video(self, one: Input) -> None:
+    def _video(self, one: Input, target: Path | None) -> None:
         with Video(one.name) as video:
-            writer = None if self.asked.draw is None else VideoWriter(self._target(one), video.rate)
+            writer = None if target is None else VideoWriter(target, video.rate)
             with closing(Ahead(self._drawn_frames(video, writer is not None))) as frames:
                 try:
                     for frame in self.bar(frames, video.expected, "frames"):
                         with signals_later():
-                            self._frame(one, frame, writer)
+                            self._frame(video, frame, writer)
                 except ENDED:
                     with signals_later():
                         if writer is not None:
@@ -183,7 +194,8 @@ class _Run:
                     if writer is not None:
                         writer.discard()
                     raise
-            self._next_id += video.read
+                finally:
+                    self._next_id += video.read + video.damaged
             if writer is not None:
                 writer.close()
             if writer is not None and writer.fitted:
@@ -191,12 +203,13 @@ class _Run:
             if remark := video.remark():
                 self.say(remark)
 
-    def _frame(self, one: Input, frame: Frame, writer: VideoWriter | None) -> None:
+    def _frame(self, video: Video, frame: Frame, writer: VideoWriter | None) -> None:
         height, width = frame.pixels.shape[:2]
         number = self._next_id + frame.index
-        self.results.add(Seen(number, one.name, (width, height), frame.persons, frame.index, frame.time))
+        self.results.add(Seen(number, video.name, (width, height), frame.persons, frame.index, frame.time))
         self.done.add(frame.persons, self.asked.sure)
         if writer is not None:
+            writer.aspect = video.aspect
             writer.write(frame.pixels, frame.time)
 
     def _drawn_frames(self, video: Video, draw: bool) -> Iterator[Frame]:
@@ -206,19 +219,50 @@ class _Run:
                     draw_people(frame.pixels, frame.persons, self.pipeline, self.asked.sure)
                 yield frame
 
-    def _target(self, one: Input) -> Path:
-        """Where an input is drawn: `--draw` itself, or a name of its own in that folder."""
-        draw = self.asked.draw
-        assert draw is not None
-        if draw.suffix:
-            return draw
-        stem = Path(one.name.replace(":", "_")).stem or one.kind
-        target, number = draw / f"{stem}{SUFFIXES[one.kind]}", 1
-        while target in self._drawn:
-            number += 1
-            target = draw / f"{stem}_{number}{SUFFIXES[one.kind]}"
-        self._drawn.add(target)
-        return target
+
+def drawn_names(draw: Path, inputs: Sequence[Input]) -> list[Path]:
+    """Where each input is drawn: `draw` itself, or a name of its own in that folder. UserError where one file
+    stands for several inputs, and for an ending that is not of the input's kind.
+    """
+    if not draw.suffix or draw.is_dir():
+        names: list[Path] = []
+        for one in inputs:
+            stem = Path(without_secret(one.name).replace(":", "_")).stem or one.kind
+            target, number = draw / f"{stem}{SUFFIXES[one.kind]}", 1
+            while target in names:
+                number += 1
+                target = draw / f"{stem}_{number}{SUFFIXES[one.kind]}"
+            names.append(target)
+        return names
+    if len(inputs) > 1:
+        raise UserError(f"--draw {draw}: there are {len(inputs)} inputs; name a folder")
+    if inputs[0].kind == "picture" and not (draw.suffix.lower() in DRAWN and cv2.haveImageWriter(draw.name)):
+        raise UserError(f"--draw {draw}: {inputs[0].name} is a picture; end the name in {', '.join(DRAWN)}")
+    if inputs[0].kind == "video" and draw.suffix.lower() not in CONTAINERS:
+        raise UserError(
+            f"--draw {draw}: {inputs[0].name} is a video; end the name in {', '.join(CONTAINERS)}"
+        )
+    return [draw]
+
+
+def _refuse_own(inputs: Sequence[Input], written: Sequence[Path]) -> None:
+    """UserError where something would be written over an input."""
+    read = {Path(one.name).resolve(): one.name for one in inputs}
+    for path in written:
+        if (resolved := path.resolve()) in read:
+            raise UserError(f"{path}: would be written over the input {read[resolved]}; name another place")
+
+
+def encoded(pixels: Pixels, target: Path) -> bytes:
+    """RGB pixels as a file of the kind that the name ends in; UserError where they do not fit into it."""
+    try:
+        done, content = cv2.imencode(target.suffix.lower(), pixels[..., ::-1])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = pixels.shape[:2]
+        raise UserError(f"{target}: {width}x{height} px do not fit into such a file; end its name in .png")
+    return content.tobytes()
 
 
 def draw_people(pixels: Pixels, persons: Sequence[Person], pipeline: PosePipeline, sure: float) -> None:

@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import MOST_PIXELS
-from rtmpose.files import UserError, destination, disk_trouble, one_line, temporary_beside, writing
+from rtmpose.files import (
+    UserError,
+    destination,
+    disk_trouble,
+    one_line,
+    temporary_beside,
+    without_secret,
+    writing,
+)
 from rtmpose.inference.flow import Picture
 
 Pixels = NDArray[np.uint8]
@@ -32,8 +40,9 @@ CAMERAS = {
 }
 PATIENCE = 10.0  # seconds without a byte from a stream
 USUAL_RATE = 25.0  # frames per second where a file does not say
-GAP = 86400.0  # seconds; a time stamp further on is damage
+GAP = 86400.0  # seconds; a time stamp that is further on than the last one is damage
 SLACK = 0.2  # seconds that a header's duration may be too long
+LEADING_ELSEWHERE = {"concat", "hls", "image2", "tty"}  # lists of other files, and text drawn as pictures
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = (("libx264", {"preset": "veryfast", "crf": "20"}), ("mpeg4", {"qscale": "3"}))
 TICKS = 90_000  # a second, in what is written
@@ -41,21 +50,30 @@ TICKS = 90_000  # a second, in what is written
 av.logging.set_level(None)  # what goes wrong is told in one line of ours
 
 
+class Unreadable(UserError):
+    """An input that cannot be read, whatever becomes of others."""
+
+
 class Video:
     """The pictures of a video file, a stream's URL or a camera (`camera:0`), upright, in RGB.
 
-    Iterate once. What cannot be decoded is passed on without pixels; of a file that is cut off, what was read
-    stands, and `remark` says so. UserError where nothing can be read.
+    Iterate once. Times count from the first picture. What cannot be decoded is passed on without pixels; of a
+    file or stream that breaks off, what was read stands, and `remark` says so. Pictures of more than
+    `most_pixels` are not decoded. `Unreadable` where nothing can be read.
     """
 
-    def __init__(self, source: str | Path) -> None:
-        self.name = str(source)
-        self.live = self.name.startswith((*LIVE, CAMERA))
+    def __init__(self, source: str | Path, most_pixels: int = MOST_PIXELS) -> None:
+        place = str(source)
+        self.name = without_secret(place) if place.startswith(STREAMS) else place
+        self.most_pixels = most_pixels
+        self.live = place.startswith((*LIVE, CAMERA))
         self.dropped = 0
         self.read = self.damaged = 0  # pictures with pixels; places where something was missing
-        self._ended = self._ended_early = False
+        self._ended, self._broken = False, ""  # whether all was read; why no more came
+        self._packets = self._turns = 0
+        self._origin: float | None = None  # s, the first picture's own time stamp
         self._last = -np.inf
-        self._container = _opened(self.name, self.live)
+        self._container = _opened(place, self.name)
         try:
             self._stream = self._choose()
         except BaseException:
@@ -65,7 +83,15 @@ class Video:
         self.rate = rate if 0 < rate < 1000 else USUAL_RATE  # pictures per second, about
         self.expected = None if self.live else self._stream.frames or None  # pictures, by the file's header
         alone = not self.live and len(self._container.streams) == 1  # sound may go on after the pictures
-        self._end = (self._container.duration or 0) / av.time_base if alone else 0.0  # s
+        self._length = _length(self._container) if alone else 0.0
+
+    @property
+    def aspect(self) -> Fraction | None:
+        """A pixel's width over its height in the pictures read so far; None where it is 1."""
+        noted = self._stream.sample_aspect_ratio
+        if not noted or noted == 1:
+            return None
+        return Fraction(1 / noted) if self._turns % 2 else Fraction(noted)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,12 +104,12 @@ class Video:
         streams = [one for one in self._container.streams.video if not one.disposition & covers]
         if not streams:
             cut = "" if self._container.streams else ", or is cut off before its index; fetch it again"
-            raise UserError(f"{self.name}: has no video stream{cut or '; give a video'}")
+            raise Unreadable(f"{self.name}: has no video stream{cut or '; give a video'}")
         chosen = streams[0]
         if chosen.codec_context is None:
-            raise UserError(f"{self.name}: its video stream is of a kind that cannot be decoded; convert it")
+            raise Unreadable(f"{self.name}: its video stream is of a kind that cannot be decoded; convert it")
         chosen.thread_type = "SLICE" if self.live else "AUTO"
-        chosen.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        chosen.codec_context.options = {"max_pixels": str(self.most_pixels)}
         return chosen
 
     def __iter__(self) -> Iterator[Picture]:
@@ -96,42 +122,50 @@ class Video:
                 yield Picture(index, self._time(frame.time), self._pixels(frame))
         self._ended = True
         if not self.read:
-            raise UserError(f"{self.name}: no picture in it can be decoded; fetch it again")
+            reason = f" ({self._broken})" if self._broken else ""
+            raise Unreadable(f"{self.name}: no picture in it can be decoded{reason}; fetch it again")
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; None for a packet that could not be decoded."""
         try:
             for packet in self._container.demux(self._stream):
+                self._packets += packet.size > 0
                 try:
                     frames = packet.decode()
                 except (av.FFmpegError, ValueError):
                     frames = [None]
                 yield from frames
         except (av.FFmpegError, ValueError) as error:
-            if self.live:
-                raise UserError(f"{self.name}: the stream broke off: {_reason(error)}") from None
-            self._ended_early = True
+            self._broken = _reason(error)
 
     def _time(self, noted: float | None) -> float:
-        """A time stamp after the last one: the frame's own, unless it is damaged."""
-        after = 0.0 if self._last == -np.inf else self._last
-        if noted is None or not max(self._last, -GAP) < noted < after + GAP:
-            noted = 0.0 if self._last == -np.inf else self._last + 1 / self.rate
-        self._last = float(noted)
+        """Seconds after the first picture: by the frame's own time stamp, unless it is damaged."""
+        if self._origin is None and noted is not None and np.isfinite(noted):
+            self._origin = noted - max(self._last, 0.0)  # pictures without a stamp may come before
+        since = None if noted is None or self._origin is None else noted - self._origin
+        if self._last == -np.inf:
+            self._last = 0.0
+        elif since is not None and self._last < since < self._last + GAP:
+            self._last = since
+        else:
+            self._last += 1 / self.rate
         return self._last
 
     def _pixels(self, frame: Any) -> Pixels:
         pixels = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90) % 4  # counterclockwise
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        self._turns = round(frame.rotation / 90) % 4  # counterclockwise
+        return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
 
     def remark(self) -> str | None:
         """What a user has to know of what was read, in one line; None where all is well."""
         if self.dropped:
             return f"{self.name}: {self.dropped} of {self.read} pictures were dropped to keep up"
-        missing = self._ended and self.expected is not None and self.read < self.expected
-        short = self._ended and self._last + 2 / self.rate + SLACK < self._end
-        if not (missing or short or self.damaged or self._ended_early):
+        if self.live and self._broken:
+            kept = f"{self.read} frames were read, and are kept"
+            return f"{self.name}: the stream broke off ({self._broken}): {kept}"
+        missing = self._ended and self.expected is not None and self._packets < self.expected
+        short = self._ended and self._last + 2 / self.rate + SLACK < self._length
+        if not (missing or short or self.damaged or self._broken):
             return None
         total = f"{self.read} of {self.expected} frames" if missing else f"{self.read} frames"
         return f"{self.name}: is cut off or damaged: {total} could be read, and are kept"
@@ -149,44 +183,56 @@ class Video:
         self.close()
 
 
-def _opened(name: str, live: bool) -> Any:
-    """A container that is open for reading; UserError with the reason where it cannot be."""
-    place, form, options = name, None, {}
-    if name.startswith(CAMERA):
+def _opened(source: str, name: str) -> Any:
+    """A container that is open for reading; `Unreadable` with `name` and the reason where it cannot be."""
+    place, form, options = source, None, {}
+    if source.startswith(CAMERA):
         if sys.platform not in CAMERAS:
-            raise UserError(f"{name}: cameras are not known on {sys.platform}; give a stream's URL")
+            raise Unreadable(f"{name}: cameras are not known on {sys.platform}; give a stream's URL")
         form, pattern = CAMERAS[sys.platform]
-        place = pattern.format(name.removeprefix(CAMERA))
-    elif name.startswith(STREAMS):
-        options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
+        place = pattern.format(source.removeprefix(CAMERA))
+    elif source.startswith(STREAMS):
+        options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
     else:
-        _refuse_empty(Path(name))
-        place, options = f"file:{name}", {"protocol_whitelist": "file"}  # a playlist leads nowhere else
-    timeout = PATIENCE if name.startswith((*STREAMS, CAMERA)) else None
+        _refuse_empty(Path(source))
+        place, options = f"file:{source}", {"protocol_whitelist": "file"}
+    timeout = PATIENCE if source.startswith((*STREAMS, CAMERA)) else None
     try:
-        return av.open(place, format=form, options=options, timeout=timeout, metadata_errors="ignore")
+        container = av.open(place, format=form, options=options, timeout=timeout, metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be read as a video: {_reason(error)}") from None
+        reason = _reason(error).replace(source, name)
+        raise Unreadable(f"{name}: cannot be read as a video: {reason}") from None
+    if place.startswith("file:") and container.format.name in LEADING_ELSEWHERE:
+        container.close()
+        raise Unreadable(f"{name}: is text, or a list of other files, and no video; give the video itself")
+    return container
+
+
+def _length(container: Any) -> float:
+    """Seconds from the first picture to the end, by the header; some formats count them from time zero."""
+    start, duration = ((value or 0) / av.time_base for value in (container.start_time, container.duration))
+    return duration - start if 0 < start < duration else duration
 
 
 def _refuse_empty(path: Path) -> None:
     try:
         if path.is_dir():
-            raise UserError(f"{path}: is a folder; give a video file")
+            raise Unreadable(f"{path}: is a folder; give a video file")
         if not path.stat().st_size:
-            raise UserError(f"{path}: has 0 bytes; fetch it again")
+            raise Unreadable(f"{path}: has 0 bytes; fetch it again")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the path of a video, or a stream's URL") from None
+        raise Unreadable(f"{path}: no such file; give the path of a video, or a stream's URL") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {disk_trouble(error)}") from None
+        raise Unreadable(f"{path}: cannot be read: {disk_trouble(error)}") from None
     except ValueError as error:  # a NUL in the name
-        raise UserError(f"{str(path)!r}: no name of a file ({error})") from None
+        raise Unreadable(f"{str(path)!r}: no name of a file ({error})") from None
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "it is none, or is cut off before its index; fetch it again"
-    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+    late = isinstance(error, OSError) and error.errno == errno.ETIMEDOUT
+    if late or isinstance(error, av.error.ExitError):  # PyAV ends what waits too long
         return f"nothing came for {PATIENCE:.0f} s"
     return one_line(error)[:200]
 
@@ -200,7 +246,9 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, rate: float = USUAL_RATE) -> None:
+        """`rate` is that of the pictures, per second, about."""
         self.path, self.rate = path, rate
+        self.aspect: Fraction | None = None  # a pixel's width over its height, as the first picture finds it
         self.form = CONTAINERS.get(path.suffix.lower())
         if self.form is None:
             raise UserError(f"{path}: cannot be written: end its name in {', '.join(CONTAINERS)}")
@@ -235,6 +283,8 @@ class VideoWriter:
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, TICKS)
+        if self.aspect is not None:
+            self._stream.codec_context.sample_aspect_ratio = self.aspect
 
     def close(self) -> bool:
         """Finish the file and put it in its place; whether there is one: without a picture there is none."""

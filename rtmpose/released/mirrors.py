@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from rtmpose.config.base import Strict, parse
-from rtmpose.files import UserError, is_there, read_yaml
+from rtmpose.files import UserError, is_there, read_yaml, without_secret
 from rtmpose.released.catalogue import Published, catalogue
 
 MIRRORS, CACHE = "RTMPOSE_MIRRORS", "RTMPOSE_CACHE"
@@ -94,10 +94,3 @@ def _below(mirror: str, published: Published, *, trusted: bool) -> Sequence[Plac
 def publisher(path: str) -> str:
     """The publisher's address of a path."""
     return f"{catalogue().mirrors[-1].rstrip('/')}/{quote(path)}"
-
-
-def without_secret(address: str) -> str:
-    """An address as messages may show it: without user, password and query."""
-    parts = urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="", fragment="").geturl()

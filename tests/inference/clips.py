@@ -14,6 +14,7 @@ from rtmpose.motion.person import Person
 COCO17 = load_skeleton("coco17")
 SIZE = (64, 48)
 TIMES = (0.1, 0.14, 0.2, 0.21, 0.5, 0.9, 1.0, 1.25)
+SINCE = [time - TIMES[0] for time in TIMES]  # the first picture
 
 
 def picture(level: int, size: tuple[int, int] = SIZE) -> np.ndarray:

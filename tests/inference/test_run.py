@@ -17,9 +17,9 @@ from rtmpose.ending import Signalled
 from rtmpose.files import UserError
 from rtmpose.inference.inputs import Input, inputs_of, is_animated
 from rtmpose.inference.pipeline import PosePipeline
-from rtmpose.inference.run import Asked, Done, run
+from rtmpose.inference.run import Asked, Done, encoded, run
 from rtmpose.inference.video import Video
-from tests.inference.clips import TIMES, Still, clip, picture
+from tests.inference.clips import SINCE, TIMES, Still, clip, picture
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_a_folder_of_pictures_and_a_video(pipeline: PosePipeline, here: Path) ->
     assert (done.pictures, done.people, done.points) == (10, 10, 170) and said == []
     whole = json.loads(Path("out.json").read_text())["pictures"]
     assert [one["file"] for one in whole[:3]] == ["in/a.jpg", "in/b.png", "c.mp4"]
-    assert [one["time"] for one in whole[2:]] == pytest.approx(TIMES, abs=1e-3)
+    assert [one["time"] for one in whole[2:]] == pytest.approx(SINCE, abs=1e-3)
     assert {one["people"][0]["identity"] for one in whole[:2]} == {None}
     assert sorted(path.name for path in Path("drawn").iterdir()) == ["a.png", "b.png", "c.mp4"]
     with Video("drawn/c.mp4") as drawn:
         frames = list(drawn)
-    assert [one.time for one in frames] == pytest.approx(TIMES, abs=1e-3)
+    assert [one.time for one in frames] == pytest.approx(SINCE, abs=1e-3)
     assert frames[0].pixels is not None and np.ptp(frames[0].pixels[20:, 30:]) < np.ptp(frames[0].pixels)
 
 
@@ -173,3 +173,71 @@ def test_mistakes_are_told_before_anything_is_done(pipeline: PosePipeline, here:
         ran(pipeline, ["c.mp4"], replace(asked, boxes=[(0, 0, 9, 9)]))
     with pytest.raises(UserError, match=r"--draw x\.png: there are 2 inputs; name a folder"):
         ran(pipeline, ["in"], replace(asked, draw=Path("x.png")))
+    with pytest.raises(UserError, match=r"--draw x\.mp4: in/a\.jpg is a picture; end the name in \.png"):
+        ran(pipeline, ["in/a.jpg"], replace(asked, draw=Path("x.mp4")))
+    with pytest.raises(UserError, match=r"--draw x\.png: c\.mp4 is a video; end the name in \.mp4"):
+        ran(pipeline, ["c.mp4"], replace(asked, draw=Path("x.png")))
+
+
+@pytest.mark.parametrize(
+    ("given", "out", "draw"),
+    [
+        ("in", "a.json", "in"),
+        ("c.mp4", "a.json", "c.mp4"),
+        ("in/b.png", "in/b.png", None),
+        ("in", "in/../in/b.png", None),
+    ],
+)
+def test_nothing_is_written_over_an_input(
+    pipeline: PosePipeline, here: Path, given: str, out: str, draw: str | None
+) -> None:
+    photos(here / "in", "b.png")
+    clip(here / "c.mp4", TIMES[:1])
+    before = {path: path.read_bytes() for path in here.rglob("*.*")}
+    with pytest.raises(UserError, match="would be written over the input"):
+        ran(pipeline, [given], Asked("coco", Path(out), None if draw is None else Path(draw)))
+    assert {path: path.read_bytes() for path in here.rglob("*.*")} == before
+
+
+def test_a_folder_with_a_dot_is_a_folder(pipeline: PosePipeline, here: Path) -> None:
+    photos(here / "in", "b.png", "a.jpg")
+    (here / "run.v2").mkdir()
+    ran(pipeline, ["in"], Asked("coco", Path("a.json"), Path("run.v2")))
+    assert sorted(path.name for path in Path("run.v2").iterdir()) == ["a.png", "b.png"]
+
+
+def test_pictures_that_do_not_fit_the_kind_of_file_are_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"a\.jpg: 66000x8 px do not fit into such a file; end its name in \.png"
+    ):
+        encoded(np.zeros((8, 66000, 3), np.uint8), tmp_path / "a.jpg")
+
+
+def test_every_picture_and_frame_has_an_id_of_its_own(pipeline: PosePipeline, here: Path) -> None:
+    photos(here, "7.png")
+    clip(here / "c.mp4", TIMES[:3])
+    clip(here / "d.mp4", TIMES[:2])
+    ran(pipeline, ["7.png", "c.mp4", "d.mp4"], Asked("coco", Path("a.json")))
+    ids = [row["image_id"] for row in json.loads(Path("a.json").read_text())]
+    assert len({*ids}) == 6 and ids == sorted(ids)
+
+
+def test_a_line_says_which_picture_it_is_of(pipeline: PosePipeline, here: Path) -> None:
+    photos(here / "in", "b.png", "a.jpg")
+    ran(pipeline, ["in"], Asked("lines", Path("a.jsonl")))
+    lines = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == ["in/a.jpg", "in/b.png"]
+
+
+def test_a_full_disk_ends_a_run_and_leaves_nothing(
+    pipeline: PosePipeline, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(here / "in", "b.png", "a.jpg")
+
+    def full(self: object, seen: object) -> None:
+        raise UserError("a.json: cannot be written: No space left on device; free space there")
+
+    monkeypatch.setattr("rtmpose.inference.outputs.CocoResults.add", full)
+    with pytest.raises(UserError, match=r"^a\.json: cannot be written"):
+        ran(pipeline, ["in"], Asked("coco", Path("a.json")))
+    assert sorted(path.name for path in here.iterdir()) == ["in"]

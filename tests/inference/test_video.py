@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 
 from rtmpose.files import UserError
 from rtmpose.inference.flow import Picture
-from rtmpose.inference.video import Video, VideoWriter
-from tests.inference.clips import SIZE, TIMES, clip, picture
+from rtmpose.inference.video import Unreadable, Video, VideoWriter
+from tests.inference.clips import SINCE, SIZE, TIMES, clip, picture
 
 
 def read(path: Path) -> tuple[list[Picture], str | None]:
@@ -30,7 +35,7 @@ def boxes_of(content: bytes, kind: bytes) -> int:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
 def test_frames_keep_their_own_times(tmp_path: Path, name: str) -> None:
     found, remark = read(clip(tmp_path / "deep" / name))
-    assert [one.time for one in found] == pytest.approx(TIMES, abs=1e-3) and remark is None
+    assert [one.time for one in found] == pytest.approx(SINCE, abs=1e-3) and remark is None
     levels = [int(np.median(pixels)) for pixels in whole(found)]
     np.testing.assert_allclose(levels, [20 + 20 * number for number in range(len(TIMES))], atol=4)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
@@ -67,8 +72,6 @@ def test_odd_and_changing_sizes_are_fitted_into_the_first(tmp_path: Path) -> Non
 
 def test_a_size_that_changes_within_a_video_is_read_as_it_is(tmp_path: Path) -> None:
     """Two MPEG streams one behind the other, as a recorder that was switched writes them."""
-    import av
-
     parts = []
     for size in (SIZE, (80, 32)):
         path = tmp_path / "part.ts"
@@ -135,3 +138,67 @@ def test_a_writer_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match=r"a\.gif: cannot be written: end its name in \.mp4"):
         VideoWriter(tmp_path / "a.gif")
+
+
+def test_a_clock_that_began_long_ago_is_no_damage(tmp_path: Path) -> None:
+    """Cameras and streams count from their own start, which may be days ago."""
+    times = [90000 + since for since in SINCE]
+    found, remark = read(clip(tmp_path / "a.mkv", times))
+    assert [one.time for one in found] == pytest.approx(SINCE, abs=2e-3) and remark is None
+
+
+def test_pixels_that_are_not_square_are_noted(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4")
+    writer.aspect = Fraction(16, 9)
+    writer.write(picture(90), 0.0)
+    writer.close()
+    with Video(tmp_path / "a.mp4") as video:
+        assert [*video] and video.aspect == Fraction(16, 9)
+    with Video(clip(tmp_path / "b.mp4", TIMES[:1])) as video:
+        assert [*video] and video.aspect is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("readme.txt", "hello world\n" * 100),
+        ("a.ffconcat", "ffconcat version 1.0\nfile b.mp4\n"),
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nb.mp4\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_text_is_no_video_and_leads_to_no_other_file(tmp_path: Path, name: str, content: str) -> None:
+    clip(tmp_path / "b.mp4")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(Unreadable, match=rf"^[^\n]*{name}: [^\n]*(no video|cannot be read)[^\n]*$"):
+        read(tmp_path / name)
+
+
+def test_larger_pictures_than_allowed_are_not_decoded(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4")
+    with Video(path, most_pixels=SIZE[0] * SIZE[1] // 2) as video, pytest.raises(Unreadable, match="decoded"):
+        [*video]
+
+
+def test_a_stream_that_breaks_off_keeps_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clip(tmp_path / "a.mkv")
+    with Video(path) as video:
+        video.live, whole_file = True, video._container.demux
+
+        def breaking(stream: object) -> Iterator[object]:
+            yield from islice(whole_file(stream), 5)
+            raise av.error.ExitError(1414092869, "Immediate exit requested")
+
+        video._container = SimpleNamespace(demux=breaking, close=video._container.close)
+        assert 0 < len([*video]) <= 5
+        line = video.remark()
+    assert line is not None and "the stream broke off (nothing came for 10 s)" in line
+
+
+def test_a_password_is_in_no_message() -> None:
+    with pytest.raises(Unreadable) as caught:
+        Video("rtsp://admin:secret@127.0.0.1:1/stream")
+    assert "secret" not in str(caught.value) and "rtsp://127.0.0.1:1/stream: cannot be read" in str(
+        caught.value
+    )
