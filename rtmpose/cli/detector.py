@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rtmpose.cli.options import input_pair
+from rtmpose.files import UserError
 
 commands = typer.Typer(help="Train, export and judge a detector of people.", no_args_is_help=True)
 
@@ -63,7 +64,9 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="A checkpoint, or an ONNX file of RTMDet-nano, to start from.")
     ] = None,
-    size: Annotated[str, typer.Option(help="Without --init: nano, tiny, s, m, l or x.")] = "nano",
+    size: Annotated[
+        str | None, typer.Option(help="Without --init: nano, tiny, s, m, l or x (default: nano).")
+    ] = None,
     input_size: InputOption = "320x320",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Images in an update.")] = 16,
@@ -80,6 +83,8 @@ def train(
     from rtmpose.detection.evaluate import read_people
     from rtmpose.detection.train import Training, train_detector
 
+    if init is not None and size is not None:
+        raise UserError(f"--size {size}: the network is that of --init {init}; leave --size out")
     training = Training(
         input_pair(input_size), epochs, batch_size=batch, lr=lr, weak_epochs=weak_epochs, threads=threads
     )
@@ -90,6 +95,6 @@ def train(
         typer.echo(json.dumps(shown))
 
     best = train_detector(
-        training, init or size, people, tuning, root=storage, weights=weights, report=report
+        training, init or size or "nano", people, tuning, root=storage, weights=weights, report=report
     )
     typer.echo(f"{weights}: AP {best.best_ap:.3f} after epoch {best.best_epoch}")

@@ -77,6 +77,7 @@ def pull(
     from rtmpose.released.download import UNPROVEN, receipt_of
     from rtmpose.released.download import pull as fetched
 
+    sha256 = sha256 and sha256.lower()
     if sha256 is not None and (len(names) > 1 or not _is_sha256(sha256)):
         raise UserError(f"--sha256: {sha256[:80]!r} must be 64 hexadecimal digits, for one name")
     for name in names:

@@ -19,7 +19,7 @@ from rtmpose.detection.running import Run, open_graph
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
 
-__all__ = ["Detector", "NetworkDetector", "WholeImage", "open_detector"]
+__all__ = ["Detector", "NetworkDetector", "open_detector"]
 
 CANDIDATES = 1000  # the best boxes that suppression looks at, as RTMDet is evaluated
 
@@ -32,14 +32,6 @@ class Detector(Protocol):
         it.
         """
         ...
-
-
-class WholeImage:
-    """The detector for photographs of one person who fills them: one box, which is the image."""
-
-    def __call__(self, image: NDArray[np.uint8]) -> Floats:
-        height, width = image.shape[:2]
-        return np.array([[0.0, 0.0, width, height, 1.0]])
 
 
 class NetworkDetector:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rtmpose.data.raw import fields
+from rtmpose.data.raw.categories import COCO_PERSON, PERSON, Id, category_names, category_of
 from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.detection.detector import Detector
 from rtmpose.evaluation.bootstrap import Interval, Ranking, resamples
@@ -29,7 +31,6 @@ from rtmpose.files import UserError, read_bytes
 from rtmpose.geometry import Floats
 
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
-PERSON = "person"
 LEAST_SCORE = 0.05  # of boxes that AP counts, as RTMDet is evaluated
 RESAMPLES = 1000
 
@@ -54,41 +55,56 @@ def read_people(annotations: Path, images: Path) -> list[Photograph]:
     """
     data, name = load_ground_truth(annotations)
     category = _person_category(data, name)
-    persons: dict[int, list[dict[str, Any]]] = {}
+    photographs = [_photograph(entry, name, images) for entry in data["images"]]
+    if not photographs:
+        raise UserError(f"{name}: lists no image; give a COCO annotation file with some")
+    if twice := [id for id, count in Counter(one.image_id for one in photographs).items() if count > 1]:
+        raise UserError(f"{name}: images: id {twice[0]} is listed twice; correct the file")
+    persons: dict[Any, list[dict[str, Any]]] = {}
     for number, entry in enumerate(data["annotations"]):
         where = f"{name}: annotation {number}"
         if not isinstance(entry, Mapping) or not {"image_id", "bbox"} <= entry.keys():
             raise UserError(f"{where}: must be an object with image_id and bbox; give a COCO annotation file")
         box = fields.box(entry["bbox"])
-        if entry.get("category_id", category) == category and box is not None:
+        image = fields.whole(entry["image_id"], f"{where}: image_id")
+        if category_of(entry, name) in (category, None) and box is not None:
             area = fields.positive(entry.get("area"), f"{where}: area")
-            persons.setdefault(entry["image_id"], []).append({
+            persons.setdefault(image, []).append({
                 "bbox": list(box), "area": box[2] * box[3] if area is None else area, "category_id": 1,
                 "iscrowd": int(fields.flag(entry.get("iscrowd"), f"{where}: iscrowd")),
             })  # fmt: skip
-    found = [_photograph(entry, name, images, persons) for entry in data["images"]]
-    if not found:
-        raise UserError(f"{name}: lists no image; give a COCO annotation file with some")
-    return found
+    if not any(one["iscrowd"] == 0 for own in persons.values() for one in own):
+        raise UserError(f"{name}: has no person with a box; give a COCO annotation file with some")
+    return [_with_people(one, persons.get(one.image_id, [])) for one in photographs]
 
 
-def _person_category(data: Mapping[str, Any], name: str) -> int:
-    categories = {one["name"]: one["id"] for one in data.get("categories") or [{"name": PERSON, "id": 1}]}
-    if PERSON not in categories and len(categories) > 1:
+def _person_category(data: Mapping[str, Any], name: str) -> Id:
+    categories = category_names(data, name) or {COCO_PERSON: PERSON}
+    people = [number for number, called in categories.items() if called == PERSON]
+    if not people and len(categories) > 1:
         raise UserError(f"{name}: categories: none is called '{PERSON}'; correct the annotation file")
-    return int(categories.get(PERSON, next(iter(categories.values()))))
+    return people[0] if people else next(iter(categories))
 
 
-def _photograph(
-    entry: Any, name: str, images: Path, persons: Mapping[int, list[dict[str, Any]]]
-) -> Photograph:
+def _photograph(entry: Any, name: str, images: Path) -> Photograph:
     if not isinstance(entry, Mapping) or not {"id", "file_name", "width", "height"} <= entry.keys():
         raise UserError(f"{name}: images: an entry lacks id, file_name, width or height; correct the file")
-    own = persons.get(entry["id"], [])
-    boxes = np.array([one["bbox"] for one in own if not one["iscrowd"]], np.float64).reshape(-1, 4)
+    number = fields.whole(entry["id"], f"{name}: images: id")
+    where = f"{name}: image {number}"
+    width, height = (fields.positive(entry[side], f"{where}: {side}") for side in ("width", "height"))
+    if width is None or height is None:
+        raise UserError(f"{where}: width and height must be numbers above 0; correct the file")
+    if not isinstance(entry["file_name"], str):
+        raise UserError(
+            f"{where}: file_name: {fields.shown(entry['file_name'])} is no name; correct the file"
+        )
+    return Photograph(number, images / entry["file_name"], int(width), int(height), np.empty((0, 4)), ())
+
+
+def _with_people(photograph: Photograph, people: Sequence[dict[str, Any]]) -> Photograph:
+    boxes = np.array([one["bbox"] for one in people if not one["iscrowd"]], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    path = images / entry["file_name"]
-    return Photograph(int(entry["id"]), path, int(entry["width"]), int(entry["height"]), boxes, tuple(own))
+    return replace(photograph, boxes=boxes, annotations=tuple(people))
 
 
 def read_pixels(photograph: Photograph) -> NDArray[np.uint8]:

@@ -25,14 +25,13 @@ from rtmpose.deploy.e2e import CROPS, POINTS, EndToEnd, e2e_path
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card, through
 from rtmpose.files import UserError, is_there
 from rtmpose.geometry import Floats, crop_to_image
-from rtmpose.inference.photo import skeleton_of
+from rtmpose.inference.photo import AT_ONCE, skeleton_of
 from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import ThroughArrays, TopDown, crop_boxes
 
 Arrays = tuple[NDArray[np.floating], ...]
 Run = Callable[[NDArray[Any]], Arrays]
 E2E = ".e2e.onnx"
-AT_ONCE = 64  # persons in one batch: what a picture takes of memory does not grow with its people
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rtmpose.data.raw.exif import TURNS, orientation
 from rtmpose.data.raw.photograph import decode_photograph
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import ModelFiles, Placement
@@ -25,7 +24,7 @@ from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import ThroughArrays, TopDown
 
 Box = tuple[float, float, float, float]  # x, y, w, h px
-AT_ONCE = 64  # persons in one batch: what a request takes of memory does not grow with its boxes
+AT_ONCE = 64  # persons in one batch: what a picture takes of memory does not grow with its people
 
 
 def predict_image(
@@ -82,14 +81,6 @@ def points_of(
 def read_photo(path: Path, frame: Frame = "display") -> NDArray[np.uint8]:
     """An image file as uint8 RGB (H, W, 3), as displayed; UserError where it is none or claims too much."""
     return decode_photograph(read_bytes(path, "give the path of a photograph"), path, frame)
-
-
-def turn_of(path: Path) -> str | None:
-    """What has to be done to a photograph's stored pixels so that they are upright, by its EXIF, in words;
-    None where nothing has.
-    """
-    turn = orientation(read_bytes(path, "give the path of a photograph"))
-    return f"{TURNS[turn]} (orientation {turn})" if turn in TURNS else None
 
 
 def open_model(path: Path) -> tuple[ModelCard, TopDown]:

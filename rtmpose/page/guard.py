@@ -60,7 +60,7 @@ class Guard:
         if self.hosts is not None and _name(host) not in self.hosts:
             return f"Host {host[:80]!r} is not this server's: start it with --proxy-name {_name(host)[:80]}"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return f"Origin {origin[:80]!r} is another site: open the page of this server"
         return None
 

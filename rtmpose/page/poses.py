@@ -13,11 +13,10 @@ import numpy as np
 
 from rtmpose.data.raw.limits import claimed_size, unread_kind
 from rtmpose.data.raw.photograph import PhotographError, decode_photograph
-from rtmpose.files import UserError
 from rtmpose.geometry import Floats
-from rtmpose.inference.flow import Frame, poses_of
+from rtmpose.inference.flow import Frame, Picture, poses_of
 from rtmpose.inference.pipeline import Pixels, PosePipeline
-from rtmpose.inference.video import Video
+from rtmpose.inference.video import Unreadable, Video
 from rtmpose.motion.person import Person
 from rtmpose.motion.tracker import TrackOptions
 from rtmpose.page.answers import FrameAnswer, ImageAnswer, ImageTimes, PersonAnswer, VideoAnswer, VideoTimes
@@ -129,13 +128,14 @@ def video_answer(
     """
     begun = time.perf_counter()
     try:
-        with Video(path) as video:
+        with Video(path, limits.video_pixels) as video:
             _check_size(video.size, limits)
             _check_length(video, limits)
-            with closing(poses_of(pipeline, video, TrackOptions(every=every))) as found:
-                size, frames = _frames(found, sure, limits, stop)
+            within = _Within(video, limits, stop)
+            with closing(poses_of(pipeline, within, TrackOptions(every=every))) as found:
+                size, frames = _frames(found, sure)
             remark = video.remark()
-    except UserError as error:
+    except Unreadable as error:
         raise Refused(400, _unnamed(str(error), path)) from None
     total = milliseconds(begun, time.perf_counter())
     times = VideoTimes(
@@ -165,23 +165,33 @@ def _check_length(video: Video, limits: Limits) -> None:
         raise _too_long(f"has {video.expected} frames, {seconds:.0f} s", limits)
 
 
-def _frames(
-    found: Iterator[Frame], sure: float, limits: Limits, stop: threading.Event
-) -> tuple[tuple[int, int], list[FrameAnswer]]:
+class _Within:
+    """All pictures of a video, also what cannot be decoded, up to the limits and to the order to stop."""
+
+    live = False
+    dropped = 0
+
+    def __init__(self, video: Video, limits: Limits, stop: threading.Event) -> None:
+        self.video, self.limits, self.stop = video, limits, stop
+
+    def __iter__(self) -> Iterator[Picture]:
+        for picture in self.video:
+            if self.stop.is_set():
+                raise Gone
+            if picture.time > self.limits.video_seconds or picture.index >= self.limits.video_frames:
+                raise _too_long(f"goes on after {picture.index} frames, {picture.time:.0f} s", self.limits)
+            if picture.pixels is not None:
+                height, width = picture.pixels.shape[:2]
+                _check_size((width, height), self.limits)
+            yield picture
+
+
+def _frames(found: Iterator[Frame], sure: float) -> tuple[tuple[int, int], list[FrameAnswer]]:
     """The size (w, h) of a video's last frame, and the people of all of them."""
     frames: list[FrameAnswer] = []
     size = (0, 0)
     for frame in found:
-        if stop.is_set():
-            raise Gone
         size = frame.pixels.shape[1], frame.pixels.shape[0]
-        if size[0] * size[1] > limits.video_pixels:
-            most = f"{limits.video_pixels / 1e6:.1f} million px"
-            raise Refused(
-                413, f"video: its frames are {size[0]}x{size[1]} px, more than {most}: scale it down"
-            )
-        if frame.time > limits.video_seconds or frame.index >= limits.video_frames:
-            raise _too_long(f"goes on after {frame.index} frames, {frame.time:.0f} s", limits)
         people = people_answer(frame.persons, sure)
         frames.append(FrameAnswer(index=frame.index, time=round(frame.time, 4), people=people))
     return size, frames

@@ -145,7 +145,10 @@ def _attempt(address: str, part: Path, exactly: int | None, tell: Tell) -> str:
             raise Passing("the server has no more of it than was fetched")
         start, total = _extent(response, part, held)
         _refuse_answer(response, total, exactly)
+        total = exactly if total is None else total
         _refuse_disk(part, (total or 0) - start)
+        if not start:  # another version of the file: its note must not stand beside old bytes
+            discard(part)
         note = Note(address, _validator(response.headers), total)
         write_atomic(_note_of(part), json.dumps(asdict(note)))
         return _written(_blocks(response), part, start, total, tell)

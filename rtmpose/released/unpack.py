@@ -7,8 +7,9 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
-from rtmpose.files import writing
+from rtmpose.files import UserError, writing
 from rtmpose.released.transfer import BLOCK, MOST, Failed
 
 ENTRIES = 10_000
@@ -28,7 +29,7 @@ def extract(archive: Path, out: Path, member: str | None = None) -> str:
         with zipfile.ZipFile(archive) as opened:
             entry = _only(opened.infolist(), member)
             digest = hashlib.sha256()
-            with opened.open(entry) as source, writing(out), out.open("wb") as target:
+            with opened.open(entry) as source, _written(out) as target:
                 left = entry.file_size
                 # A read of at most what the entry claims: a bomb ends there, and its checksum is wrong.
                 while block := source.read(min(BLOCK, left + 1)):
@@ -36,12 +37,20 @@ def extract(archive: Path, out: Path, member: str | None = None) -> str:
                     if left < 0:
                         raise Failed(f"{entry.filename[:80]!r} is longer than it claims")
                     digest.update(block)
-                    target.write(block)
+                    with writing(out):
+                        target.write(block)
             if left:
                 raise Failed(f"{entry.filename[:80]!r} is shorter than it claims")
             return digest.hexdigest()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise Failed(f"not a whole zip archive ({' '.join(str(error).split())[:120]})") from None
+
+
+def _written(out: Path) -> BinaryIO:
+    with writing(out):
+        return out.open("wb")
 
 
 def _only(entries: list[zipfile.ZipInfo], member: str | None) -> zipfile.ZipInfo:
@@ -56,6 +65,10 @@ def _only(entries: list[zipfile.ZipInfo], member: str | None) -> zipfile.ZipInfo
         raise Failed(f"its entry {entry.filename[:80]!r} is a link")
     if entry.flag_bits & ENCRYPTED:
         raise Failed(f"its entry {entry.filename[:80]!r} is encrypted")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Failed(
+            f"its entry {entry.filename[:80]!r} is packed by method {entry.compress_type}, not deflate"
+        )
     if entry.file_size > MOST:
         raise Failed(f"its entry {entry.filename[:80]!r} has {entry.file_size} bytes unpacked")
     return entry

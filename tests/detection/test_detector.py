@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtmpose.detection.detector import WholeImage, open_detector, suppressed
+from rtmpose.detection.detector import open_detector, suppressed
 from rtmpose.detection.graph import Graph, Pixels
 from rtmpose.detection.letterbox import letterbox
 from rtmpose.files import UserError
@@ -144,10 +144,6 @@ def test_suppression_keeps_the_best_of_each_heap() -> None:
     assert suppressed(boxes, scores, 0.6).tolist() == [3, 1, 2]
     assert suppressed(boxes, scores, 0.5).tolist() == [3, 1]
     assert suppressed(boxes[:0], scores[:0], 0.5).tolist() == []
-
-
-def test_whole_image_is_one_box() -> None:
-    assert WholeImage()(IMAGE).tolist() == [[0, 0, 192, 128, 1]]
 
 
 def test_the_published_detector_finds_the_people_of_a_photograph() -> None:

@@ -66,6 +66,9 @@ def test_ap_counts_people_and_passes_over_crowds(folder: Path) -> None:
     assert aside.figures["AP50"] == pytest.approx(1.0) and aside.figures["AP75"] < 0.5
 
 
+IMAGE = {"id": 1, "file_name": "1.png", "width": 100, "height": 100}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -74,6 +77,16 @@ def test_ap_counts_people_and_passes_over_crowds(folder: Path) -> None:
         ({"images": [{"id": 1}]}, "file_name"),
         ({"images": []}, "lists no image"),
         ({"images": None}, "images"),
+        ({"images": [IMAGE | {"width": "x"}]}, "image 1: width"),
+        ({"images": [IMAGE | {"height": -3}]}, "image 1: width and height"),
+        ({"images": [IMAGE | {"id": "abc"}]}, "images: id"),
+        ({"images": [IMAGE | {"file_name": 3}]}, "image 1: file_name"),
+        ({"images": [IMAGE, IMAGE]}, "id 1 is listed twice"),
+        ({"images": [IMAGE]} | {"annotations": []}, "has no person"),
+        ({"annotations": [{"image_id": [1], "bbox": [1, 1, 2, 2]}]}, "annotation 0: image_id"),
+        ({"annotations": [{"image_id": 1, "bbox": [1, 1, 2, 2], "category_id": [3]}]}, "category_id"),
+        ({"categories": [3]}, "categories"),
+        ({"categories": [{"name": "person"}]}, "has no id"),
     ],
 )
 def test_other_files_are_refused(folder: Path, change: dict[str, Any], named: str) -> None:

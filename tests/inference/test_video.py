@@ -176,7 +176,7 @@ def test_text_is_no_video_and_leads_to_no_other_file(tmp_path: Path, name: str, 
 def test_larger_pictures_than_allowed_are_not_decoded(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4")
     with Video(path, most_pixels=SIZE[0] * SIZE[1] // 2) as video, pytest.raises(Unreadable, match="decoded"):
-        [*video]
+        list(video)
 
 
 def test_a_stream_that_breaks_off_keeps_what_was_read(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
 import pytest
 
+from rtmpose.files import UserError
 from rtmpose.inference.pipeline import PosePipeline
 from rtmpose.page.answers import ImageAnswer, ModelAnswer, VideoAnswer
 from rtmpose.page.app import page
 from rtmpose.page.guard import known_hosts
-from tests.inference.clips import clip
+from rtmpose.page.limits import Limits, Refused
+from rtmpose.page.line import Gone
+from rtmpose.page.poses import video_answer
+from tests.inference.clips import clip, picture
 from tests.inference.test_served import turned
 from tests.page.support import BOX, SIZE, bomb, encoded, running
 
@@ -139,6 +146,52 @@ def test_videos_that_are_refused(client: httpx.Client, tmp_path: Path, video: Pa
     assert client.post("/v1/other").json() == {"error": "Not Found"}
 
 
+def test_a_video_that_begins_late_is_as_long_as_it_is(client: httpx.Client, tmp_path: Path) -> None:
+    late = clip(tmp_path / "late.mkv", times=[3600 + 0.1 * n for n in range(4)]).read_bytes()
+    frames = client.post("/v1/video", content=late).raise_for_status().json()["frames"]
+    assert [frame["time"] for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3], abs=2e-3)
+
+
+def test_limits_hold_for_pictures_that_cannot_be_decoded(pipeline: PosePipeline, tmp_path: Path) -> None:
+    """Each of them is quick, but there may be a great many."""
+    path, limits = tmp_path / "a.mkv", Limits(video_frames=50)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        (packet,) = stream.encode(av.VideoFrame.from_ndarray(picture(90), format="rgb24"))
+        file.mux(packet)
+        for number in range(1, 200):
+            empty = av.Packet(bytes(8))
+            empty.stream, empty.pts, empty.dts, empty.time_base = stream, number, number, Fraction(1, 25)
+            file.mux(empty)
+    with pytest.raises(Refused, match="goes on after 50 frames"):
+        video_answer(pipeline, path, 5, 0.3, limits, 0.0, threading.Event())
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Gone):
+        video_answer(pipeline, path, 5, 0.3, Limits(), 0.0, stop)
+
+
+def test_frames_that_are_larger_than_the_header_says_are_not_decoded(
+    pipeline: PosePipeline, tmp_path: Path
+) -> None:
+    path = clip(tmp_path / "a.mkv")
+    with pytest.raises(Refused, match="more than"):
+        video_answer(pipeline, path, 5, 0.3, Limits(video_pixels=64 * 48 - 1), 0.0, threading.Event())
+
+
+def test_a_models_defect_is_not_the_senders(
+    pipeline: PosePipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(pixels: np.ndarray, boxes: np.ndarray) -> list[Any]:
+        raise UserError("m.onnx: gives points that are not finite")
+
+    monkeypatch.setattr(pipeline, "persons", broken)
+    with running(page(pipeline)) as client:
+        assert client.post("/v1/video", content=video.read_bytes()).status_code == 500
+        assert client.post("/v1/image", content=encoded("png")).status_code == 500
+
+
 def test_temporary_files_go_with_each_request_and_the_folder_with_the_server(
     pipeline: PosePipeline, video: Path
 ) -> None:
@@ -153,7 +206,8 @@ def test_temporary_files_go_with_each_request_and_the_folder_with_the_server(
 
 
 def test_other_names_and_other_sites_are_refused(client: httpx.Client) -> None:
-    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+    origins = ({"Origin": origin} for origin in ("http://evil.example", "null", "http://["))
+    for headers in ({"Host": "evil.example"}, *origins):
         answer = client.post("/v1/image", content=encoded("png"), headers=headers)
         assert answer.status_code == 403 and "error" in answer.json()
     for host in ("localhost:1", "[::1]:7860", "127.0.0.1"):

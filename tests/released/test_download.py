@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,49 @@ def test_a_part_that_lost_some_of_itself_is_fetched_anew(publisher: Publisher, t
     publisher.conduct = ["whole"]
     assert pull("named-one", pause=0.001).read_bytes() == PTH
     assert publisher.ranges[-2:] == [f"bytes={HALF}-", None]
+
+
+def test_old_bytes_never_stand_beside_the_note_of_a_new_version(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process is killed between the two writes."""
+    publisher.conduct = ["cut", "changed"]
+
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    written = transfer._written
+    calls: Iterator[Callable[..., str]] = iter([written, killed])
+    monkeypatch.setattr(transfer, "_written", lambda *args: next(calls)(*args))
+    with pytest.raises(KeyboardInterrupt):
+        pull("named-one", pause=0.001)
+    monkeypatch.setattr(transfer, "_written", written)
+    publisher.conduct = ["whole"]
+    assert pull("named-one", pause=0.001).read_bytes() == PTH
+    assert publisher.ranges[-1] is None
+
+
+def test_an_answer_without_a_length_has_to_reach_the_known_one(tmp_path: Path) -> None:
+    """Such an answer ends where the connection does, for whatever reason."""
+
+    class Endless(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing on stderr."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(bytes(500 if asked else 1000))
+            asked.append(self.path)
+
+    asked: list[str] = ["first"]
+    with HTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(transfer.Failed, match="ended after 500 of 1000 bytes"):
+            address = f"http://127.0.0.1:{server.server_port}/x"
+            transfer.fetch(address, tmp_path / "x.part", exactly=1000, pause=1e-3)
+        server.shutdown()
+    assert len(asked) > 2, "it was tried again"
 
 
 def test_a_part_that_is_whole_already_is_taken(publisher: Publisher, tmp_path: Path) -> None:

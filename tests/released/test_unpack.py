@@ -25,6 +25,11 @@ def broken(name: str) -> bytes:
             return zipped({"readme.txt": b"nothing"})
         case "two":
             return zipped({"a/end2end.onnx": ONNX, "b/end2end.onnx": ONNX})
+        case "lzma":
+            return zipped({"end2end.onnx": ONNX}, zipfile.ZIP_LZMA)
+        case "offset":  # the directory says that the file begins before the archive
+            at = ZIP.rindex(b"PK\x05\x06") + 16
+            return ZIP[:at] + struct.pack("<I", 1 << 31) + ZIP[at + 4 :]
         case "page":
             return b" <html>log in</html>"
         case "encrypted":
@@ -56,6 +61,8 @@ def test_the_one_onnx_file_is_written_under_the_name_given(tmp_path: Path) -> No
         ("page", "a page instead of the file"),
         ("encrypted", "is encrypted"),
         ("other", "not a whole zip"),
+        ("lzma", "is packed by method 14"),
+        ("offset", "not a whole zip"),
     ],
 )
 def test_a_zip_that_is_none_or_holds_another_thing(tmp_path: Path, name: str, reason: str) -> None:

@@ -40,7 +40,7 @@ function fill(list, rows) {
   }));
 }
 
-// What is being done, with the seconds that it has taken; gives a function that ends it.
+// What is being done, with the seconds that it has taken; gives a function that ends it, and hides it if asked to.
 function busy(text) {
   const begun = performance.now();
   const tell = () => {
@@ -49,7 +49,7 @@ function busy(text) {
   tell();
   const timer = setInterval(tell, 1000);
   byId("busy").hidden = false;
-  return () => { clearInterval(timer); byId("busy").hidden = true; };
+  return (hide) => { clearInterval(timer); if (hide) byId("busy").hidden = true; };
 }
 
 async function open(file) {
@@ -60,6 +60,7 @@ async function open(file) {
   complain();
   const most = kind === "video" ? model.limits.video_bytes : model.limits.image_bytes;
   if (file.size > most) {
+    byId("busy").hidden = true;
     complain(`${file.name} is larger than ${Math.round(most / 2 ** 20)} MB: choose a smaller one`);
     return;
   }
@@ -72,7 +73,7 @@ async function open(file) {
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
   } finally {
-    if (!signal.aborted) done();
+    done(!signal.aborted);
   }
 }
 
@@ -145,13 +146,17 @@ async function startCamera() {
     complain("Browsers give a camera only to pages of this machine or by HTTPS");
     return;
   }
+  const button = byId("camera");
+  button.disabled = true; // until the browser has its answer
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
   } catch (error) {
     complain(`The camera cannot be used: ${error.message}`);
     return;
+  } finally {
+    button.disabled = false;
   }
-  byId("camera").setAttribute("aria-pressed", "true");
+  button.setAttribute("aria-pressed", "true");
   const own = stream, source = document.createElement("video");
   Object.assign(source, { muted: true, playsInline: true, srcObject: own });
   await source.play();
