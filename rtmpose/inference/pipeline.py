@@ -21,9 +21,10 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.confidence import Logistic
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
-from rtmpose.inference.network import PoseNetwork, open_network
+from rtmpose.deploy.runtimes.base import NotPossible
+from rtmpose.inference.network import PoseNetwork, open_in, open_network
 from rtmpose.inference.photo import read_photo
-from rtmpose.inference.sources import model_file
+from rtmpose.inference.sources import Source, model_file, model_source
 from rtmpose.machine import cores
 from rtmpose.motion.person import Person
 from rtmpose.skeleton import Skeleton
@@ -65,6 +66,7 @@ class PosePipeline:
         skeleton: str | None = None,
         threads: int | None = None,
         threshold: float = THRESHOLD,
+        precision: str | None = None,
     ) -> PosePipeline:
         """Open a pose model and a detector.
 
@@ -75,6 +77,8 @@ class PosePipeline:
             skeleton: the data set whose points are wanted; a model with others is refused.
             threads: CPU threads of the model and of the detector; all cores by default.
             threshold: the detector's score from which a box counts.
+            precision: of a registered version, the one to run in ONNX Runtime; by default it is run as was
+                picked for the deploy target that this machine is.
 
         UserError where a file is not there, is none of ours, or has other points.
         """
@@ -82,7 +86,7 @@ class PosePipeline:
         count = threads or cores()
         if count < 1:
             raise UserError(f"threads: {count} is no number of threads; give 1 or more")
-        network = open_network(model_file(model), count)
+        network = _opened(model_source(model, precision), count)
         if skeleton is not None:
             _refuse_other_points(network, skeleton)
         if isinstance(detector, str | Path):
@@ -187,6 +191,22 @@ def checked(image: Pixels) -> Pixels:
     if not image.size:
         raise UserError(f"image: has no pixels: its shape is {image.shape}")
     return np.ascontiguousarray(image)
+
+
+def _opened(source: Source, threads: int) -> PoseNetwork:
+    """The network as its source says; in fp32 where this machine cannot run what was picked. Either is told
+    in one line.
+    """
+    if source.why is not None:
+        LOG.warning(source.why)
+    try:
+        return open_in(source.files, source.runtime, source.precision, threads)
+    except NotPossible as reason:
+        LOG.warning(
+            "%s: %s in %s cannot be run here (%s): fp32 is run in ONNX Runtime",
+            source.files.onnx, source.runtime, source.precision, reason,
+        )  # fmt: skip
+        return open_network(source.files.onnx, threads)
 
 
 def _refuse_other_points(network: PoseNetwork, skeleton: str) -> None:
