@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import setup_environment
+from rtmpose.deploy.runtimes.base import NotPossible
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.confidence import Logistic
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
-from rtmpose.deploy.runtimes.base import NotPossible
 from rtmpose.inference.network import PoseNetwork, open_in, open_network
 from rtmpose.inference.photo import read_photo
 from rtmpose.inference.sources import Source, model_file, model_source

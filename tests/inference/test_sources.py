@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 import shutil
@@ -17,9 +18,10 @@ from rtmpose.deploy.targets import load_target
 from rtmpose.files import UserError
 from rtmpose.inference.pipeline import PosePipeline
 from rtmpose.inference.sources import model_file, model_source
+from rtmpose.released.download import pull
 from rtmpose.tracking import models, runs
 from tests.deploy.support import relabelled
-from tests.released.conftest import Publisher, publisher
+from tests.released.conftest import FILES, POSE_ZIP, Publisher, publisher
 from tests.support import ROOT
 from tests.tracking.conftest import empty_store, store
 
@@ -155,18 +157,16 @@ def test_what_is_not_registered_is_one_line(
             PosePipeline.load(uri)
 
 
-def test_a_released_name_is_fetched_once(
-    publisher: Publisher, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pipeline = PosePipeline.load("pose-one", threads=1)
-    assert len(pipeline(PIXELS)) == 1 and pipeline.names[0] == "nose"
-    asked = len(publisher.asked)
-    assert PosePipeline.load("pose-one.onnx", threads=1).network.path == pipeline.network.path
-    assert len(publisher.asked) == asked and pipeline.network.path.is_relative_to(tmp_path / "cache")
-    publisher.conduct = ["gone"]
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(UserError, match=r"^[^\n]*pose-one[^\n]*$"):
+def test_a_released_name_is_what_was_fetched_and_proven(publisher: Publisher, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^pose-one\.onnx: not to be had: [^\n]*--sha256[^\n]*$"):
         PosePipeline.load("pose-one", threads=1)
+    path = pull("pose-one", sha256=hashlib.sha256(FILES[POSE_ZIP]).hexdigest())
+    asked = len(publisher.asked)
+    for name in ("pose-one", "pose-one.onnx"):
+        pipeline = PosePipeline.load(name, threads=1)
+        assert len(pipeline(PIXELS)) == 1 and pipeline.names[0] == "nose"
+        assert pipeline.network.path == path and path.is_relative_to(tmp_path / "cache")
+    assert len(publisher.asked) == asked
 
 
 def test_files_and_names_are_told_apart(files: ModelFiles, publisher: Publisher) -> None:
