@@ -112,6 +112,11 @@ class PosePipeline:
         return self.network.card.keypoint_names
 
     @property
+    def curve(self) -> Logistic | None:
+        """The model's calibration."""
+        return self._curve
+
+    @property
     def calibrated(self) -> bool:
         """Whether confidence is a probability; without a calibration it is the raw score, cut to [0, 1]."""
         return self._curve is not None
