@@ -33,6 +33,13 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: 
 Sure = Annotated[
     float, typer.Option(min=0, max=1, help="The confidence from which a point is drawn and counted.")
 ]
+Live = Annotated[
+    bool | None,
+    typer.Option(
+        "--live/--no-live",
+        help="Whether old frames give way rather than lag (default: of streams and cameras, not of files).",
+    ),
+]
 Every = Annotated[int, typer.Option(min=1, help="Of a video: the detector runs on each so-manieth frame.")]
 Kind = Annotated[
     str | None,
@@ -73,6 +80,7 @@ def predict(
     every: Every = 5,
     threads: Threads = None,
     precision: Kind = None,
+    live: Live = None,
     exif: Annotated[
         Literal["display", "stored"],
         typer.Option(
@@ -89,7 +97,7 @@ def predict(
     if box and detector is not None:
         raise UserError("--box: people are in given boxes, or found by --detector; leave out one")
     boxes = [box_numbers(text) for text in box or []]
-    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every))
+    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every), live)
     wanted = _Wanted(model, detector, skeleton, threads, precision)
     _run(inputs, asked, wanted, video=False)
 
@@ -108,13 +116,14 @@ def track(
     smooth: Annotated[bool, typer.Option(help="Steady the points over time.")] = True,
     threads: Threads = None,
     precision: Kind = None,
+    live: Live = None,
 ) -> None:
     """Follow the people of a video: the same person has the same identity in all frames."""
     from rtmpose.inference.run import Asked
     from rtmpose.motion.tracker import TrackOptions
 
     options = TrackOptions(every=every, smooth=smooth)
-    asked = Asked(_form(form, out), out, draw, sure, options=options)
+    asked = Asked(_form(form, out), out, draw, sure, options=options, live=live)
     _run([video], asked, _Wanted(model, detector, skeleton, threads, precision), video=True)
 
 

@@ -161,19 +161,20 @@ class PosePipeline:
         *,
         every: int = 5,
         options: TrackOptions | None = None,
+        live: bool | None = None,
     ) -> Generator[Frame]:
         """The frames of a video file, a stream's URL or a camera (`camera:0`), with their people.
 
         Reading, detection and poses overlap in threads. The detector runs on each `every`-th frame and where
         the tracker asks for it; `options` replaces `every`. A live source drops old frames rather than lag,
-        a file drops none. Close the iterator, or use it up, to end its threads. UserError where nothing can
+        a file drops none; `live` says which it is where the source does not (`Video`). Close the iterator, or use it up, to end its threads. UserError where nothing can
         be read.
         """
         from rtmpose.inference.video import Video
         from rtmpose.motion.tracker import TrackOptions
 
         chosen = TrackOptions(every=every) if options is None else options
-        with Video(source) as video:
+        with Video(source, live) as video:
             try:
                 with closing(self.frames(video, chosen)) as frames:
                     yield from frames

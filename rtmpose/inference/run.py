@@ -36,7 +36,8 @@ SUFFIXES = {"picture": ".png", "video": ".mp4"}
 @dataclass(frozen=True)
 class Asked:
     """What a run is to do. `out` is a file, `-` or a folder (OpenPose); `draw` a file, or a folder where
-    there are several inputs. `sure` is the confidence from which a point is drawn and counted.
+    there are several inputs. `sure` is the confidence from which a point is drawn and counted. `live` says
+    whether videos cannot wait (`rtmpose.inference.video.Video`).
     """
 
     form: str
@@ -46,6 +47,7 @@ class Asked:
     boxes: Sequence[Box] = ()
     exif: WhichWay = "display"
     options: TrackOptions = field(default_factory=TrackOptions)
+    live: bool | None = None
 
 
 @dataclass
@@ -167,7 +169,7 @@ class _Run:
             self.say(remark)
 
     def _video(self, one: Input) -> None:
-        with Video(one.name) as video:
+        with Video(one.name, self.asked.live) as video:
             writer = None if self.asked.draw is None else VideoWriter(self._target(one), video.rate)
             with closing(Ahead(self._drawn_frames(video, writer is not None))) as frames:
                 try:

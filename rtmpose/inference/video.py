@@ -23,7 +23,10 @@ from rtmpose.inference.flow import Picture
 
 Pixels = NDArray[np.uint8]
 LIVE = ("rtsp:", "rtsps:", "rtmp:", "rtmps:", "udp:", "rtp:", "srt:")  # such a source cannot wait
-STREAMS = (*LIVE, "http:", "https:", "tcp:")
+EITHER = ("http:", "https:", "tcp:")  # a file or a stream, as the source itself says
+STREAMS = (*LIVE, *EITHER)
+PLAYLIST = "hls"  # its length is not that of the video
+ENDLESS = "mpjpeg"  # a camera's JPEGs one after another: its end reads like an error
 CAMERA = "camera:"
 CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
@@ -44,18 +47,22 @@ av.logging.set_level(None)  # what goes wrong is told in one line of ours
 class Video:
     """The pictures of a video file, a stream's URL or a camera (`camera:0`), upright, in RGB.
 
-    Iterate once. What cannot be decoded is passed on without pixels; of a file that is cut off, what was read
-    stands, and `remark` says so. UserError where nothing can be read.
+    Iterate once. What cannot be decoded is passed on without pixels; of a file that is cut off, and of a
+    stream that breaks off, what was read stands, and `remark` says so. UserError where nothing can be read.
+
+    `live` says whether the source cannot wait. None: cameras and streams cannot, files can; what comes over
+    HTTP or TCP is a stream where it says neither how long nor how large it is.
     """
 
-    def __init__(self, source: str | Path) -> None:
+    def __init__(self, source: str | Path, live: bool | None = None) -> None:
         self.name = str(source)
-        self.live = self.name.startswith((*LIVE, CAMERA))
         self.dropped = 0
         self.read = self.damaged = 0  # pictures with pixels; places where something was missing
         self._ended = self._ended_early = False
+        self._broken: str | None = None
         self._last = -np.inf
-        self._container = _opened(self.name, self.live)
+        self._container = _opened(self.name)
+        self.live = self._is_live() if live is None else live
         try:
             self._stream = self._choose()
         except BaseException:
@@ -71,6 +78,14 @@ class Video:
     def size(self) -> tuple[int, int]:
         """Width and height px of a picture before any turn, by the file's header; zeros where it has none."""
         return int(self._stream.width or 0), int(self._stream.height or 0)
+
+    def _is_live(self) -> bool:
+        """Whether the source cannot wait, by what it is and says."""
+        if not self.name.startswith(EITHER):
+            return self.name.startswith((*LIVE, CAMERA))
+        container = self._container
+        finite = container.size > 0 and PLAYLIST not in container.format.name.split(",")
+        return container.duration is None and not finite
 
     def _choose(self) -> Any:
         """The stream of moving pictures; a song's cover is none."""
@@ -95,6 +110,8 @@ class Video:
                 self.read += 1
                 yield Picture(index, self._time(frame.time), self._pixels(frame))
         self._ended = True
+        if not self.read and self._broken is not None and self.name.startswith((*STREAMS, CAMERA)):
+            raise UserError(f"{self.name}: broke off before its first picture: {self._broken}")
         if not self.read:
             raise UserError(f"{self.name}: no picture in it can be decoded; fetch it again")
 
@@ -108,9 +125,9 @@ class Video:
                     frames = [None]
                 yield from frames
         except (av.FFmpegError, ValueError) as error:
-            if self.live:
-                raise UserError(f"{self.name}: the stream broke off: {_reason(error)}") from None
-            self._ended_early = True
+            ends = isinstance(error, OSError) and error.errno == errno.EIO
+            if not (ends and self._container.format.name == ENDLESS):
+                self._ended_early, self._broken = True, _reason(error)
 
     def _time(self, noted: float | None) -> float:
         """A time stamp after the last one: the frame's own, unless it is damaged."""
@@ -127,8 +144,12 @@ class Video:
 
     def remark(self) -> str | None:
         """What a user has to know of what was read, in one line; None where all is well."""
-        if self.dropped:
-            return f"{self.name}: {self.dropped} of {self.read} pictures were dropped to keep up"
+        dropped = f"{self.dropped} of {self.read} pictures were dropped to keep up" if self.dropped else ""
+        if self._broken is not None and self.name.startswith((*STREAMS, CAMERA)):
+            kept = f"broke off after {self.read} pictures, which are kept: {self._broken}"
+            return f"{self.name}: {kept}{'; ' if dropped else ''}{dropped}"
+        if dropped:
+            return f"{self.name}: {dropped}"
         missing = self._ended and self.expected is not None and self.read < self.expected
         short = self._ended and self._last + 2 / self.rate + SLACK < self._end
         if not (missing or short or self.damaged or self._ended_early):
@@ -149,7 +170,7 @@ class Video:
         self.close()
 
 
-def _opened(name: str, live: bool) -> Any:
+def _opened(name: str) -> Any:
     """A container that is open for reading; UserError with the reason where it cannot be."""
     place, form, options = name, None, {}
     if name.startswith(CAMERA):
