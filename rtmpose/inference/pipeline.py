@@ -167,8 +167,8 @@ class PosePipeline:
 
         Reading, detection and poses overlap in threads. The detector runs on each `every`-th frame and where
         the tracker asks for it; `options` replaces `every`. A live source drops old frames rather than lag,
-        a file drops none; `live` says which it is where the source does not (`Video`). Close the iterator, or use it up, to end its threads. UserError where nothing can
-        be read.
+        a file drops none; `live` says which it is where the source does not (`Video`). Close the iterator, or
+        use it up, to end its threads. UserError where nothing can be read.
         """
         from rtmpose.inference.video import Video
         from rtmpose.motion.tracker import TrackOptions

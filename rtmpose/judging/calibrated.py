@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from rtmpose.evaluation.confidence import (
     fit,
     reliability,
 )
-from rtmpose.files import UserError, destination, temporary_beside, writing
+from rtmpose.files import UserError
 from rtmpose.judging.poses import Judged, boxed
 from rtmpose.skeleton import Skeleton
 
@@ -121,18 +120,10 @@ def write_calibrated(pipeline: PosePipeline, found: Reliability, path: Path) -> 
             f"{path}: not written: {found.points} labelled points are too few for a calibration; give more "
             "photographs"
         )
-    path, source = destination(path), pipeline.network.path
+    source = pipeline.network.path
     if source.name.endswith(E2E):
         raise UserError(f"{source}: is an end-to-end file; calibrate the exported one that it was made from")
     if path.exists() and path.samefile(source):
         raise UserError(f"{path}: is the model itself; give the calibrated one another name")
-    temporary = temporary_beside(path)
     curve = Confidence(slope=found.curve.slope, intercept=found.curve.intercept)
-    try:
-        with writing(path):
-            shutil.copy(source, temporary)
-            save_card(temporary, pipeline.card.with_more(confidence=curve))
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return save_card(source, pipeline.card.with_more(confidence=curve), path)

@@ -69,7 +69,9 @@ def motion_jpeg(before: Callable[[int], None], count: int = FRAMES, *, broken: b
             handler.wfile.write(head.encode() + content + b"\r\n")
             handler.wfile.flush()
         if broken:
-            handler.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 99999\r\n\r\n\xff\xd8")
+            handler.wfile.write(
+                b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 99999\r\n\r\n\xff\xd8"
+            )
         handler.close_connection = True
 
     return answer
