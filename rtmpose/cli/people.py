@@ -97,7 +97,7 @@ def predict(
     if box and detector is not None:
         raise UserError("--box: people are in given boxes, or found by --detector; leave out one")
     boxes = [box_numbers(text) for text in box or []]
-    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every), live)
+    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every).at(sure), live)
     wanted = _Wanted(model, detector, skeleton, threads, precision)
     _run(inputs, asked, wanted, video=False)
 
@@ -122,7 +122,7 @@ def track(
     from rtmpose.inference.run import Asked
     from rtmpose.motion.tracker import TrackOptions
 
-    options = TrackOptions(every=every, smooth=smooth)
+    options = TrackOptions(every=every, smooth=smooth).at(sure)
     asked = Asked(_form(form, out), out, draw, sure, options=options, live=live)
     _run([video], asked, _Wanted(model, detector, skeleton, threads, precision), video=True)
 

@@ -23,7 +23,7 @@ from rtmpose.evaluation.confidence import Logistic
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
 from rtmpose.inference.network import PoseNetwork, open_in, open_network
-from rtmpose.inference.photo import read_photo
+from rtmpose.inference.photo import confidence_of, curve_of, read_photo
 from rtmpose.inference.sources import Source, model_file, model_source
 from rtmpose.machine import cores
 from rtmpose.motion.person import Person
@@ -50,12 +50,12 @@ class PosePipeline:
     def __init__(self, network: PoseNetwork, detector: Detect | None = None) -> None:
         """`network` is open; without a `detector` one person fills each picture."""
         self.network, self.detector = network, detector
-        curve = network.card.confidence
-        self._curve = None if curve is None else Logistic(curve.slope, curve.intercept)
+        self._curve = curve_of(network.card)
         if self._curve is None:
             LOG.warning(
-                "%s: has no calibration: confidence is the raw score, limited to 0 to 1", network.path
-            )
+                "%s: has no calibration: confidence is the raw score, limited to 0 to 1; "
+                "`rtmpose evaluate-pipeline --calibrate` fits one", network.path
+            )  # fmt: skip
 
     @classmethod
     def load(
@@ -153,7 +153,7 @@ class PosePipeline:
 
     def confidence(self, scores: Floats) -> Floats:
         """Raw scores of any shape as probabilities, by the model's calibration."""
-        return np.clip(scores, 0.0, 1.0) if self._curve is None else self._curve(scores)
+        return confidence_of(self._curve, scores)
 
     def video(
         self,

@@ -24,6 +24,7 @@ from rtmpose.inference.outputs import Points, Results, Seen, count_sure, open_re
 from rtmpose.inference.photo import Box, boxes_within
 from rtmpose.inference.pipeline import PosePipeline
 from rtmpose.inference.video import Video, VideoWriter
+from rtmpose.motion.options import SURE
 from rtmpose.motion.person import Person
 from rtmpose.motion.tracker import TrackOptions
 
@@ -43,7 +44,7 @@ class Asked:
     form: str
     out: Path
     draw: Path | None = None
-    sure: float = 0.5
+    sure: float = SURE
     boxes: Sequence[Box] = ()
     exif: WhichWay = "display"
     options: TrackOptions = field(default_factory=TrackOptions)
@@ -83,7 +84,7 @@ def run(
         raise UserError("--box: boxes are for pictures; people in a video are found by --detector")
     if len(inputs) > 1 and asked.draw is not None and asked.draw.suffix:
         raise UserError(f"--draw {asked.draw}: there are {len(inputs)} inputs; name a folder")
-    points = Points(pipeline.skeleton.name, pipeline.names, asked.sure)
+    points = Points(pipeline.skeleton.name, pipeline.names, asked.sure, pipeline.calibrated)
     results = open_results(asked.form, asked.out, points)
     one_run = _Run(pipeline, asked, results, say, bar, several=len(inputs) > 1)
     try:
