@@ -23,7 +23,7 @@ from rtmpose.inference.inputs import PICTURES, Input, is_animated
 from rtmpose.inference.outputs import Points, Results, Seen, count_sure, open_results
 from rtmpose.inference.photo import Box, boxes_within
 from rtmpose.inference.pipeline import PosePipeline
-from rtmpose.inference.video import Video, VideoWriter
+from rtmpose.inference.video import Video, VideoWriter, is_animated_webp
 from rtmpose.motion.options import SURE
 from rtmpose.motion.person import Person
 from rtmpose.motion.tracker import TrackOptions
@@ -250,7 +250,10 @@ def _ids(inputs: Sequence[Input]) -> list[int]:
 def _remark(name: str, content: bytes, exif: WhichWay) -> str | None:
     """What has to be known of a picture: a turn, and that only its first picture was looked at."""
     if is_animated(content):
-        return f"{name}: holds several pictures; the first one counts here, `rtmpose track` takes all"
+        all_of_them = "`rtmpose track` takes all"
+        if is_animated_webp(content):
+            all_of_them = "convert it to GIF or MP4 for `rtmpose track`"
+        return f"{name}: holds several pictures; the first one counts here, {all_of_them}"
     turn = orientation(content)
     if turn not in TURNS:
         return None

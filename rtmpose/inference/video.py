@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import MOST_PIXELS
+from rtmpose.data.raw.limits import too_many_pixels
 from rtmpose.files import UserError, destination, disk_trouble, one_line, temporary_beside, writing
 from rtmpose.inference.flow import Picture
 
@@ -35,6 +37,7 @@ CAMERAS = {
 }
 PATIENCE = 10.0  # seconds without a byte from a stream
 USUAL_RATE = 25.0  # frames per second where a file does not say
+HEAD = 1 << 16  # bytes that say what a file claims to be
 GAP = 86400.0  # seconds; a time stamp further on is damage
 SLACK = 0.2  # seconds that a header's duration may be too long
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -138,9 +141,7 @@ class Video:
         return self._last
 
     def _pixels(self, frame: Any) -> Pixels:
-        pixels = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90) % 4  # counterclockwise
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        return displayed(frame.to_ndarray(format="rgb24"), *_matrix(frame))
 
     def remark(self) -> str | None:
         """What a user has to know of what was read, in one line; None where all is well."""
@@ -170,6 +171,30 @@ class Video:
         self.close()
 
 
+def displayed(pixels: Pixels, a: float, b: float, c: float, d: float) -> Pixels:
+    """Pixels (H, W, 3) as a display matrix shows them: (x, y) goes to (a x + c y, b x + d y), and back into
+    the picture; the nearest of the four turns and their mirror images is taken.
+    """
+    if max(abs(b), abs(c)) > max(abs(a), abs(d)):
+        pixels, across, down = pixels.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _matrix(frame: Any) -> tuple[float, float, float, float]:
+    """The upper left part of a frame's display matrix, by rows; without one that of no turn."""
+    try:
+        found = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that the binding does not know: the turn alone is told
+        turn = np.deg2rad(-frame.rotation)
+        return float(np.cos(turn)), float(np.sin(turn)), float(-np.sin(turn)), float(np.cos(turn))
+    if found is None:
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d, *_ = struct.unpack("<9i" if sys.byteorder == "little" else ">9i", bytes(found))
+    return a, b, c, d
+
+
 def _opened(name: str) -> Any:
     """A container that is open for reading; UserError with the reason where it cannot be."""
     place, form, options = name, None, {}
@@ -181,7 +206,7 @@ def _opened(name: str) -> Any:
     elif name.startswith(STREAMS):
         options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
     else:
-        _refuse_empty(Path(name))
+        _refuse_unfit(Path(name))
         place, options = f"file:{name}", {"protocol_whitelist": "file"}  # a playlist leads nowhere else
     timeout = PATIENCE if name.startswith((*STREAMS, CAMERA)) else None
     try:
@@ -190,18 +215,27 @@ def _opened(name: str) -> Any:
         raise UserError(f"{name}: cannot be read as a video: {_reason(error)}") from None
 
 
-def _refuse_empty(path: Path) -> None:
+def _refuse_unfit(path: Path) -> None:
+    """UserError for a file that is empty, claims too many pixels, or of a form that FFmpeg cannot decode."""
     try:
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; give a video file")
-        if not path.stat().st_size:
-            raise UserError(f"{path}: has 0 bytes; fetch it again")
+        folder = path.is_dir()
+        if not folder:
+            with path.open("rb") as file:
+                head = file.read(HEAD)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a video, or a stream's URL") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {disk_trouble(error)}") from None
     except ValueError as error:  # a NUL in the name
         raise UserError(f"{str(path)!r}: no name of a file ({error})") from None
+    if folder:
+        raise UserError(f"{path}: is a folder; give a video file")
+    if not head:
+        raise UserError(f"{path}: has 0 bytes; fetch it again")
+    if (claim := too_many_pixels(head)) is not None:
+        raise UserError(f"{path}: {claim}")
+    if is_animated_webp(head):
+        raise UserError(f"{path}: is an animated WebP, which cannot be decoded; convert it to GIF or MP4")
 
 
 def _reason(error: BaseException) -> str:
@@ -210,6 +244,11 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
         return f"nothing came for {PATIENCE:.0f} s"
     return one_line(error)[:200]
+
+
+def is_animated_webp(head: bytes) -> bool:
+    """Whether a file that begins so is a WebP of more than one picture."""
+    return head.startswith(b"RIFF") and head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 class VideoWriter:
