@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
     tags["precision"] = str(training.get("precision", "unknown"))
+    targets = measured.comparison.targets
+    tags |= models.picked_tags({name: accuracy.picked for name, accuracy in targets.items()})
     # The training run itself, when MLflow still points where it was logged: curves and model then stand
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)

@@ -31,30 +31,58 @@ def evaluate_pipeline(
     tinypose: Annotated[Path | None, typer.Option(help="TinyPose's ONNX file.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each model.", min=1)] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file, too.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of models:/…: fp32, fp16 or int8 (default: what was picked for this machine)."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Write the model with a calibration fitted on --data to this file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the figures to this JSON file, and a reliability diagram beside it (.png)."),
+    ] = None,
 ) -> None:
     """Judge detector and pose model together: AP with 95 % intervals on photographs, on those of one person
     beside other models, and on films of mannequins.
     """
     from rtmpose.files import UserError, write_atomic
     from rtmpose.inference.pipeline import PosePipeline
-    from rtmpose.judging.poses import table
-    from rtmpose.judging.run import Others, judge_film, judge_photographs
+    from rtmpose.judging.calibrated import write_calibrated
+    from rtmpose.judging.film import FilmRow, film_table, judge_film
+    from rtmpose.judging.poses import Row, table
+    from rtmpose.judging.run import Others, judge_photographs
 
     if data is None and not film:
         raise UserError("evaluate-pipeline: nothing to judge on; give --data, --film, or both")
+    if calibrate is not None and data is None:
+        raise UserError("--calibrate: is fitted on photographs; give --data")
     if any(count < 1 for count in every or []):
         raise UserError("--every: give numbers of 1 or more")
-    pipeline = PosePipeline.load(model, detector, threads=threads)
-    rows = []
+    pipeline = PosePipeline.load(model, detector, threads=threads, precision=precision)
+    rows: list[Row] = []
+    films: list[FilmRow] = []
+    confidence = None
     if data is not None:
         others = Others(movenet, blazepose, tinypose)
-        rows += judge_photographs(pipeline, data, others, limit=limit, threads=threads)
+        rows, confidence = judge_photographs(pipeline, data, others, limit=limit, threads=threads)
     for folder in film or []:
-        rows += judge_film(pipeline, folder, every or [1, 5])
-    typer.echo(table(rows))
+        films += judge_film(pipeline, folder, every or [1, 5])
+    typer.echo(table([*rows, *(one.row for one in films)]))
+    if films:
+        typer.echo("\n" + film_table(films))
+    if confidence is not None:
+        typer.echo("\n" + confidence.line())
+    if confidence is not None and calibrate is not None:
+        typer.echo(f"{write_calibrated(pipeline, confidence, calibrate)}: the model with that calibration")
     if out is not None:
-        write_atomic(out, json.dumps([row.as_json() for row in rows], indent=1))
+        figures = {
+            "rows": [one.as_json() for one in (*rows, *films)],
+            "confidence": None if confidence is None else confidence.as_json(),
+        }
+        write_atomic(out, json.dumps(figures, indent=1, allow_nan=False))
+        if confidence is not None and confidence.points:
+            write_atomic(out.with_suffix(".png"), confidence.picture())
 
 
 @commands.command()

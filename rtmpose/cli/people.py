@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,7 +33,21 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: 
 Sure = Annotated[
     float, typer.Option(min=0, max=1, help="The confidence from which a point is drawn and counted.")
 ]
+Live = Annotated[
+    bool | None,
+    typer.Option(
+        "--live/--no-live",
+        help="Whether old frames give way rather than lag (default: of streams and cameras, not of files).",
+    ),
+]
 Every = Annotated[int, typer.Option(min=1, help="Of a video: the detector runs on each so-manieth frame.")]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Of models:/…: fp32, fp16 or int8 in ONNX Runtime (default: what was picked for this machine).",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="A file for the people, - for stdout, a folder for openpose.")]
 Form = Annotated[
     Literal["lines", "coco", "json", "csv", "openpose"] | None,
@@ -64,6 +79,8 @@ def predict(
     skeleton: Points = None,
     every: Every = 5,
     threads: Threads = None,
+    precision: Kind = None,
+    live: Live = None,
     exif: Annotated[
         Literal["display", "stored"],
         typer.Option(
@@ -80,8 +97,9 @@ def predict(
     if box and detector is not None:
         raise UserError("--box: people are in given boxes, or found by --detector; leave out one")
     boxes = [box_numbers(text) for text in box or []]
-    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every))
-    _run(inputs, asked, model, detector, skeleton, threads, video=False)
+    asked = Asked(_form(form, out), out, draw, sure, boxes, exif, TrackOptions(every=every).at(sure), live)
+    wanted = _Wanted(model, detector, skeleton, threads, precision)
+    _run(inputs, asked, wanted, video=False)
 
 
 @commands.command()
@@ -97,36 +115,40 @@ def track(
     every: Every = 5,
     smooth: Annotated[bool, typer.Option(help="Steady the points over time.")] = True,
     threads: Threads = None,
+    precision: Kind = None,
+    live: Live = None,
 ) -> None:
     """Follow the people of a video: the same person has the same identity in all frames."""
     from rtmpose.inference.run import Asked
     from rtmpose.motion.tracker import TrackOptions
 
-    options = TrackOptions(every=every, smooth=smooth)
-    asked = Asked(_form(form, out), out, draw, sure, options=options)
-    _run([video], asked, model, detector, skeleton, threads, video=True)
+    options = TrackOptions(every=every, smooth=smooth).at(sure)
+    asked = Asked(_form(form, out), out, draw, sure, options=options, live=live)
+    _run([video], asked, _Wanted(model, detector, skeleton, threads, precision), video=True)
 
 
 def _form(form: str | None, out: Path) -> str:
     return form or ("lines" if out == Path("-") else "coco")
 
 
-def _run(
-    given: list[str],
-    asked: Asked,
-    model: str,
-    detector: str | None,
-    skeleton: str | None,
-    threads: int | None,
-    *,
-    video: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Wanted:
+    """The pipeline that a command was asked for."""
+
+    model: str
+    detector: str | None
+    skeleton: str | None
+    threads: int | None
+    precision: str | None
+
+
+def _run(given: list[str], asked: Asked, wanted: _Wanted, *, video: bool) -> None:
     from rtmpose.inference.inputs import inputs_of
     from rtmpose.inference.pipeline import PosePipeline
     from rtmpose.inference.run import run
 
     inputs = inputs_of(given, video=video)
-    pipeline = PosePipeline.load(model, detector, skeleton=skeleton, threads=threads)
+    pipeline = PosePipeline.load(**asdict(wanted))
     done = run(pipeline, inputs, asked, _say, _bar)
     if len(inputs) > 1 or inputs[0].kind == "video":
         _say(done.line(asked.sure))

@@ -31,6 +31,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the model; all cores by default.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of models:/…: fp32, fp16 or int8 (default: what was picked for this machine)."),
+    ] = None,
     video_seconds: Annotated[float, typer.Option(min=1, help="The longest video that is taken.")] = 60.0,
 ) -> None:
     """Open a page that shows people's poses in pictures, videos and the camera, with an HTTP endpoint.
@@ -49,7 +53,7 @@ def serve(
 
     frames = round(video_seconds * Limits.video_frames / Limits.video_seconds)
     app = page(
-        PosePipeline.load(model, detector, threads=threads),
+        PosePipeline.load(model, detector, threads=threads, precision=precision),
         name=Path(model).name,
         detector=None if detector is None else Path(detector).name,
         limits=Limits(video_seconds=video_seconds, video_frames=frames),

@@ -56,11 +56,13 @@ def save_graph(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-def save_card(path: Path, card: ModelCard) -> Path:
-    """Give an exported file another card: what was found out after it was written."""
+def save_card(path: Path, card: ModelCard, to: Path | None = None) -> Path:
+    """Give an exported file another card: what was found out after it was written. With `to` a copy gets it,
+    and the file stays as it is.
+    """
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, card.properties())
-    return save_graph(model, path)
+    return save_graph(model, to or path)
 
 
 def _strip(model: onnx.ModelProto) -> None:

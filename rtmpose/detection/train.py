@@ -24,16 +24,21 @@ from rtmpose.detection.graph import Pixels
 from rtmpose.detection.loss import detection_task
 from rtmpose.detection.network import RTMDet, load_rtmdet
 from rtmpose.detection.stream import PhotographStream
-from rtmpose.files import sha256_of, write_atomic
-from rtmpose.fingerprint import code_version, fingerprint
+from rtmpose.files import UserError, sha256_of, write_atomic
+from rtmpose.fingerprint import code_version, fingerprint, git_commit
 from rtmpose.models import MEAN, STD, normalise
+from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.job import TRAINING_CODE
 from rtmpose.training.loop import Position, Run
+from rtmpose.training.reporter import Reporter, open_run
+from rtmpose.training.system_metrics import system_metrics
 
+STAGE = "detector"
 CODE = ("detection", *TRAINING_CODE)
 REFERENCE_RATE, REFERENCE_BATCH = 4e-3, 256  # of arXiv 2212.07784, section 4
 WARMUP = 1000  # updates, or a tenth of a shorter run
+CHECKPOINT_STEPS = 200  # updates that a kill loses at most, in epochs that are longer
 STATISTICS = 8  # batches that give the norms of a published file's weights their statistics
 STRONG = AugmentConfig(scale=0.5, shift=0.5)
 WEAK = AugmentConfig(scale=0.0, shift=0.0, hue=0, saturation=0, value=0)
@@ -66,6 +71,7 @@ class Training:
             weak_epochs=self.weak_epochs,
             batch_size=self.batch_size,
             evaluate_every=self.evaluate_every,
+            checkpoint_steps=CHECKPOINT_STEPS,
             optim=OptimParams(lr=rate, warmup_steps=warmup),
             strong=STRONG,
             weak=WEAK,
@@ -85,8 +91,9 @@ def train_detector(
     """Train on `photographs` and write the `weights` with the best box AP on those for `tuning`.
 
     `init`: a checkpoint, official or ours, an ONNX file of RTMDet-nano, or the name of a size to start from
-    nothing. The run's store lies below `root`; one that was killed goes on from its last checkpoint. Each
-    line for `report` goes into the store's log, too. UserError as the loop raises it.
+    nothing. The run's store lies below `root`; one that was killed goes on from its last checkpoint, and ends
+    with the bits of an undisturbed one. Each line for `report` goes into the store's log and the run's curves
+    in MLflow, too. UserError as the loop raises it, and where AP was never a number.
     """
     torch.manual_seed(training.seed)
     torch.set_num_threads(training.threads)
@@ -104,30 +111,48 @@ def train_detector(
         data=[_data(some) for some in (photographs, tuning)],
         code=code_version(CODE),
     )
-    store = Store.open(root, f"detector-{name}", fresh=False)
+    store = Store.open(root, f"{STAGE}-{name}", fresh=False)
+    run_id = _tracked(store, training, init, name)
+    store = Store(store.folder, store.token, {"run_id": run_id})
+    reporter = Reporter(STAGE, run_id, store)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         found = judge(detector_of(model, training.input_size), tuning)
         return {key: found.figures[key] for key in ("AP", "AP50", "AP75")}
 
     def told(line: dict[str, Any]) -> None:
-        store.append_log(line)
+        reporter(line)
         report(line)
 
-    position = Run(
-        detection_task(network, training.input_size),
-        stream,
-        store,
-        params=training.params(stream.steps_per_epoch),
-        model_params=training,
-        evaluate=evaluate,
-        report=told,
-        epoch_done=lambda _: None,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        precision="fp32",
-    ).train()
-    write_atomic(weights, (store.folder / BEST).read_bytes())
+    with runs.finished(run_id), system_metrics(run_id):
+        position = Run(
+            detection_task(network, training.input_size),
+            stream,
+            store,
+            params=training.params(stream.steps_per_epoch),
+            model_params=training,
+            evaluate=evaluate,
+            report=told,
+            epoch_done=lambda _: None,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            precision="fp32",
+        ).train()
+        if not position.best_sha256 or not store.best_is(position.best_sha256):
+            raise UserError(
+                f"{store.folder}: holds no weights that could be chosen: AP on the tuning images was never a "
+                "number, or they are damaged; lower --lr, or delete the folder to start anew"
+            )
+        write_atomic(weights, (store.folder / BEST).read_bytes())
     return position
+
+
+def _tracked(store: Store, training: Training, init: Path | str, name: str) -> str:
+    """The run's id in MLflow, opened or found again, with what it trains and from where."""
+    known = (store.load() or {}).get("run_id")
+    tags = {"stage": STAGE, "fingerprint": name, "git_commit": git_commit()}
+    run_id = open_run(store.folder, STAGE, tags, known)
+    runs.log_params_flat(run_id, {STAGE: asdict(training) | {"init": Path(init).name}})
+    return run_id
 
 
 def _data(photographs: Sequence[Photograph]) -> str:

@@ -8,6 +8,7 @@ temperature), fitted by maximum likelihood on labelled points. What is not label
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,28 @@ def calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = BI
     total = sum(row.count for row in rows)
     gaps = sum(row.count * abs(row.probability - row.right) for row in rows)
     return gaps / total if total else math.nan
+
+
+def diagram(curves: Mapping[str, Sequence[Bin]]) -> bytes:
+    """A reliability diagram, a PNG: of each curve, by name, the share of points that is right over what was
+    claimed, and below how many points there are. What is calibrated lies on the diagonal.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    upper, lower = figure.subplots(2, height_ratios=(3, 1), sharex=True)
+    upper.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, rows in curves.items():
+        upper.plot([row.probability for row in rows], [row.right for row in rows], "o-", label=name)
+        lower.step([row.probability for row in rows], [row.count for row in rows], where="mid")
+    upper.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    lower.set(xlabel="claimed", ylabel="points", yscale="log")
+    upper.legend(loc="upper left", fontsize=8)
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
 
 
 @dataclass(frozen=True)

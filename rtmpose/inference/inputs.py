@@ -11,7 +11,7 @@ from typing import Literal
 
 from rtmpose.data.raw.limits import claimed_size, unread_kind
 from rtmpose.files import UserError, is_there
-from rtmpose.inference.video import CAMERA, STREAMS
+from rtmpose.inference.video import CAMERA, STREAMS, is_animated_webp
 
 PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff", ".jp2", ".ppm"}
 FILM = "a film"
@@ -90,6 +90,4 @@ def is_animated(content: bytes) -> bool:
         return content.count(b"\x21\xf9\x04") > 1
     if content.startswith(b"\x89PNG"):
         return 0 <= content.find(b"acTL") < content.find(b"IDAT")
-    if content.startswith(b"RIFF") and content[12:16] == b"VP8X":
-        return len(content) > 20 and bool(content[20] & 2)
-    return False
+    return is_animated_webp(content)

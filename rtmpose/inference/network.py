@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import CROPS, POINTS, EndToEnd, e2e_path
+from rtmpose.deploy.runtimes.base import (
+    ModelFiles,
+    Placement,
+    Precision,
+    RuntimeName,
+    image_by_image,
+)
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card, through
+from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError, is_there
 from rtmpose.geometry import Floats, crop_to_image
 from rtmpose.inference.photo import AT_ONCE, skeleton_of
@@ -72,6 +80,20 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
         if given or opened.made_from(path):
             return _open_whole(opened, whole, path, threads)
     return _open_plain(path, threads)
+
+
+def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
+    """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
+    in others person by person. UserError as there; NotPossible where the runtime cannot run it here.
+    """
+    if runtime == "onnxruntime":
+        return open_network(files.form(precision), threads)
+    card = read_card(files.onnx)
+    skeleton = skeleton_of(card, files.onnx)
+    session = open_session(runtime, files, precision, Placement(threads=threads))
+    network = ThroughArrays(partial(image_by_image, session))
+    way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
+    return PoseNetwork(files.onnx, card, skeleton, lambda image, boxes: way.points(way.crops(image, boxes)))
 
 
 def _open_whole(opened: EndToEnd, whole: Path, path: Path, threads: int) -> PoseNetwork:

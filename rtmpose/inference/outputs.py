@@ -56,13 +56,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Points:
-    """What a file says of its points: the data set that has them, their names, and from which confidence on
-    a point counts.
+    """What a file says of its points: the data set that has them, their names, from which confidence on a
+    point counts, and whether confidence is a probability or, of a model without calibration, the raw score.
     """
 
     skeleton: str
     names: tuple[str, ...]
     sure: float
+    calibrated: bool = True
 
 
 class Results(Protocol):
@@ -240,6 +241,7 @@ class NamedJson(_Listed):
             "keypoint_names": list(points.names),
             "keypoint": ["x", "y", "score", "confidence"],
             "sure": points.sure,
+            "calibrated": points.calibrated,
         }
         before = json.dumps(head, ensure_ascii=False)[:-1] + ', "pictures": ['
         super().__init__(file, points, before, "]}\n")

@@ -17,9 +17,11 @@ from rtmpose.deploy.runtimes.base import ModelFiles, Placement
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.descriptors import Frame, load_skeleton
-from rtmpose.drawing import SURE, draw_skeleton
+from rtmpose.drawing import draw_skeleton
+from rtmpose.evaluation.confidence import Logistic
 from rtmpose.files import UserError, read_bytes, write_atomic
 from rtmpose.geometry import Floats
+from rtmpose.motion.options import SURE
 from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import ThroughArrays, TopDown
 
@@ -43,7 +45,7 @@ def predict_image(
     found, scores = points_of(way, pixels, chosen, model)
     if draw is not None:
         for points, score in zip(found, scores, strict=True):
-            draw_skeleton(pixels, points, score > SURE, way.skeleton)
+            draw_skeleton(pixels, points, confidence_of(curve_of(card), score) >= SURE, way.skeleton)
         write_atomic(draw, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
     return [
         {"box": [float(side) for side in box], "keypoints": named(card.keypoint_names, points, score)}
@@ -106,6 +108,17 @@ def skeleton_of(card: ModelCard, path: Path) -> Skeleton:
             f"({len(skeleton.names)} points); export it with the --skeleton that it was trained with"
         )
     return skeleton
+
+
+def curve_of(card: ModelCard) -> Logistic | None:
+    """How a model's raw scores become probabilities; None where it was not calibrated."""
+    known = card.confidence
+    return None if known is None else Logistic(known.slope, known.intercept)
+
+
+def confidence_of(curve: Logistic | None, scores: Floats) -> Floats:
+    """Raw scores of any shape as probabilities; without a curve they are cut to 0 to 1."""
+    return np.clip(scores, 0.0, 1.0) if curve is None else curve(scores)
 
 
 def named(

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import setup_environment
+from rtmpose.deploy.runtimes.base import NotPossible
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.confidence import Logistic
 from rtmpose.files import UserError
 from rtmpose.geometry import Floats
-from rtmpose.inference.network import PoseNetwork, open_network
-from rtmpose.inference.photo import read_photo
-from rtmpose.inference.sources import model_file
+from rtmpose.inference.network import PoseNetwork, open_in, open_network
+from rtmpose.inference.photo import confidence_of, curve_of, read_photo
+from rtmpose.inference.sources import Source, model_file, model_source
 from rtmpose.machine import cores
 from rtmpose.motion.person import Person
 from rtmpose.skeleton import Skeleton
@@ -49,12 +50,12 @@ class PosePipeline:
     def __init__(self, network: PoseNetwork, detector: Detect | None = None) -> None:
         """`network` is open; without a `detector` one person fills each picture."""
         self.network, self.detector = network, detector
-        curve = network.card.confidence
-        self._curve = None if curve is None else Logistic(curve.slope, curve.intercept)
+        self._curve = curve_of(network.card)
         if self._curve is None:
             LOG.warning(
-                "%s: has no calibration: confidence is the raw score, limited to 0 to 1", network.path
-            )
+                "%s: has no calibration: confidence is the raw score, limited to 0 to 1; "
+                "`rtmpose evaluate-pipeline --calibrate` fits one", network.path
+            )  # fmt: skip
 
     @classmethod
     def load(
@@ -65,6 +66,7 @@ class PosePipeline:
         skeleton: str | None = None,
         threads: int | None = None,
         threshold: float = THRESHOLD,
+        precision: str | None = None,
     ) -> PosePipeline:
         """Open a pose model and a detector.
 
@@ -75,6 +77,8 @@ class PosePipeline:
             skeleton: the data set whose points are wanted; a model with others is refused.
             threads: CPU threads of the model and of the detector; all cores by default.
             threshold: the detector's score from which a box counts.
+            precision: of a registered version, the one to run in ONNX Runtime; by default it is run as was
+                picked for the deploy target that this machine is.
 
         UserError where a file is not there, is none of ours, or has other points.
         """
@@ -82,7 +86,7 @@ class PosePipeline:
         count = threads or cores()
         if count < 1:
             raise UserError(f"threads: {count} is no number of threads; give 1 or more")
-        network = open_network(model_file(model), count)
+        network = _opened(model_source(model, precision), count)
         if skeleton is not None:
             _refuse_other_points(network, skeleton)
         if isinstance(detector, str | Path):
@@ -106,6 +110,11 @@ class PosePipeline:
     def names(self) -> tuple[str, ...]:
         """The names of the K points, in the order of every `Person`."""
         return self.network.card.keypoint_names
+
+    @property
+    def curve(self) -> Logistic | None:
+        """The model's calibration."""
+        return self._curve
 
     @property
     def calibrated(self) -> bool:
@@ -144,7 +153,7 @@ class PosePipeline:
 
     def confidence(self, scores: Floats) -> Floats:
         """Raw scores of any shape as probabilities, by the model's calibration."""
-        return np.clip(scores, 0.0, 1.0) if self._curve is None else self._curve(scores)
+        return confidence_of(self._curve, scores)
 
     def video(
         self,
@@ -152,19 +161,20 @@ class PosePipeline:
         *,
         every: int = 5,
         options: TrackOptions | None = None,
+        live: bool | None = None,
     ) -> Generator[Frame]:
         """The frames of a video file, a stream's URL or a camera (`camera:0`), with their people.
 
         Reading, detection and poses overlap in threads. The detector runs on each `every`-th frame and where
         the tracker asks for it; `options` replaces `every`. A live source drops old frames rather than lag,
-        a file drops none. Close the iterator, or use it up, to end its threads. UserError where nothing can
-        be read.
+        a file drops none; `live` says which it is where the source does not (`Video`). Close the iterator, or
+        use it up, to end its threads. UserError where nothing can be read.
         """
         from rtmpose.inference.video import Video
         from rtmpose.motion.tracker import TrackOptions
 
         chosen = TrackOptions(every=every) if options is None else options
-        with Video(source) as video:
+        with Video(source, live) as video:
             try:
                 with closing(self.frames(video, chosen)) as frames:
                     yield from frames
@@ -187,6 +197,22 @@ def checked(image: Pixels) -> Pixels:
     if not image.size:
         raise UserError(f"image: has no pixels: its shape is {image.shape}")
     return np.ascontiguousarray(image)
+
+
+def _opened(source: Source, threads: int) -> PoseNetwork:
+    """The network as its source says; in fp32 where this machine cannot run what was picked. Either is told
+    in one line.
+    """
+    if source.why is not None:
+        LOG.warning(source.why)
+    try:
+        return open_in(source.files, source.runtime, source.precision, threads)
+    except NotPossible as reason:
+        LOG.warning(
+            "%s: %s in %s cannot be run here (%s): fp32 is run in ONNX Runtime",
+            source.files.onnx, source.runtime, source.precision, reason,
+        )  # fmt: skip
+        return open_network(source.files.onnx, threads)
 
 
 def _refuse_other_points(network: PoseNetwork, skeleton: str) -> None:

@@ -24,7 +24,8 @@ from rtmpose.inference.inputs import Input, is_animated
 from rtmpose.inference.outputs import STDOUT, Points, Results, Seen, count_sure, open_results
 from rtmpose.inference.photo import Box, boxes_within
 from rtmpose.inference.pipeline import PosePipeline
-from rtmpose.inference.video import CONTAINERS, Unreadable, Video, VideoWriter
+from rtmpose.inference.video import CONTAINERS, Unreadable, Video, VideoWriter, is_animated_webp
+from rtmpose.motion.options import SURE
 from rtmpose.motion.person import Person
 from rtmpose.motion.tracker import TrackOptions
 
@@ -38,16 +39,18 @@ SUFFIXES = {"picture": ".png", "video": ".mp4"}
 @dataclass(frozen=True)
 class Asked:
     """What a run is to do. `out` is a file, `-` or a folder (OpenPose); `draw` a file, or a folder where
-    there are several inputs. `sure` is the confidence from which a point is drawn and counted.
+    there are several inputs. `sure` is the confidence from which a point is drawn and counted. `live` says
+    whether videos cannot wait (`rtmpose.inference.video.Video`).
     """
 
     form: str
     out: Path
     draw: Path | None = None
-    sure: float = 0.5
+    sure: float = SURE
     boxes: Sequence[Box] = ()
     exif: WhichWay = "display"
     options: TrackOptions = field(default_factory=TrackOptions)
+    live: bool | None = None
 
 
 @dataclass
@@ -83,7 +86,7 @@ def run(
         raise UserError("--box: boxes are for pictures; people in a video are found by --detector")
     targets = [] if asked.draw is None else drawn_names(asked.draw, inputs)
     _refuse_own(inputs, [*targets, *([] if asked.out == STDOUT else [asked.out])])
-    points = Points(pipeline.skeleton.name, pipeline.names, asked.sure)
+    points = Points(pipeline.skeleton.name, pipeline.names, asked.sure, pipeline.calibrated)
     results = open_results(asked.form, asked.out, points)
     one_run = _Run(pipeline, asked, results, say, bar, targets)
     try:
@@ -178,7 +181,7 @@ class _Run:
             self.say(remark)
 
     def _video(self, one: Input, target: Path | None) -> None:
-        with Video(one.name) as video:
+        with Video(one.name, live=self.asked.live) as video:
             writer = None if target is None else VideoWriter(target, video.rate)
             with closing(Ahead(self._drawn_frames(video, writer is not None))) as frames:
                 try:
@@ -291,7 +294,10 @@ def _ids(inputs: Sequence[Input]) -> list[int]:
 def _remark(name: str, content: bytes, exif: WhichWay) -> str | None:
     """What has to be known of a picture: a turn, and that only its first picture was looked at."""
     if is_animated(content):
-        return f"{name}: holds several pictures; the first one counts here, `rtmpose track` takes all"
+        all_of_them = "`rtmpose track` takes all"
+        if is_animated_webp(content):
+            all_of_them = "convert it to GIF or MP4 for `rtmpose track`"
+        return f"{name}: holds several pictures; the first one counts here, {all_of_them}"
     turn = orientation(content)
     if turn not in TURNS:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.config import MOST_PIXELS
+from rtmpose.data.raw.limits import too_many_pixels
 from rtmpose.files import (
     UserError,
     destination,
@@ -31,7 +33,10 @@ from rtmpose.inference.flow import Picture
 
 Pixels = NDArray[np.uint8]
 LIVE = ("rtsp:", "rtsps:", "rtmp:", "rtmps:", "udp:", "rtp:", "srt:")  # such a source cannot wait
-STREAMS = (*LIVE, "http:", "https:", "tcp:")
+EITHER = ("http:", "https:", "tcp:")  # a file or a stream, as the source itself says
+STREAMS = (*LIVE, *EITHER)
+PLAYLIST = "hls"  # its length is not that of the video
+ENDLESS = "mpjpeg"  # a camera's JPEGs one after another: its end reads like an error
 CAMERA = "camera:"
 CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
@@ -40,6 +45,7 @@ CAMERAS = {
 }
 PATIENCE = 10.0  # seconds without a byte from a stream
 USUAL_RATE = 25.0  # frames per second where a file does not say
+HEAD = 1 << 16  # bytes that say what a file claims to be
 GAP = 86400.0  # seconds; a time stamp that is further on than the last one is damage
 SLACK = 0.2  # seconds that a header's duration may be too long
 LEADING_ELSEWHERE = {"concat", "hls", "image2", "tty"}  # lists of other files, and text drawn as pictures
@@ -60,20 +66,26 @@ class Video:
     Iterate once. Times count from the first picture. What cannot be decoded is passed on without pixels; of a
     file or stream that breaks off, what was read stands, and `remark` says so. Pictures of more than
     `most_pixels` are not decoded. `Unreadable` where nothing can be read.
+
+    `live` says whether the source cannot wait. None: cameras and streams cannot, files can; what comes over
+    HTTP or TCP is a stream where it says neither how long nor how large it is.
     """
 
-    def __init__(self, source: str | Path, most_pixels: int = MOST_PIXELS) -> None:
-        place = str(source)
-        self.name = without_secret(place) if place.startswith(STREAMS) else place
+    def __init__(
+        self, source: str | Path, most_pixels: int = MOST_PIXELS, *, live: bool | None = None
+    ) -> None:
+        self._place = str(source)
+        self._far = self._place.startswith((*STREAMS, CAMERA))  # and no file of this machine
+        self.name = without_secret(self._place) if self._place.startswith(STREAMS) else self._place
         self.most_pixels = most_pixels
-        self.live = place.startswith((*LIVE, CAMERA))
         self.dropped = 0
         self.read = self.damaged = 0  # pictures with pixels; places where something was missing
         self._ended, self._broken = False, ""  # whether all was read; why no more came
-        self._packets = self._turns = 0
+        self._packets, self._turned = 0, False
         self._origin: float | None = None  # s, the first picture's own time stamp
         self._last = -np.inf
-        self._container = _opened(place, self.name)
+        self._container = _opened(self._place, self.name)
+        self.live = self._is_live() if live is None else live
         try:
             self._stream = self._choose()
         except BaseException:
@@ -91,12 +103,20 @@ class Video:
         noted = self._stream.sample_aspect_ratio
         if not noted or noted == 1:
             return None
-        return Fraction(1 / noted) if self._turns % 2 else Fraction(noted)
+        return Fraction(1 / noted) if self._turned else Fraction(noted)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height px of a picture before any turn, by the file's header; zeros where it has none."""
         return int(self._stream.width or 0), int(self._stream.height or 0)
+
+    def _is_live(self) -> bool:
+        """Whether the source cannot wait, by what it is and says."""
+        if not self._place.startswith(EITHER):
+            return self._place.startswith((*LIVE, CAMERA))
+        container = self._container
+        finite = container.size > 0 and PLAYLIST not in container.format.name.split(",")
+        return container.duration is None and not finite
 
     def _choose(self) -> Any:
         """The stream of moving pictures; a song's cover is none."""
@@ -121,6 +141,8 @@ class Video:
                 self.read += 1
                 yield Picture(index, self._time(frame.time), self._pixels(frame))
         self._ended = True
+        if not self.read and self._broken and self._far:
+            raise Unreadable(f"{self.name}: broke off before its first picture: {self._broken}")
         if not self.read:
             reason = f" ({self._broken})" if self._broken else ""
             raise Unreadable(f"{self.name}: no picture in it can be decoded{reason}; fetch it again")
@@ -136,7 +158,9 @@ class Video:
                     frames = [None]
                 yield from frames
         except (av.FFmpegError, ValueError) as error:
-            self._broken = _reason(error)
+            ends = isinstance(error, OSError) and error.errno == errno.EIO
+            if not (ends and self._container.format.name == ENDLESS):
+                self._broken = _reason(error)
 
     def _time(self, noted: float | None) -> float:
         """Seconds after the first picture: by the frame's own time stamp, unless it is damaged."""
@@ -152,17 +176,18 @@ class Video:
         return self._last
 
     def _pixels(self, frame: Any) -> Pixels:
-        pixels = frame.to_ndarray(format="rgb24")
-        self._turns = round(frame.rotation / 90) % 4  # counterclockwise
-        return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
+        a, b, c, d = _matrix(frame)
+        self._turned = max(abs(b), abs(c)) > max(abs(a), abs(d))
+        return displayed(frame.to_ndarray(format="rgb24"), a, b, c, d)
 
     def remark(self) -> str | None:
         """What a user has to know of what was read, in one line; None where all is well."""
-        if self.dropped:
-            return f"{self.name}: {self.dropped} of {self.read} pictures were dropped to keep up"
-        if self.live and self._broken:
-            kept = f"{self.read} frames were read, and are kept"
-            return f"{self.name}: the stream broke off ({self._broken}): {kept}"
+        dropped = f"{self.dropped} of {self.read} pictures were dropped to keep up" if self.dropped else ""
+        if self._broken and self._far:
+            kept = f"broke off after {self.read} pictures, which are kept: {self._broken}"
+            return f"{self.name}: {kept}{'; ' if dropped else ''}{dropped}"
+        if dropped:
+            return f"{self.name}: {dropped}"
         missing = self._ended and self.expected is not None and self._packets < self.expected
         short = self._ended and self._last + 2 / self.rate + SLACK < self._length
         if not (missing or short or self.damaged or self._broken):
@@ -183,6 +208,30 @@ class Video:
         self.close()
 
 
+def displayed(pixels: Pixels, a: float, b: float, c: float, d: float) -> Pixels:
+    """Pixels (H, W, 3) as a display matrix shows them: (x, y) goes to (a x + c y, b x + d y), and back into
+    the picture; the nearest of the four turns and their mirror images is taken.
+    """
+    if max(abs(b), abs(c)) > max(abs(a), abs(d)):
+        pixels, across, down = pixels.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _matrix(frame: Any) -> tuple[float, float, float, float]:
+    """The upper left part of a frame's display matrix, by rows; without one that of no turn."""
+    try:
+        found = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that the binding does not know: the turn alone is told
+        turn = np.deg2rad(-frame.rotation)
+        return float(np.cos(turn)), float(np.sin(turn)), float(-np.sin(turn)), float(np.cos(turn))
+    if found is None:
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d, *_ = struct.unpack("<9i" if sys.byteorder == "little" else ">9i", bytes(found))
+    return a, b, c, d
+
+
 def _opened(source: str, name: str) -> Any:
     """A container that is open for reading; `Unreadable` with `name` and the reason where it cannot be."""
     place, form, options = source, None, {}
@@ -194,7 +243,7 @@ def _opened(source: str, name: str) -> Any:
     elif source.startswith(STREAMS):
         options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
     else:
-        _refuse_empty(Path(source))
+        _refuse_unfit(Path(source))
         place, options = f"file:{source}", {"protocol_whitelist": "file"}
     timeout = PATIENCE if source.startswith((*STREAMS, CAMERA)) else None
     try:
@@ -214,18 +263,27 @@ def _length(container: Any) -> float:
     return duration - start if 0 < start < duration else duration
 
 
-def _refuse_empty(path: Path) -> None:
+def _refuse_unfit(path: Path) -> None:
+    """`Unreadable` for a file that is empty, claims too many pixels, or of a form that FFmpeg cannot decode."""
     try:
-        if path.is_dir():
-            raise Unreadable(f"{path}: is a folder; give a video file")
-        if not path.stat().st_size:
-            raise Unreadable(f"{path}: has 0 bytes; fetch it again")
+        folder = path.is_dir()
+        if not folder:
+            with path.open("rb") as file:
+                head = file.read(HEAD)
     except FileNotFoundError:
         raise Unreadable(f"{path}: no such file; give the path of a video, or a stream's URL") from None
     except OSError as error:
         raise Unreadable(f"{path}: cannot be read: {disk_trouble(error)}") from None
     except ValueError as error:  # a NUL in the name
         raise Unreadable(f"{str(path)!r}: no name of a file ({error})") from None
+    if folder:
+        raise Unreadable(f"{path}: is a folder; give a video file")
+    if not head:
+        raise Unreadable(f"{path}: has 0 bytes; fetch it again")
+    if (claim := too_many_pixels(head)) is not None:
+        raise Unreadable(f"{path}: {claim}")
+    if is_animated_webp(head):
+        raise Unreadable(f"{path}: is an animated WebP, which cannot be decoded; convert it to GIF or MP4")
 
 
 def _reason(error: BaseException) -> str:
@@ -235,6 +293,11 @@ def _reason(error: BaseException) -> str:
     if late or isinstance(error, av.error.ExitError):  # PyAV ends what waits too long
         return f"nothing came for {PATIENCE:.0f} s"
     return one_line(error)[:200]
+
+
+def is_animated_webp(head: bytes) -> bool:
+    """Whether a file that begins so is a WebP of more than one picture."""
+    return head.startswith(b"RIFF") and head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 class VideoWriter:

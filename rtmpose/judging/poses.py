@@ -99,12 +99,14 @@ def judge(images: Iterable[EvalImage], finders: Mapping[str, Finder]) -> dict[st
     return judged
 
 
+def boxed(annotations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those who are annotated with points and a box that has a size, in order."""
+    return [dict(each) for each in annotations if is_person(each) and min(each["bbox"][2:]) > 0]
+
+
 def truth_boxes(image: EvalImage) -> np.ndarray:
-    """Boxes (N, 5) x1, y1, x2, y2 px and score 1 of those who are annotated with points."""
-    boxes = np.array([each["bbox"] for each in image.annotations if is_person(each)], np.float64).reshape(
-        -1, 4
-    )
-    boxes = boxes[(boxes[:, 2:] > 0).all(1)]
+    """Boxes (N, 5) x1, y1, x2, y2 px and score 1 of those who are annotated with points (`boxed`)."""
+    boxes = np.array([each["bbox"] for each in boxed(image.annotations)], np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:], np.ones((len(boxes), 1))], 1)
 
 

@@ -1,5 +1,5 @@
-"""A pipeline on photographs and films, beside single-person models: everything that `rtmpose
-evaluate-pipeline` shows.
+"""A pipeline on photographs, beside single-person models, as `rtmpose evaluate-pipeline` shows it; films are
+judged by `rtmpose.judging.film`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.mannequins.film_files import TRUTH, VIDEO
 from rtmpose.data.shards.manifest import EvalImage
-from rtmpose.descriptors import load_dataset, load_skeleton
-from rtmpose.evaluation.coco import load_ground_truth
+from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.evaluator import raw_images
-from rtmpose.files import UserError
 from rtmpose.judging.blazepose import BlazePose
+from rtmpose.judging.calibrated import Reliability, reliability_of
 from rtmpose.judging.movenet import MoveNet
 from rtmpose.judging.poses import (
     Finder,
-    Judged,
     Row,
     in_skeleton,
     judge,
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
     from rtmpose.inference.pipeline import PosePipeline
 
 DATASET = "coco17"
+FOUND, GIVEN = "found boxes", "ground-truth boxes"
 LOOKS = 2  # at a photograph, by models that crop by what they saw before
 
 
@@ -91,9 +89,10 @@ def judge_photographs(
     limit: int | None = None,
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
-) -> list[Row]:
+) -> tuple[list[Row], Reliability]:
     """Rows of the validation photographs of a raw COCO folder: with boxes that the pipeline finds, with those
-    of the ground truth, and both and the other models on the images of one person.
+    of the ground truth, and both and the other models on the images of one person; and what confidence is
+    worth in the boxes of the ground truth.
 
     Raises:
         UserError: the folder or a file is not what it should be, or the model lacks points of COCO.
@@ -105,10 +104,10 @@ def judge_photographs(
     def found(image: EvalImage) -> list[Person]:
         return in_skeleton(pipeline.persons(image.image, pipeline.detected(image.image)), pairs)
 
-    def boxed(image: EvalImage) -> list[Person]:
+    def given(image: EvalImage) -> list[Person]:
         return in_skeleton(pipeline.persons(image.image, truth_boxes(image)), pairs)
 
-    finders: dict[str, Finder] = {"found boxes": found, "ground-truth boxes": boxed}
+    finders: dict[str, Finder] = {FOUND: found, GIVEN: given}
     own = list(finders)
     finders |= others.finders(pipeline, threads)
     judged = judge(_counted(islice(raw_images(dataset, data, "val"), limit), progress), finders)
@@ -118,7 +117,7 @@ def judge_photographs(
         rows += [
             Row.of(each.of_images(alone, f"one person: {name}"), skeleton) for name, each in judged.items()
         ]
-    return rows
+    return rows, reliability_of(judged[GIVEN], skeleton, pipeline.curve)
 
 
 def _counted(images: Iterator[EvalImage], progress: Callable[[int], None] | None) -> Iterator[EvalImage]:
@@ -126,26 +125,3 @@ def _counted(images: Iterator[EvalImage], progress: Callable[[int], None] | None
         yield image
         if progress is not None:
             progress(done)
-
-
-def judge_film(pipeline: PosePipeline, folder: Path, every: Sequence[int]) -> list[Row]:
-    """Rows of a film of mannequins, one for each number of frames from one detection to the next: the
-    tracked people of each frame against the truth. Intervals take frames for independent, which neighbours
-    are not: they are too narrow.
-
-    Raises:
-        UserError: the folder holds no film, or the model lacks points of COCO.
-    """
-    if not (folder / VIDEO).is_file():
-        raise UserError(f"{folder / VIDEO}: no such file; write a film with `rtmpose film {folder}`")
-    truth, _ = load_ground_truth(folder / TRUTH)
-    skeleton = load_skeleton(DATASET)
-    pairs = pairs_to(pipeline.skeleton, skeleton, str(pipeline.network.path))
-    ids = {image["frame_index"]: image["id"] for image in truth["images"]}
-    rows = []
-    for count in every:
-        judged = Judged(f"{folder.name}: detector every {count}", truth)
-        for frame in pipeline.video(folder / VIDEO, every=count):
-            judged.add(ids[frame.index], in_skeleton(frame.persons, pairs))
-        rows.append(Row.of(judged, skeleton))
-    return rows

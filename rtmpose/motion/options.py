@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from rtmpose.files import UserError
+
+SURE = 0.5  # confidence from which a point is drawn and counted
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class TrackOptions:
     def __post_init__(self) -> None:
         for each in fields(self):
             _check(each.name, getattr(self, each.name))
+
+    def at(self, sure: float) -> TrackOptions:
+        """The same where points count from the confidence `sure` on: what is drawn is followed, too. Points
+        that are less sure than that are followed as these options say.
+        """
+        return replace(self, visible=min(self.visible, sure), present=min(self.present, sure))
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

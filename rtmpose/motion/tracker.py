@@ -54,7 +54,7 @@ class TrackCounts:
     persons: int = 0  # poses of known people, over all frames
     swapped: int = 0  # those of them that had swapped limbs
     repaired: int = 0  # those of them that were repaired; the others keep their sides until doubt decides
-    left_out: int = 0  # poses that were no numbers, too unsure, or there twice
+    left_out: int = 0  # poses that were no numbers, too unsure, there twice, or of somebody shown already
     resets: int = 0  # times that the video went back
 
 
@@ -113,9 +113,9 @@ class PoseTracker:
         self.counts.detections += detected
         found = observe(persons, self.skeleton.num_keypoints, size, self.options)
         found = distinct(found, self._sigmas, self.options.duplicate)
-        self.counts.left_out += len(persons) - len(found)
         self._forget_old(time)
         pairs = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
+        self.counts.left_out += len(persons) - len(pairs.columns) - len(pairs.new)
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
         same = len(pairs.columns) == len(found) and in_order(pairs.columns)

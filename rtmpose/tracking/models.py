@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ALIAS = "candidate"
 ONNX = "rtmpose.onnx"
 DIGEST = "sha256"  # the tag with the hash of rtmpose.onnx
+PICKED = "picked."  # the beginning of tags: what runtime and precision each deploy target gets
+NOTHING = "nothing"  # passed there
 
 
 def register(
@@ -88,22 +90,29 @@ def digests(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def picked_tags(picked: Mapping[str, str | None]) -> dict[str, str]:
+    """Tags of a version that say what was picked for each target, such as "onnxruntime_int8"; None: nothing
+    passed there.
+    """
+    return {f"{PICKED}{target}": NOTHING if name is None else name for target, name in picked.items()}
+
+
+def picks(name: str, version: int | str) -> dict[str, str | None]:
+    """What `picked_tags` of a version say, by target; nothing of a version from before there were such tags.
+    UserError where the store has no such version.
+    """
+    tags = _tags(name, version)
+    found = {key.removeprefix(PICKED): value for key, value in tags.items() if key.startswith(PICKED)}
+    return {target: None if value == NOTHING else value for target, value in found.items()}
+
+
 def version_files(name: str, version: int | str, folder: Path) -> dict[str, Path]:
     """Fetch the deployed files of a registered version into `folder` -> where each lies, by its name.
 
     Each file appears whole and as its hash among the version's tags says, or not at all. One that is there
     already is not fetched again. UserError where the store has no such version, or other bytes.
     """
-    from mlflow.exceptions import MlflowException
-
-    uri = tracking_uri()
-    try:
-        tags = client().get_model_version(name, str(version)).tags
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"{name} version {version}: no such version in {without_password(uri)}") from None
-        raise no_answer(uri, error) from None
-    wanted = digests(tags)
+    wanted = digests(_tags(name, version))
     if ONNX not in wanted:
         raise UserError(
             f"{name} version {version}: has no tag '{DIGEST}'; register the model by the workflow"
@@ -111,6 +120,19 @@ def version_files(name: str, version: int | str, folder: Path) -> dict[str, Path
     for file, digest in wanted.items():
         _fetch(f"models:/{name}/{version}/artifacts/{file}", folder / file, digest)
     return {file: folder / file for file in wanted}
+
+
+def _tags(name: str, version: int | str) -> dict[str, str]:
+    """The tags of a version; UserError where the store has none such."""
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri()
+    try:
+        return dict(client().get_model_version(name, str(version)).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(f"{name} version {version}: no such version in {without_password(uri)}") from None
+        raise no_answer(uri, error) from None
 
 
 def _fetch(source: str, path: Path, digest: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from rtmpose.cli.app import app
 from rtmpose.config import AugmentConfig
 from rtmpose.detection.evaluate import Photograph
 from rtmpose.detection.loss import Corners, assign, detection_loss, overlaps
 from rtmpose.detection.network import RTMDet, load_rtmdet, points, strides
 from rtmpose.detection.stream import PhotographStream
 from rtmpose.detection.train import STRONG, WEAK, Training, train_detector
-from rtmpose.files import UserError
+from rtmpose.ending import run_command
+from rtmpose.files import UserError, read_json
 from rtmpose.models import normalise, save_tensors
+from rtmpose.tracking import runs
+from tests.support import realdata
+from tests.tracking.conftest import empty_store, store
+
+__all__ = ["empty_store", "store"]
 
 SIZE = (64, 64)
 CORNERS, CELLS = points(*SIZE), strides(*SIZE)
@@ -146,3 +154,73 @@ def test_a_detector_learns_a_few_images_and_goes_on(photographs: list[Photograph
     assert before < 0.02 and after > 0.04, (before, after)  # 0.08 and more, by the order of sums
     again = train_detector(training, "nano", photographs, photographs, report=lines.append, **place)
     assert again == done and len([line for line in lines if "loss" in line]) == 20  # nothing left to do
+    [folder] = (tmp_path / "runs").iterdir()
+    run = runs.client().get_run(read_json(folder / "run.json")["run_id"])
+    assert run.info.status == "FINISHED" and run.data.tags["stage"] == "detector"
+    assert run.data.params["detector.epochs"] == "20" and run.data.params["detector.init"] == "nano"
+    assert runs.logged_steps(run.info.run_id, "detector/loss") == {*range(1, 21)}
+    assert runs.logged_steps(run.info.run_id, "detector/AP") == {20}
+
+
+def test_a_detector_whose_training_was_killed_ends_with_the_same_bits(
+    photographs: list[Photograph], tmp_path: Path
+) -> None:
+    training = Training(SIZE, 4, batch_size=2, lr=4e-3, weak_epochs=1, evaluate_every=2)
+
+    def trained(name: str, killed_at: int | None = None) -> None:
+        def report(line: dict[str, Any]) -> None:
+            if line["step"] == killed_at:
+                raise KeyboardInterrupt
+
+        train_detector(
+            training, "nano", photographs, photographs,
+            root=tmp_path / name, weights=tmp_path / f"{name}.pt", report=report,
+        )  # fmt: skip
+
+    trained("whole")
+    for step in (4, 6):
+        with pytest.raises(KeyboardInterrupt):
+            trained("killed", step)
+    assert not (tmp_path / "killed.pt").exists()
+    trained("killed")
+    whole, killed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
+    assert all(torch.equal(value, killed[key]) for key, value in whole.items())
+    [folder] = (tmp_path / "killed").iterdir()
+    assert runs.logged_steps(read_json(folder / "run.json")["run_id"], "detector/loss") == {2, 4, 6, 8}
+
+
+def test_the_commands_train_export_and_judge_on_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = realdata("coco")
+    content = json.loads((coco / "annotations/person_keypoints_train2017.json").read_text())
+    content["images"] = content["images"][:4]
+    ids = {one["id"] for one in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in ids]
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(content))
+    data = ["--annotations", str(truth), "--images", str(coco / "train2017")]
+    tune = ["--tune-annotations", str(truth), "--tune-images", str(coco / "train2017")]
+    weights, file = str(tmp_path / "person.pt"), str(tmp_path / "person.onnx")
+
+    def command(*arguments: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["rtmpose", "detector", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_command(app)
+        said = capsys.readouterr()
+        assert not ended.value.code, said.err
+        return said.out.splitlines()
+
+    size = ["--input", "96x64"]
+    init = ["--init", str(realdata("detectors/rtmdet-nano_320_person.onnx"))]
+    place = ["--weights", weights, "--storage", str(tmp_path / "runs")]
+    said = command("train", *data, *tune, *size, *init, *place, "--batch", "2", "--epochs", "1")
+    assert json.loads(said[0])["step"] == 2 and said[-1].startswith(f"{weights}: AP ")
+    assert "after epoch 1" in said[-1]
+    assert command("export", weights, file, *size) == [f"{file}: RTMDet-nano, 96x64, 1 class(es)"]
+    [line] = command("eval", file, *data)
+    found = json.loads(line)
+    assert found["images"] == 4 and found["persons"] == len(content["annotations"])
+    assert found["ap"]["low"] <= found["ap"]["value"] <= found["ap"]["high"] and found["milliseconds"] > 0
+    # Trained from published weights, it still finds people: the claim of folding them back into norms.
+    assert found["figures"]["AP50"] > 0.05

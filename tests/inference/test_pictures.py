@@ -32,6 +32,20 @@ def test_deep_grey_printed_and_see_through_pictures_are_read_as_rgb(tmp_path: Pa
         assert np.abs(found.astype(int) - shown).mean() < 2, name
 
 
+@pytest.mark.parametrize("ending", ["png", "webp", "tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_turn_in_every_form_is_as_viewers_show_it(tmp_path: Path, turn: int, ending: str) -> None:
+    from PIL import Image, ImageOps
+
+    path = tmp_path / f"a.{ending}"
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(picture(90)).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
+    np.testing.assert_array_equal(read_photo(path, "stored"), picture(90))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    np.testing.assert_array_equal(read_photo(path), shown)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"", "0 bytes|not an image"), (b"text", "not an image"), (bomb(), "50000x50000 px, more than")],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from rtmpose.files import UserError
 from rtmpose.inference.flow import Picture
 from rtmpose.inference.video import Unreadable, Video, VideoWriter
 from tests.inference.clips import SINCE, SIZE, TIMES, clip, picture
+from tests.inference.test_served import bomb
 
 
 def read(path: Path) -> tuple[list[Picture], str | None]:
@@ -41,9 +44,16 @@ def test_frames_keep_their_own_times(tmp_path: Path, name: str) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
 
 
-@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), 3), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
-def test_a_video_that_was_taken_sideways_is_turned_upright(
-    tmp_path: Path, matrix: tuple[int, int, int, int], turns: int
+@pytest.mark.parametrize(
+    ("matrix", "turns", "mirrored"),
+    [
+        ((0, 1, -1, 0), 3, False), ((-1, 0, 0, -1), 2, False), ((0, -1, 1, 0), 1, False),
+        ((-1, 0, 0, 1), 0, True), ((1, 0, 0, -1), 2, True), ((0, 1, 1, 0), 1, True),
+        ((0, -1, -1, 0), 3, True),
+    ],
+)  # fmt: skip
+def test_a_video_that_was_taken_sideways_or_in_a_mirror_is_upright(
+    tmp_path: Path, matrix: tuple[int, int, int, int], turns: int, mirrored: bool
 ) -> None:
     path = clip(tmp_path / "a.mp4", TIMES[:2])
     (first, *_), _ = read(path)
@@ -55,7 +65,36 @@ def test_a_video_that_was_taken_sideways_is_turned_upright(
     path.write_bytes(content)
     (turned, *_), _ = read(path)
     assert first.pixels is not None and turned.pixels is not None
-    np.testing.assert_array_equal(turned.pixels, np.rot90(first.pixels, turns))
+    seen = first.pixels[:, ::-1] if mirrored else first.pixels
+    np.testing.assert_array_equal(turned.pixels, np.rot90(seen, turns))
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "name"),
+    [
+        ("libx264", "yuv420p10le", "deep.mp4"),
+        ("qtrle", "argb", "clear.mov"),
+        ("prores_ks", "yuva444p10le", "both.mov"),
+        ("ffv1", "gray16le", "grey.mkv"),
+        ("ffv1", "yuv420p", "odd.mkv"),
+        ("apng", "rgba", "animated.apng"),
+    ],
+)
+def test_deep_grey_clear_and_odd_pictures_are_rgb(tmp_path: Path, codec: str, form: str, name: str) -> None:
+    import av
+
+    shown = picture(90, (63, 47) if name == "odd.mkv" else SIZE)
+    with av.open(str(tmp_path / name), "w") as file:
+        stream: Any = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = shown.shape[1], shown.shape[0], form
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
+            file.mux(stream.encode(frame.reformat(format=form)))
+        file.mux(stream.encode(None))
+    found, remark = read(tmp_path / name)
+    assert len(found) == 3 and remark is None
+    for pixels in whole(found):
+        assert pixels.shape == shown.shape and np.abs(pixels.astype(int) - shown).mean() < 5
 
 
 def test_odd_and_changing_sizes_are_fitted_into_the_first(tmp_path: Path) -> None:
@@ -114,6 +153,8 @@ def test_what_could_be_read_of_a_cut_file_is_kept(tmp_path: Path) -> None:
         ("cut", "cut off before its index"),
         ("sound", "has no video stream"),
         (None, "no such file"),
+        (bomb(), "its header claims 50000x50000 px"),
+        (b"RIFF\x99\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(99), "is an animated WebP, which cannot be decoded"),
     ],
 )
 def test_what_is_no_video_is_one_line(tmp_path: Path, content: bytes | str | None, reason: str) -> None:
@@ -126,7 +167,7 @@ def test_what_is_no_video_is_one_line(tmp_path: Path, content: bytes | str | Non
         path.write_bytes(wave + bytes(96))
     elif isinstance(content, bytes):
         path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"^[^\n]*a\.mp4: [^\n]*{reason}[^\n]*$"):
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))}: [^\n]*{reason}[^\n]*$"):
         read(path)
 
 

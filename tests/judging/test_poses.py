@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rtmpose.cli.app import app
-from rtmpose.data.mannequins.film import FilmOptions
-from rtmpose.data.mannequins.film_files import write_film
 from rtmpose.data.shards.manifest import EvalImage
 from rtmpose.descriptors import load_skeleton
 from rtmpose.ending import run_command
 from rtmpose.files import UserError
 from rtmpose.judging.poses import Row, in_skeleton, judge, pairs_to, single_person, table, truth_boxes
-from rtmpose.judging.run import judge_film, looked
+from rtmpose.judging.run import looked
 from rtmpose.motion.person import Person
 
 COCO17 = load_skeleton("coco17")
@@ -107,46 +103,18 @@ def test_following_models_look_at_each_photograph_anew() -> None:
     assert model.calls == ["forget", "look", "look"] * 2
 
 
-class Filmed:
-    """A pipeline that knows the truth of a film, but for the people whom it cannot see between detections."""
-
-    skeleton, network = COCO17, SimpleNamespace(path=Path("model.onnx"))
-
-    def __init__(self, truth: dict[str, Any]) -> None:
-        self.truth = truth
-
-    def video(self, _source: Path, *, every: int) -> Any:
-        for image in self.truth["images"]:
-            index = image["frame_index"]
-            mine = [each for each in self.truth["annotations"] if each["image_id"] == image["id"]]
-            if index % every:
-                mine = mine[:1]
-            frame = EvalImage(image["id"], PIXELS, 128, 72, mine, "")
-            yield SimpleNamespace(index=index, time=image["timestamp"], persons=truthful(frame))
-
-
-def test_a_film_is_judged_at_each_number_of_frames(tmp_path: Path) -> None:
-    write_film(tmp_path / "film", FilmOptions(4, 0.8, 10, (128, 72), 1), workers=1)
-    truth = json.loads((tmp_path / "film/film.json").read_text())
-    pipeline: Any = Filmed(truth)
-    every, fifth = judge_film(pipeline, tmp_path / "film", [1, 5])
-    assert every.images == 8 and every.ap.value == pytest.approx(1.0)
-    assert fifth.ar < every.ar
-    with pytest.raises(UserError, match="rtmpose film"):
-        judge_film(pipeline, tmp_path, [1])
-
-
 def test_the_commands_say_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, words in (
         (["evaluate-pipeline", "model.onnx"], "give --data"),
         (["evaluate-pipeline", "model.onnx", "--film", "x", "--every", "0"], "--every"),
+        (["evaluate-pipeline", "model.onnx", "--film", "x", "--calibrate", "y.onnx"], "give --data"),
         (["film", str(tmp_path / "odd"), "--size", "65x64"], "even"),
     ):
         monkeypatch.setattr("sys.argv", ["rtmpose", *arguments])
         with pytest.raises(SystemExit) as ended:
             run_command(app)
-        assert ended.value.code == 2
+        assert ended.value.code == 2, arguments
         assert words in capsys.readouterr().err
     assert not (tmp_path / "odd").exists()

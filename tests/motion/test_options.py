@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rtmpose.files import UserError
-from rtmpose.motion.options import TrackOptions
+from rtmpose.motion.options import SURE, TrackOptions
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_every_option_is_checked() -> None:
 
 def test_whole_numbers_serve_as_numbers() -> None:
     assert TrackOptions(cutoff=2, memory=0).cutoff == 2
+
+
+def test_what_is_drawn_is_followed() -> None:
+    usual = TrackOptions(every=7)
+    assert usual.at(0.5) == usual and usual.at(SURE) == usual
+    low = usual.at(0.1)
+    assert (low.visible, low.present, low.every) == (0.1, 0.1, 7)

@@ -202,6 +202,20 @@ def test_the_same_time_stamp_twice_is_no_harm(one: Person) -> None:
     assert np.allclose(given[0].keypoints, one.keypoints) and given[0].identity == 1
 
 
+def test_all_that_is_left_out_is_counted(one: Person) -> None:
+    tracker = PoseTracker(COCO17, EVERY_FRAME)
+    tracker.update([one], 0.0, SIZE, True)
+    unsure = replace(one, confidence=np.zeros(17))
+    # OKS 0.7 with the first one: no duplicate by the threshold of 0.9, but nobody else either.
+    size = np.sqrt(np.prod(one.box[2:] - one.box[:2]))
+    near = np.array([0.8 * 2 * np.median(COCO17.sigmas) * size, 0.0])
+    again = replace(one, keypoints=one.keypoints + near, box=one.box + np.tile(near, 2), box_score=0.5)
+    assert followed(tracker, [one, one, unsure, again], 1 / 30, True) == [1]
+    assert tracker.counts.left_out == 3
+    far = replace(one, keypoints=one.keypoints + 500, box=one.box + 500)
+    assert followed(tracker, [one, far], 2 / 30, True) == [1, 2] and tracker.counts.left_out == 3
+
+
 def test_swapped_sides_are_repaired() -> None:
     walker = Walker((200, 500), yaw=60)
     scene = Scene((walker,), noise=0.15, missed=0.0, swapped=0.15)

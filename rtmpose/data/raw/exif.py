@@ -20,6 +20,7 @@ TURNS = {
     7: "mirrored and turned by 270 degrees",
     8: "turned by 270 degrees clockwise",
 }
+TIFF = (b"II*\0", b"MM\0*")  # how such files begin
 ORIENTATION = 0x0112
 SHORT = 3  # TIFF's type of two bytes
 
@@ -45,7 +46,7 @@ def orientation(content: bytes) -> int:
 
 def _exif(content: bytes) -> bytes:
     """The EXIF block of an image file, which is a small TIFF file; empty where there is none."""
-    if content[:4] in (b"II*\0", b"MM\0*"):
+    if content[:4] in TIFF:
         return content
     if content.startswith(b"\xff\xd8"):
         return _jpeg_exif(content)
@@ -84,9 +85,37 @@ def _chunk(
     return b""
 
 
+def without_turn(content: bytes) -> bytes:
+    """A TIFF file's bytes without the turn that it notes, which OpenCV does in part whatever it is told; any
+    other file's as they are.
+    """
+    if content[:4] not in TIFF:
+        return content
+    try:
+        found = _tiff_turn(content)
+    except IndexError:
+        return content
+    if found is None:
+        return content
+    at, size, order = found
+    return content[:at] + UPRIGHT.to_bytes(size, order) + content[at + size :]
+
+
 def _tiff_orientation(block: bytes) -> int:
-    if block[:2] not in (b"II", b"MM"):
+    found = _tiff_turn(block)
+    if found is None:
         return UPRIGHT
+    at, size, order = found
+    value = int.from_bytes(block[at : at + size], order)
+    return value if value in TURNS else UPRIGHT
+
+
+def _tiff_turn(block: bytes) -> tuple[int, int, Literal["big", "little"]] | None:
+    """Where in a TIFF block the orientation is, in how many bytes and which order; None where it notes none.
+    IndexError where the block is cut off.
+    """
+    if block[:2] not in (b"II", b"MM"):
+        return None
     order: Literal["big", "little"] = "little" if block[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
@@ -98,6 +127,7 @@ def _tiff_orientation(block: bytes) -> int:
     for entry in range(number(directory, 2)):
         at = directory + 2 + 12 * entry
         if number(at, 2) == ORIENTATION:
-            value = number(at + 8, 2 if number(at + 2, 2) == SHORT else 4)
-            return value if value in TURNS else UPRIGHT
-    return UPRIGHT
+            size = 2 if number(at + 2, 2) == SHORT else 4
+            number(at + 8, size)
+            return at + 8, size, order
+    return None

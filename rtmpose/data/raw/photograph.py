@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.data.raw.exif import TURNS, Pixels, orientation, upright
+from rtmpose.data.raw.exif import TIFF, TURNS, Pixels, orientation, upright, without_turn
 from rtmpose.data.raw.fields import shown
 from rtmpose.data.raw.limits import too_many_pixels, unread_kind
 from rtmpose.data.raw.records import Fault, RawImage
@@ -193,6 +193,8 @@ def decode(content: bytes | memoryview | NDArray[np.uint8], bgr: bool = False) -
     try:
         if not len(content) or too_many_pixels(bytes(content)) is not None:
             return None
+        if bytes(content[:4]) in TIFF:
+            content = without_turn(bytes(content))
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # more pixels than it takes for an image
         return None
