@@ -174,7 +174,7 @@ class PosePipeline:
         from rtmpose.motion.tracker import TrackOptions
 
         chosen = TrackOptions(every=every) if options is None else options
-        with Video(source, live) as video:
+        with Video(source, live=live) as video:
             try:
                 with closing(self.frames(video, chosen)) as frames:
                     yield from frames

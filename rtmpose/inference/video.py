@@ -264,7 +264,7 @@ def _length(container: Any) -> float:
 
 
 def _refuse_unfit(path: Path) -> None:
-    """`Unreadable` for a file that is empty, claims too many pixels, or of a form that FFmpeg cannot decode."""
+    """`Unreadable` for a file that is empty, claims too many pixels, or has a form that is not decoded."""
     try:
         folder = path.is_dir()
         if not folder:

@@ -100,7 +100,7 @@ class Slow(Still):
 
 
 def seen(poses: Still, source: str, live: bool | None = None) -> tuple[list[Frame], Video]:
-    with Video(source, live) as video:
+    with Video(source, live=live) as video:
         return list(poses_of(poses, video, TrackOptions(every=1))), video
 
 
