@@ -27,7 +27,7 @@ from rtmpose.ending import run_command
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 run_command(app)
 """
-FRAMES = 3000  # more than are done when the signal comes
+FRAMES = 600  # more than are done when the signal comes
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_signal_leaves_a_playable_video_and_complete_results(
         env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
     )  # fmt: skip
     try:
-        while not any(path.stat().st_size for path in tmp_path.glob(".drawn*")):
+        while not any(path.stat().st_size for path in tmp_path.glob(".people*")):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.02)
         process.send_signal(number)
