@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtmpose.data.mannequins.film_files import TRUTH, VIDEO
 from rtmpose.descriptors import load_skeleton
@@ -111,7 +112,7 @@ def _true_moment(people: Sequence[dict[str, Any]]) -> Moment:
     return Moment(np.array([each["track_id"] for each in people], np.int64), boxes)
 
 
-def boxes_of(people: Sequence[Person]) -> Floats:
+def boxes_of(people: Sequence[Person]) -> NDArray[np.float64]:
     """Boxes (N, 4) xyxy px."""
     return np.array([one.box for one in people], np.float64).reshape(-1, 4)
 
