@@ -34,9 +34,11 @@ REFERENCE = {
     "crowdpose": "crowdpose", "coco_wholebody_hand": "coco_wholebody_hand",
     "coco_wholebody_face": "coco_wholebody_face", "halpe26": "halpe26", "mpii": "mpii", "ap10k": "ap10k",
     "lapa106": "lapa", "wflw": "wflw", "onehand10k": "onehand10k", "humanart": "humanart",
-    "ochuman": "ochuman",
+    "ochuman": "ochuman", "jhmdb": "jhmdb", "posetrack18": "posetrack18", "halpe136": "halpe",
+    "freihand": "freihand2d", "rhd": "rhd2d", "face300w": "300w", "cofw": "cofw",
 }  # fmt: skip
-ESTIMATED = {"cephalometric38", "lapa106", "wflw"}
+ESTIMATED = {"cephalometric38", "lapa106", "wflw", "face300w", "cofw"}
+HAND = "coco_wholebody_hand"
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,10 @@ def test_values_equal_the_reference(name: str, metas: dict[str, Any]) -> None:
         assert not skeleton.sigmas_estimated
         np.testing.assert_allclose(skeleton.sigmas, expected["sigmas"], atol=1e-8)
     else:
-        # OneHand10K has the points of COCO-WholeBody's hands, whose sigmas are published.
-        assert skeleton.sigmas_estimated or skeleton == load_skeleton("coco_wholebody_hand")
+        # Sets of hands have the points of COCO-WholeBody's hands, whose sigmas are published.
+        hand = load_skeleton(HAND)
+        published = dict(zip(hand.names, hand.sigmas, strict=True))
+        assert skeleton.sigmas_estimated or skeleton.sigmas == tuple(published[name] for name in skeleton.names)
 
 
 def test_the_foot_is_a_part_of_the_whole_body() -> None:
@@ -91,8 +95,8 @@ def test_every_descriptor_is_consistent(name: str) -> None:
 
 
 def test_which_descriptors_there_are() -> None:
-    others = {"cephalometric38", "coco_wholebody_foot"}
-    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 17
+    others = {"cephalometric38", "coco_wholebody_foot", "halpe_face", "halpe_hand"}
+    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 26
 
 
 def test_a_borrowed_skeleton_is_the_same_one() -> None:
