@@ -30,8 +30,8 @@ def in_skeleton(images: Iterable[EvalImage], own: Skeleton, wanted: Skeleton) ->
     pairs = np.array(own.map_to(wanted))
     if pairs.max() < 0:
         raise UserError(
-            f"datasets/{own.name}.yaml: none of its points is one of {wanted.name}; add maps.{wanted.name}, or "
-            "evaluate another set"
+            f"datasets/{own.name}.yaml: none of its points is one of {wanted.name}; add maps.{wanted.name}, "
+            "or evaluate another set"
         )
     for image in images:
         annotations = [_in_points(annotation, own, pairs) for annotation in image.annotations]

@@ -115,8 +115,8 @@ def pretrain_init(params: Params) -> Path | None:
     path = shared(params.pretrain.init)
     if not is_there(path):
         raise UserError(
-            f"params.yaml: pretrain.init: {path} is missing; put the backbone there that the recipe starts from "
-            "(docs/recipes.md says how to make or fetch it), or name another"
+            f"params.yaml: pretrain.init: {path} is missing; put the backbone there that the recipe starts "
+            "from (docs/recipes.md says how to make or fetch it), or name another"
         )
     return path
 

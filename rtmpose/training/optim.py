@@ -100,7 +100,8 @@ def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> N
 
 def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch: int) -> float:
     """Rate that update `step` (from 0) runs at: linear warm-up, flat for `optim.flat` of the epochs (whole
-    ones), then cosine to the end; or with `optim.schedule: step` a tenth and a hundredth of the full rate behind `MILESTONES`.
+    ones), then cosine to the end; or with `optim.schedule: step` a tenth and a hundredth of the full rate
+    behind `MILESTONES`.
 
     The warm-up reaches the full rate at its last step, so its denominator is `warmup_steps - 1`.
     """

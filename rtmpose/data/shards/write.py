@@ -192,9 +192,7 @@ def write_train_shards(
     used = [raw for raw in images if raw.persons or raw.left_out or raw.skipped]
     cut = [replace(raw, annotations=[], left_out=[], skipped=[]) for raw in used if raw.persons]
     cut.sort(key=_dealt)
-    plans = _plan(
-        cut, split, shard_bytes, partial(_crop_bytes, cut_for), lambda raw: len(raw.persons)
-    )
+    plans = _plan(cut, split, shard_bytes, partial(_crop_bytes, cut_for), lambda raw: len(raw.persons))
     whole = _Set(dataset, split, kind, used, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh, max_skipped, url))
 
