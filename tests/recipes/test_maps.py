@@ -88,7 +88,7 @@ def pairs_of_skeletons() -> list[tuple[str, str]]:
     return sorted({*mapped, *by_name, ("halpe_hand", "coco_wholebody_hand")})
 
 
-@pytest.mark.parametrize(("own", "target"), pairs_of_skeletons(), ids="-".join)
+@pytest.mark.parametrize(("own", "target"), pairs_of_skeletons(), ids=map("-".join, pairs_of_skeletons()))
 def test_a_mirror_before_a_map_is_one_behind_it(own: str, target: str) -> None:
     """What stands for a point's mirror image is the mirror image of what stands for it."""
     mine, theirs = load_skeleton(own), load_skeleton(target)
