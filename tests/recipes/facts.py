@@ -35,7 +35,9 @@ BACKBONES = {
     r"rtmpose-\w+_simcc-body7_pt-body7_420e-256x192": "body8",
     r"cspnext-\w+_8xb256-rsb-a1-600e_in1k|cspnext-\w+_imagenet_": "imagenet",
 }
-PHOTOMETRIC = (  # the reference's PhotometricDistortion by its defaults, as our recipes write it
+PHOTOMETRIC: tuple[
+    tuple[str, float, dict[str, float]], ...
+] = (  # the reference's PhotometricDistortion by its defaults, as our recipes write it
     ("RandomBrightnessContrast", 0.5, {"brightness_limit": round(32 / 255, 5), "contrast_limit": 0.0}),
     ("RandomBrightnessContrast", 0.5, {"brightness_limit": 0.0, "contrast_limit": 0.5}),
     ("ColorJitter", 0.5, {"brightness": 0.0, "contrast": 0.0, "saturation": 0.5, "hue": 0.0}),

@@ -70,8 +70,8 @@ class Shelf:
             source = realdata("others/humanart")
             shutil.copytree(source, root / "HumanArt/images", ignore=shutil.ignore_patterns("*.json"))
             (root / "HumanArt/annotations").mkdir()
-            for split in dataset.splits.values():
-                shutil.copy(source / "test_humanart.json", root / split.annotations)
+            for layout in dataset.splits.values():
+                shutil.copy(source / "test_humanart.json", root / layout.annotations)
             return dataset, root
         annotations, images = REAL[name]
         realdata(annotations)

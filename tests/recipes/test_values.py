@@ -25,7 +25,7 @@ def models() -> dict[str, Any]:
 
 def compared(ours: Facts, theirs: Facts, entry: Published) -> None:
     """Every fact is the reference's, but for those that differ with a reason."""
-    expected = theirs | entry.values
+    expected = {**theirs, **entry.values}
     assert set(entry.values) | set(entry.differs) <= set(theirs) and set(ours) == set(theirs)
     found = {}
     for fact, value in expected.items():
