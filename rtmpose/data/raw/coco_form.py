@@ -45,8 +45,8 @@ def coco_form(
 
     All fields are kept where the instance is the annotated object itself. `keypoints` are the skeleton's,
     unless the descriptor reads that field whole among others (COCO-WholeBody, whose other points stay in
-    their own fields). `num_keypoints` is counted anew. An instance without a box in the file has the extent of
-    its points (`extent_box`). `area` is the box's by AREA_PER_BOX where the file has none.
+    their own fields). `num_keypoints` is counted anew. The box of an instance for which the set draws none is
+    the extent of its points. `area` is the box's by AREA_PER_BOX where the file has none.
 
     Raises UserError, with `where` (file and annotation) and the field, for values that mean nothing.
     """
