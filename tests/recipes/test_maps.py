@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtmpose.descriptors import load_skeleton, shipped_datasets
+from rtmpose.descriptors import load_skeleton
 from rtmpose.skeleton import Skeleton
 from tests.recipes.facts import SETS
 from tests.support import golden
@@ -74,30 +74,6 @@ def test_the_reference_gives_cofw_the_numbers_of_wflw(mappings: dict[str, Any]) 
     eyes = [point for point in COFW_EYES if lapa.flip[given[point]] != given[cofw.flip[point]]]
     assert eyes == list(COFW_EYES)
     assert all(wflw.flip[given[point]] == given[cofw.flip[point]] for point in COFW_EYES)
-
-
-BODIES = (
-    "crowdpose", "mpii", "jhmdb", "aic", "posetrack18", "halpe26", "halpe136", "coco_wholebody", "ochuman",
-)  # fmt: skip
-
-
-def pairs_of_skeletons() -> list[tuple[str, str]]:
-    """Every map that a descriptor writes, and those by equal names that recipes rely on."""
-    mapped = [(name, other) for name in shipped_datasets() for other in load_skeleton(name).maps]
-    by_name = [(name, target) for target in ("coco17", "halpe26") for name in BODIES]
-    return sorted({*mapped, *by_name, ("halpe_hand", "coco_wholebody_hand")})
-
-
-@pytest.mark.parametrize(("own", "target"), pairs_of_skeletons(), ids=map("-".join, pairs_of_skeletons()))
-def test_a_mirror_before_a_map_is_one_behind_it(own: str, target: str) -> None:
-    """What stands for a point's mirror image is the mirror image of what stands for it."""
-    mine, theirs = load_skeleton(own), load_skeleton(target)
-    pairs = mine.map_to(theirs)
-    assert max(pair[0] for pair in pairs) >= 0
-    flip = (*mine.flip, -1)  # the last: no counterpart
-    for k, (first, last) in enumerate(pairs):
-        mirrored = {flip[first], flip[last]}
-        assert mirrored == set(pairs[theirs.flip[k]]), (mine.names[first], theirs.names[k])
 
 
 def test_halpe_is_one_skeleton_in_four_descriptors() -> None:
