@@ -56,9 +56,10 @@ def main(argv: list[str]) -> None:
             images = list(read_images(dataset, root, "train"))
             manifest = write_train_shards(
                 [raw for raw in images if not in_tune(raw.image_id, share)], folder / "train",
-                dataset=dataset, input_size=shard.input_size, shard_bytes=size, quality=shard.quality,
-                workers=shard.workers, progress=progress_line(label("train"), "persons"),
-                max_skipped=shard.max_skipped, url=url, resume=receipts / "train", fresh=fresh,
+                dataset=dataset, input_size=shard.input_size, reach=shard.reach, shard_bytes=size,
+                quality=shard.quality, workers=shard.workers,
+                progress=progress_line(label("train"), "persons"), max_skipped=shard.max_skipped,
+                url=url, resume=receipts / "train", fresh=fresh,
             )  # fmt: skip
             skipped = f" ({sum(manifest['skipped'].values())} skipped)" if manifest["skipped"] else ""
             done.append(f"train {manifest['samples']} persons{skipped} in {manifest['bytes'] / 1e6:.0f} MB")

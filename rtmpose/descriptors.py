@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from rtmpose.config import Strict
 from rtmpose.files import UserError, data_file, is_there, read_yaml
@@ -50,29 +50,36 @@ class Split(Strict):
 
 
 class Part(Strict):
-    """One field of a COCO-style annotation that holds a run of the skeleton's points: its first `points`, of
-    `total` where the field holds more than are wanted. `valid` names the flag without which the run counts as
-    not labelled.
+    """One field of a COCO-style annotation that holds a run of the skeleton's points: `points` of them after
+    `skip` others, of `total` where the field holds more than are wanted. `valid` names the flag without which
+    the run counts as not labelled.
     """
 
     field: str
     points: PositiveInt
+    skip: NonNegativeInt = 0
     total: PositiveInt | None = None
     valid: str | None = None
 
+    @property
+    def held(self) -> int:
+        """The number of points that the field holds."""
+        return self.total or self.points
+
     @model_validator(mode="after")
     def _fits(self) -> Part:
-        if self.total is not None and self.total < self.points:
-            raise ValueError(f"total {self.total} is less than points {self.points}")
+        if self.held < self.skip + self.points:
+            after = f" after skip {self.skip}" if self.skip else ""
+            raise ValueError(f"total {self.held} is less than points {self.points}{after}")
         return self
 
 
 class Instance(Strict):
-    """One pose within a COCO-style annotation: the field of its box (xywh px) and the fields of
-    its points.
+    """One pose within a COCO-style annotation: the field of its box (xywh px), or None where the box is the
+    extent of its labelled points, and the fields of its points.
     """
 
-    box: str = "bbox"
+    box: str | None = "bbox"
     parts: list[Part] = Field(..., min_length=1)
 
 

@@ -34,9 +34,11 @@ REFERENCE = {
     "crowdpose": "crowdpose", "coco_wholebody_hand": "coco_wholebody_hand",
     "coco_wholebody_face": "coco_wholebody_face", "halpe26": "halpe26", "mpii": "mpii", "ap10k": "ap10k",
     "lapa106": "lapa", "wflw": "wflw", "onehand10k": "onehand10k", "humanart": "humanart",
-    "ochuman": "ochuman",
+    "ochuman": "ochuman", "jhmdb": "jhmdb", "posetrack18": "posetrack18", "halpe136": "halpe",
+    "freihand": "freihand2d", "rhd": "rhd2d", "cofw": "cofw",
 }  # fmt: skip
-ESTIMATED = {"cephalometric38", "lapa106", "wflw"}
+ESTIMATED = {"cephalometric38", "lapa106", "lapa106_train", "wflw", "cofw"}
+HAND = "coco_wholebody_hand"
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,18 @@ def test_values_equal_the_reference(name: str, metas: dict[str, Any]) -> None:
         assert not skeleton.sigmas_estimated
         np.testing.assert_allclose(skeleton.sigmas, expected["sigmas"], atol=1e-8)
     else:
-        # OneHand10K has the points of COCO-WholeBody's hands, whose sigmas are published.
-        assert skeleton.sigmas_estimated or skeleton == load_skeleton("coco_wholebody_hand")
+        # Sets of hands have the points of COCO-WholeBody's hands, whose sigmas are published.
+        hand = load_skeleton(HAND)
+        published = dict(zip(hand.names, hand.sigmas, strict=True))
+        same = tuple(published.get(name) for name in skeleton.names)
+        assert skeleton.sigmas_estimated or skeleton.sigmas == same
+
+
+def test_the_mark_up_of_300w_is_that_of_whole_body_faces(metas: dict[str, Any]) -> None:
+    skeleton, expected = load_skeleton("face300w"), metas["300w"]
+    assert skeleton == load_skeleton("coco_wholebody_face")
+    assert skeleton.num_keypoints == expected["num_keypoints"] == 68
+    assert list(skeleton.flip) == expected["flip_indices"]
 
 
 def test_the_foot_is_a_part_of_the_whole_body() -> None:
@@ -91,8 +103,15 @@ def test_every_descriptor_is_consistent(name: str) -> None:
 
 
 def test_which_descriptors_there_are() -> None:
-    others = {"cephalometric38", "coco_wholebody_foot"}
-    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 17
+    others = {
+        "cephalometric38",
+        "coco_wholebody_foot",
+        "face300w",
+        "halpe_face",
+        "halpe_hand",
+        "lapa106_train",
+    }
+    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 27
 
 
 def test_a_borrowed_skeleton_is_the_same_one() -> None:

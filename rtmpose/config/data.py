@@ -68,15 +68,26 @@ class DatasetParams(Strict):
     render: RenderParams | None = None
 
 
+class Reach(Strict):
+    """The strongest box jitter that crops are cut for, as `AugmentConfig` counts it. A wider reach makes
+    larger crops.
+    """
+
+    shift: float = Field(0.16, ge=0, le=0.5)
+    scale: float = Field(0.4, ge=0, lt=1)
+    rotate: float = Field(80.0, ge=0, le=180)
+
+
 class ShardParams(Strict):
-    """How crops are cut: for inputs up to `input_size` (w, h) px; `tune_share` of train images is held out
-    for choices.
+    """How crops are cut: for inputs up to `input_size` (w, h) px and augmentation up to `reach`; `tune_share`
+    of train images is held out for choices.
     """
 
     input_size: tuple[PositiveInt, PositiveInt]
     tune_share: float = Field(..., gt=0, lt=0.5)
     shard_mb: float = Field(200.0, gt=0)
     quality: int = Field(88, ge=50, le=100)
+    reach: Reach = Reach()
     workers: int | None = Field(None, ge=1, description="tasks at a time; null: one per core")
     url: str | None = Field(
         None, description="where training shards go instead of the disk, such as s3://bucket/prefix"

@@ -38,7 +38,8 @@ class ModelParams(Architecture):
 
 
 class OptimParams(Strict):
-    """AdamW with linear warm-up, a flat half and a cosine tail (RTMPose section 3.3).
+    """AdamW with linear warm-up, a flat part (`flat`, a share of the epochs) and a cosine tail (RTMPose
+    section 3.3).
 
     `clip_grad` is the largest norm of the gradient of the loss per sample. The reference's values hold for a
     sum over the 256 samples of a device: its 35 is 35 / 256 = 0.137 here (see `rtmpose.training.optim`).
@@ -50,6 +51,7 @@ class OptimParams(Strict):
     warmup_steps: int = Field(1000, ge=0)
     warmup_start: float = Field(1e-5, gt=0, le=1)
     final_lr: float = Field(0.05, ge=0, le=1)
+    flat: float = Field(0.5, ge=0, lt=1, description="share of the epochs before the cosine begins")
     clip_grad: float | None = Field(None, gt=0)
     ema_gamma: float = Field(2000.0, gt=0)
     schedule: Literal["flat_cosine", "step"] = "flat_cosine"

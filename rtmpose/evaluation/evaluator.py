@@ -22,6 +22,7 @@ from rtmpose.descriptors import Dataset, load_skeleton
 from rtmpose.evaluation.coco import STATISTICS, evaluate_keypoints, person_annotations
 from rtmpose.evaluation.counted import Counted, listed, with_box
 from rtmpose.evaluation.error import point_errors, set_mean_pose
+from rtmpose.evaluation.mapped import in_skeleton
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
 from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
@@ -130,11 +131,15 @@ class Evaluator:
     def shards(
         self, folder: Path, boxes: Boxes = "ground truth", progress: Progress | None = None
     ) -> tuple[Figures, Results, dict[str, Any]]:
-        """`images` of an evaluation shard set; `progress` is called with (images read, images in all)."""
-        if progress is None:
-            return self.images(read_eval(folder), boxes)
-        total, report = int(read_manifest(folder, "eval")["samples"]), progress
-        return self.images(read_eval(folder), boxes, lambda done: report(done, total))
+        """`images` of an evaluation shard set, in the network's points (`evaluation.mapped`); `progress` is
+        called with (images read, images in all).
+        """
+        manifest, report = read_manifest(folder, "eval"), progress
+        images = in_skeleton(read_eval(folder), Skeleton.from_dict(manifest["skeleton"]), self.skeleton)
+        if report is None:
+            return self.images(images, boxes)
+        total = int(manifest["samples"])
+        return self.images(images, boxes, lambda done: report(done, total))
 
     def raw(
         self, dataset: Dataset, root: Path, boxes: Boxes = "ground truth", doubts: Doubts | None = None
@@ -142,7 +147,7 @@ class Evaluator:
         """`images` of a raw folder's validation split; `doubts` collects what is implausible in it."""
         lost: list[Mapping[str, Any]] = []
         images = listed(read_images(dataset, root, "val", doubts), lost)
-        return self.images(opened(images), boxes, None, lost)
+        return self.images(in_skeleton(opened(images), dataset.skeleton, self.skeleton), boxes, None, lost)
 
     def without_flip(self) -> Evaluator:
         """For the choice of checkpoints, half the work: no flip test. They are compared on the persons that

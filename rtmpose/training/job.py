@@ -20,7 +20,7 @@ from rtmpose.data.stream.mix import Mix, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
-from rtmpose.files import sha256_of, write_atomic
+from rtmpose.files import UserError, is_there, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
@@ -104,6 +104,21 @@ def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> S
     if params.model.head == "heatmap":
         return UDPHeatmap(params.input_size, sigma=sigma[0] if sigma else 2.0)
     return SimCC(params.input_size, sigma=sigma)
+
+
+def pretrain_init(params: Params) -> Path | None:
+    """The weights whose backbone pretraining starts from, or, where it is off, hands on; UserError where the
+    file is missing.
+    """
+    if params.pretrain.init is None:
+        return None
+    path = shared(params.pretrain.init)
+    if not is_there(path):
+        raise UserError(
+            f"params.yaml: pretrain.init: {path} is missing; put the backbone there that the recipe starts "
+            "from (docs/recipes.md says how to make or fetch it), or name another"
+        )
+    return path
 
 
 def finetune_init(params: Params, pretrained: Path) -> Path:

@@ -99,12 +99,13 @@ def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> N
 
 
 def learning_rate(step: int, *, optim: OptimParams, epochs: int, steps_per_epoch: int) -> float:
-    """Rate that update `step` (from 0) runs at: linear warm-up, flat for half of the epochs, then cosine to
-    the end; or with `optim.schedule: step` a tenth and a hundredth of the full rate behind `MILESTONES`.
+    """Rate that update `step` (from 0) runs at: linear warm-up, flat for `optim.flat` of the epochs (whole
+    ones), then cosine to the end; or with `optim.schedule: step` a tenth and a hundredth of the full rate
+    behind `MILESTONES`.
 
     The warm-up reaches the full rate at its last step, so its denominator is `warmup_steps - 1`.
     """
-    base, total, flat = optim.lr, epochs * steps_per_epoch, (epochs // 2) * steps_per_epoch
+    base, total, flat = optim.lr, epochs * steps_per_epoch, int(epochs * optim.flat) * steps_per_epoch
     if step < optim.warmup_steps:
         share = step / max(optim.warmup_steps - 1, 1)
         return base * (optim.warmup_start + (1.0 - optim.warmup_start) * share)

@@ -40,6 +40,19 @@ def test_schedule_equals_reference(name: str) -> None:
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-12)
 
 
+def test_the_cosine_begins_where_the_flat_share_ends() -> None:
+    """Face6's schedule: of 120 epochs the first 30 are flat, and the rate falls to 0.5 %."""
+    optim = OptimParams(lr=4e-3, warmup_steps=0, flat=0.25, final_lr=0.005)
+    ours = [learning_rate(step, optim=optim, epochs=120, steps_per_epoch=10) for step in range(1201)]
+    assert ours[:301] == [4e-3] * 301 and ours[301] < 4e-3
+    assert ours[750] == pytest.approx((4e-3 + 2e-5) / 2) and ours[1200] == pytest.approx(2e-5)
+    odd = [
+        learning_rate(step, optim=OptimParams(warmup_steps=0), epochs=7, steps_per_epoch=1)
+        for step in range(7)
+    ]
+    assert odd[3] == 4e-3 > odd[4]  # of seven epochs the flat half is three
+
+
 def test_the_step_schedule_falls_to_a_tenth_twice() -> None:
     optim = OptimParams(lr=1.0, warmup_steps=5, warmup_start=0.2, schedule="step")
     ours = [learning_rate(step, optim=optim, epochs=42, steps_per_epoch=5) for step in range(210)]

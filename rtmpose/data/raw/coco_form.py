@@ -45,21 +45,21 @@ def coco_form(
 
     All fields are kept where the instance is the annotated object itself. `keypoints` are the skeleton's,
     unless the descriptor reads that field whole among others (COCO-WholeBody, whose other points stay in
-    their own fields). `num_keypoints` is counted anew. `area` is the box's by AREA_PER_BOX where the file has
-    none.
+    their own fields). `num_keypoints` is counted anew. The box of an instance for which the set draws none is
+    the extent of its points. `area` is the box's by AREA_PER_BOX where the file has none.
 
     Raises UserError, with `where` (file and annotation) and the field, for values that mean nothing.
     """
     own = instance.box == "bbox"
     form = {key: value for key, value in annotation.items() if own or key in ("image_id", "iscrowd")}
-    found = fields.box(annotation.get(instance.box))
+    found = extent_box(points) if instance.box is None else fields.box(annotation.get(instance.box))
     form |= {
         "id": number,
         "category_id": 1,
         "iscrowd": int(fields.flag(annotation.get("iscrowd"), f"{where}: iscrowd")),
         "bbox": NO_BOX if found is None else list(found),
     }
-    kept = {part.field: part.total or part.points for part in instance.parts if own and part.field in form}
+    kept = {part.field: part.held for part in instance.parts if own and part.field in form}
     for field, count in kept.items():
         form[field] = _plain_points(form[field], count, f"{where}: {field}")
     if not any(part.field == "keypoints" and part.total is None for part in instance.parts) or not form.get(

@@ -161,7 +161,7 @@ def _with_poses(
             number = annotation["id"] * len(dataset.instances) + i
             points = _gather_points(instance, annotation, where)
             form = coco_form(instance, annotation, number, points, where)
-            if not fields.is_box_or_unknown(annotation.get(instance.box)):
+            if instance.box is not None and not fields.is_box_or_unknown(annotation.get(instance.box)):
                 listed.odd_boxes.add(number)
             if doubts is not None and instance.box == "bbox" and "area" in annotation:
                 doubts.area(form, fields.positive(annotation["area"], f"{where}: area"))
@@ -179,11 +179,10 @@ def _gather_points(instance: Instance, annotation: dict[str, Any], where: str) -
 
 
 def _part_points(part: Part, annotation: dict[str, Any], where: str) -> Points:
-    total = part.total or part.points
-    points = fields.points(annotation.get(part.field) or [], total, f"{where}: {part.field}")
+    points = fields.points(annotation.get(part.field) or [], part.held, f"{where}: {part.field}")
     if part.valid is not None and not fields.flag(annotation.get(part.valid), f"{where}: {part.valid}"):
         points = np.zeros_like(points)
-    points = points[: part.points]
+    points = points[part.skip : part.skip + part.points]
     unlabelled = ~(points[:, 2] > 0)  # null is not labelled either
     if unlabelled.any() and not np.isfinite(points[unlabelled]).all():
         points = np.where(unlabelled[:, None], np.nan_to_num(points, posinf=0.0, neginf=0.0), points)

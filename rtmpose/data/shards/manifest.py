@@ -155,9 +155,9 @@ def refuse_stronger(folder: Path, manifest: dict[str, Any], augment: AugmentConf
     for name in ("shift", "scale", "rotate"):
         allowed, asked = manifest["cut_for"][name], getattr(augment, name)
         if asked > allowed:
-            raise UserError(
-                f"{folder / MANIFEST}: cut for augmentation with {name} up to {allowed:g}, not {asked:g}"
-            )
+            most = f"cut for augmentation with {name} up to {allowed:g}, not {asked:g}"
+            fix = f"raise shard.reach.{name} and cut them again, or lower {name}"
+            raise UserError(f"{folder / MANIFEST}: {most}; {fix}")
 
 
 def refuse_small_cache(cache: ShardCache | None, manifests: list[dict[str, Any]], held: list[int]) -> None:

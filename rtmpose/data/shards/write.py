@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 
 from rtmpose.cluster.session import map_on_cluster
+from rtmpose.config import Reach
 from rtmpose.data.raw.annotations import RawImage
 from rtmpose.data.raw.photograph import PhotographError
 from rtmpose.data.shards.complete_folders import complete_folder
@@ -159,6 +160,7 @@ def write_train_shards(
     *,
     dataset: Dataset,
     input_size: tuple[int, int],
+    reach: Reach | None = None,
     split: str = "train",
     shard_bytes: int = SHARD_BYTES,
     quality: int = QUALITY,
@@ -169,8 +171,8 @@ def write_train_shards(
     resume: Path | None = None,
     fresh: bool = False,
 ) -> dict[str, Any]:
-    """One crop per person, for inputs up to `input_size` (w, h) px -> the manifest, which also lies in
-    `out_dir`.
+    """One crop per person, for inputs up to `input_size` (w, h) px and augmentation up to `reach` (None: the
+    published one) -> the manifest, which also lies in `out_dir`.
 
     workers: tasks at a time, on the cores of a Ray cluster (None: all its cores). One worker, or one shard,
         needs no Ray.
@@ -184,13 +186,13 @@ def write_train_shards(
     Raises UserError when too many are skipped, image ids are not unique, or disk or store cannot be written
     to.
     """
-    kind = SampleKind(dataset.skeleton, CutFor(input_size), quality)
+    most = reach or Reach()
+    cut_for = CutFor(input_size, shift=most.shift, scale=most.scale, rotate=most.rotate)
+    kind = SampleKind(dataset.skeleton, cut_for, quality)
     used = [raw for raw in images if raw.persons or raw.left_out or raw.skipped]
     cut = [replace(raw, annotations=[], left_out=[], skipped=[]) for raw in used if raw.persons]
     cut.sort(key=_dealt)
-    plans = _plan(
-        cut, split, shard_bytes, partial(_crop_bytes, CutFor(input_size)), lambda raw: len(raw.persons)
-    )
+    plans = _plan(cut, split, shard_bytes, partial(_crop_bytes, cut_for), lambda raw: len(raw.persons))
     whole = _Set(dataset, split, kind, used, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh, max_skipped, url))
 

@@ -33,6 +33,9 @@ SAMPLES = {
     "onehand10k": ("others/onehand10k/test_onehand10k.json", "others/onehand10k", 4),
     "ochuman": ("others/ochuman/test_ochuman.json", "others/ochuman", 5),
     "halpe26": ("others/halpe/test_halpe.json", "coco_wholebody/val2017", 12),
+    "halpe136": ("others/halpe/test_halpe.json", "coco_wholebody/val2017", 12),
+    "halpe_hand": ("others/halpe/test_halpe.json", "coco_wholebody/val2017", 11),
+    "halpe_face": ("others/halpe/test_halpe.json", "coco_wholebody/val2017", 9),
     "coco_wholebody_hand": (
         "coco_wholebody/annotations/coco_wholebody_val_v1.0.json",
         "coco_wholebody/val2017",
@@ -235,6 +238,26 @@ def test_mpii_gathers_the_persons_of_an_image(tmp_path: Path) -> None:
     (tmp_path / "annotations/mpii_train.json").write_text(json.dumps([{**person, "joints": [[9, 9]]}]))
     with pytest.raises(UserError, match=r"person 1 \(7\.jpg\): joints: has 2 numbers, expected 32"):
         list(read_images(dataset, tmp_path, "train"))
+
+
+def test_parts_of_halpe_are_runs_of_its_points_in_boxes_around_them() -> None:
+    _, whole = samples("halpe136")
+    points = {person.annotation_id: person for raw in whole for person in raw.persons}
+    for name, starts, count in (("halpe_hand", (94, 115), 21), ("halpe_face", (26,), 68)):
+        dataset, images = samples(name)
+        parts = [person for raw in images for person in raw.persons]
+        assert parts and len(dataset.instances) == len(starts)
+        for part in parts:
+            number, which = divmod(part.annotation_id, len(starts))
+            run = slice(starts[which], starts[which] + count)
+            np.testing.assert_array_equal(part.visible, points[number].visible[run])
+            np.testing.assert_array_equal(part.keypoints, points[number].keypoints[run])
+            labelled, (x, y, w, h) = part.keypoints[part.visible > 0], part.box
+            center = (labelled.min(axis=0) + labelled.max(axis=0)) / 2
+            np.testing.assert_allclose((x + w / 2, y + h / 2), center, rtol=1e-5)
+            assert (np.ptp(labelled, axis=0) <= (w, h)).all() and part.area == pytest.approx(
+                w * h * AREA_PER_BOX
+            )
 
 
 def test_both_hands_of_an_annotation_are_instances() -> None:

@@ -33,14 +33,17 @@ def photograph(width: int, height: int) -> np.ndarray:
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
+@pytest.mark.parametrize(("scale", "rotate"), [(0.4, 80.0), (0.5, 180.0)])
 @pytest.mark.parametrize(
     "box", [(200.0, 100, 60, 150), (5.0, 300, 400, 120), (250.0, 30, 380, 440), (600.0, 400, 30, 70)]
 )
-def test_every_pixel_that_augmentation_shows_is_in_the_crop(box: tuple[float, float, float, float]) -> None:
+def test_every_pixel_that_augmentation_shows_is_in_the_crop(
+    box: tuple[float, float, float, float], scale: float, rotate: float
+) -> None:
     image, someone = photograph(640, 480), person(box)
-    region, reduction = crop_region(someone, COCO, CUT, 640, 480)
+    region, reduction = crop_region(someone, COCO, CutFor((96, 128), scale=scale, rotate=rotate), 640, 480)
     crop = cut_crop(image, region, reduction)
-    augmenter = Augmenter(AugmentConfig(), COCO, (96, 128), udp=False)
+    augmenter = Augmenter(AugmentConfig(scale=scale, rotate=rotate), COCO, (96, 128), udp=False)
     x, y, w, h = clip_box(someone.box, 640, 480)
     left, top = photograph_to_crop((x, y), crop.origin, crop.scale)
     fields = {

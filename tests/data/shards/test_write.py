@@ -19,6 +19,7 @@ import pytest
 import webdataset as wds
 
 from rtmpose.cluster.session import map_on_cluster
+from rtmpose.config import Reach
 from rtmpose.data.raw.annotations import RawImage, read_images
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.complete_folders import complete_folder
@@ -140,6 +141,9 @@ def test_the_manifest_says_what_it_was_cut_for(tmp_path: Path) -> None:
         80,
         1.25,
     )
+    farther = Reach(scale=0.5, rotate=90)
+    wide = cut(list(read_images(COCO, root, "train")), tmp_path / "wide", max_skipped=0.5, reach=farther)
+    assert wide["cut_for"] == {**cut_for, "input_size": (96, 128), "scale": 0.5, "rotate": 90}
     assert (tmp_path / "train/skipped.csv").read_text().splitlines() == [
         "reason,image_id,annotation_id,file,detail", "empty box,7,102,train2017/7.jpg,",
     ]  # fmt: skip

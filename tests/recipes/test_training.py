@@ -1,0 +1,131 @@
+"""Every recipe trains: from raw samples through its shards, pretraining and finetuning, to figures.
+
+Two updates each, one of the strong and one of the weak augmentation, in batches of two; one for the largest
+models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rtmpose.config import Params, with_values
+from rtmpose.data.stream.mix import Mix
+from rtmpose.data.stream.pixels import check_pixels
+from rtmpose.descriptors import load_skeleton
+from rtmpose.evaluation.evaluator import Evaluator
+from rtmpose.models import save_tensors
+from rtmpose.training.job import Job, build_task, open_stream
+from rtmpose.training.optim import learning_rate
+from rtmpose.training.update import Task, Updater
+from tests.recipes.conftest import Recipe
+from tests.recipes.published import FINETUNED
+from tests.recipes.shelf import Shelf
+
+CPU = torch.device("cpu")
+# A recipe at a size that takes the way of another one that is trained here.
+ALIKE = {
+    *[(name, "l") for name in ("coco17", "body/coco", "body/coco_384", "body/aic_coco_384", "wholebody133")],
+    *[(name, "s") for name in ("body/body8", "body/halpe26")],
+}
+TRAINED = [(entry.recipe, entry.size) for entry in FINETUNED if (entry.recipe, entry.size) not in ALIKE]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small batches take longer in two threads, which wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(params: Params) -> Params:
+    """The recipe, with two samples to a batch and everything in this process."""
+    values = {f"{stage}.batch_size": 2 for stage in ("pretrain", "finetune")}
+    return with_values(params, values | {"hardware.loader_workers": 0, "evaluate.batch_size": 8})
+
+
+@dataclass
+class Trained:
+    """A stage's task after its updates, the watched weights before and after them, and the losses."""
+
+    task: Task
+    before: Tensor
+    after: Tensor
+    losses: list[float]
+
+
+def trained(stage: str, params: Params, mix: Mix, init: Path | None, steps: int) -> Trained:
+    """A stage of the recipe after `steps` updates at its full rate."""
+    finetune, model = params.finetune, params.model
+    job = Job(stage, params, "fp32", mix, Path(), "", "", "", init, finetune.tau, finetune.sigma)
+    train, task = job.train, build_task(job)
+    before = watched(task)
+    stream = open_stream(params, train, mix, udp=task.codec.udp)
+    updater = Updater(
+        task, device=CPU, precision="fp32", global_batch=train.batch_size, weight_decay=model.weight_decay,
+        optim=train.optim, ema_momentum=model.ema_momentum,
+    )  # fmt: skip
+    warm, losses = train.optim.warmup_steps, []
+    for epoch, augment in [(0, train.strong), (train.epochs - 1, train.weak)][:steps]:
+        batch = next(iter(stream.epoch(epoch, augment)))
+        assert batch.weights.shape == (2, load_skeleton(train.skeleton).num_keypoints)
+        rate = learning_rate(warm, optim=train.optim, epochs=train.epochs, steps_per_epoch=warm)
+        done = updater.step(batch, rate)
+        assert not done.skipped
+        losses.append(float(done.loss))
+    return Trained(task, before, watched(task), losses)
+
+
+def watched(task: Task) -> Tensor:
+    """The weights that are looked at: of the backbone's first layer, and of the head's."""
+    state = task.model.state_dict()
+    head = next(value for key, value in state.items() if key.startswith("head.") and value.ndim == 4)
+    return torch.cat([state["backbone.stem.0.conv.weight"].ravel(), head.ravel()]).clone()
+
+
+def learned(run: Trained) -> None:
+    """Finite losses, and weights that have changed and are finite."""
+    assert run.losses and all(math.isfinite(loss) and loss > 0 for loss in run.losses)
+    assert torch.isfinite(run.after).all() and not torch.equal(run.before, run.after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), TRAINED, ids=map("-".join, TRAINED))
+def test_a_recipe_trains_on_samples(
+    name: str, size: str, recipe: Recipe, shelf: Shelf, tmp_path: Path
+) -> None:
+    params = small(recipe(name, size))
+    check_pixels(params)
+    mix, steps, init = shelf.mix(params), 1 if size in "lx" else 2, None
+    if params.pretrain.enabled and size not in "lx":
+        pretrained = trained("pretrain", params, mix, None, steps)
+        learned(pretrained)
+        init = tmp_path / "pretrain.pt"
+        save_tensors(init, pretrained.task.model.state_dict())
+    run = trained("finetune", params, mix, init, steps)
+    learned(run)
+    if init is not None:
+        stem = torch.load(init, weights_only=True)["backbone.stem.0.conv.weight"].ravel()
+        assert torch.equal(run.before[: len(stem)], stem)
+    if size not in "lx" and params.input_size != (288, 384):
+        judged(params, run.task, mix)
+
+
+def judged(params: Params, task: Task, mix: Mix) -> None:
+    """Figures on every set that the recipe evaluates, in the points that it shares with the network's."""
+    judge = Evaluator(task.model, task.codec, load_skeleton(params.skeleton), params.evaluate, "fp32", CPU)
+    for key, folder in mix.val.items():
+        figures, results, truth = judge.shards(folder)
+        assert results and figures["persons"] > 0, key
+        assert math.isfinite(figures["AP"]) and figures["error"] > 0, key
+        if judge.skeleton.name != "coco_wholebody":  # whose points lie in five fields
+            points = {len(annotation["keypoints"]) for annotation in truth["annotations"]}
+            assert points == {3 * judge.skeleton.num_keypoints}, key
