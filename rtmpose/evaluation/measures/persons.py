@@ -67,8 +67,8 @@ class Persons:
         if norm == "head":
             if len(self.heads) and np.isnan(self.heads).all():
                 raise Unknown(
-                    f"no person has a {HEAD_SIZE}; put the file that the descriptor names as head_boxes where "
-                    f"it says, or give {HEAD_SIZE} px in the annotations, then cut the shards again"
+                    f"no person has a {HEAD_SIZE}; put the file that the descriptor names as head_boxes "
+                    f"where it says, or give {HEAD_SIZE} px in the annotations, then cut the shards again"
                 )
             return self.heads
         (first, known), (second, also) = (self._end(end) for end in norm)

@@ -29,8 +29,8 @@ def with_head_sizes(images: Iterable[ListedImage], path: Path, persons: int) -> 
     sizes = head_sizes(path)
     if len(sizes) != persons:
         raise UserError(
-            f"{path}: {BOXES}: {len(sizes)} head boxes for {persons} persons; take the file that belongs to the "
-            "annotation file"
+            f"{path}: {BOXES}: {len(sizes)} head boxes for {persons} persons; take the file that belongs to "
+            "the annotations"
         )
     for listed in images:
         for annotation, _ in listed.poses:
