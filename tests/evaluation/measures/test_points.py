@@ -41,7 +41,7 @@ def test_by_hand() -> None:
 
 
 def test_area_under_the_curve_by_hand() -> None:
-    """Four thresholds 0, 0.25, 0.5 and 0.75: an error of 0 lies below three of them, 0.25 below two, 0.6 below
+    """Four thresholds 0, 0.25, 0.5, 0.75: an error of 0 lies below three of them, 0.25 below two, 0.6 below
     one, 0.75 and more below none.
     """
     errors = np.array([[0.0, 0.25, 0.6, 0.75, 2.0, np.nan, np.inf]])
