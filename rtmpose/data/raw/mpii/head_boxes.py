@@ -47,8 +47,9 @@ def head_sizes(path: Path) -> NDArray[np.float64]:
     fix = "fetch it again (mpii_gt_val.mat, with the annotations)"
     try:
         boxes = np.asarray(loadmat(path, variable_names=[BOXES])[BOXES], np.float64)
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise UserError(f"{path}: {BOXES}: cannot be read ({error}); {fix}") from error
+    except Exception as error:  # a damaged file raises whatever its bytes lead SciPy to
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: {BOXES}: cannot be read ({said}); {fix}") from error
     if boxes.ndim != 3 or boxes.shape[:2] != (2, 2):
         raise UserError(f"{path}: {BOXES}: has the shape {boxes.shape}, not (2, 2, persons); {fix}")
     return np.asarray(HEAD_PER_DIAGONAL * np.linalg.norm(boxes[1] - boxes[0], axis=0))
