@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from rtmpose.config.metrics import MetricOptions
-from rtmpose.descriptors import data_file, load_dataset, shipped_datasets
+from rtmpose.descriptors import load_dataset, shipped_datasets
 from rtmpose.evaluation.measures import measure, shown
 from rtmpose.evaluation.scoring import Pose
-from rtmpose.files import UserError
+from rtmpose.files import UserError, data_file
 from tests.evaluation.measures.test_reference import drawn
 
 NAMES = [f"p{number}" for number in range(21)]

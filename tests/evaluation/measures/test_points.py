@@ -36,7 +36,7 @@ def test_by_hand() -> None:
     assert sums.over_points()[0] == pytest.approx(2 / 3)
     # Image 0 three times: (0 + 0 + 0) of 3 and 3 of 3. Image 1 alone: 1 of 1, the second point is not there.
     draws = np.array([[3, 0], [0, 1]])
-    np.testing.assert_allclose(sums.by_keypoint(draws), [[0, 1], [1, np.nan]])
+    np.testing.assert_allclose(sums.by_keypoint(draws), np.array([[0, 1], [1, np.nan]]))
     np.testing.assert_allclose(sums.over_points(draws), [3 / 6, 1])
 
 

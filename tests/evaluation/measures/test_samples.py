@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def judge(dataset: Dataset) -> Evaluator:
     return Evaluator(torch.nn.Identity(), codec, dataset.skeleton, EvaluateParams(), "fp32", device)
 
 
-def figures_of(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def figures_of(name: str) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     """What evaluation finds on the samples, and the persons among their annotations."""
     annotations, images = PLACES[name]
     realdata(annotations)
@@ -99,8 +99,9 @@ def test_all_points_to_the_right(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     figures, persons = figures_of(name)
     found = {key: each["value"] for key, each in figures["measures"].items()}
     if "NME" in found:
-        first, second = load_dataset(name).metric_options.nme.norm  # type: ignore[union-attr,misc]
-        ends = [load_dataset(name).skeleton.names.index(end) for end in (first, second)]
+        told = load_dataset(name).metric_options.nme
+        assert told is not None and isinstance(told.norm, tuple)
+        ends = [load_dataset(name).skeleton.names.index(end) for end in told.norm]
         points = [annotation_keypoints(each) for each in persons]
         eyes = [SHIFT / np.linalg.norm(np.subtract(*each[ends, :2])) for each in points]
         labelled = [(each[:, 2] > 0).sum() for each in points]

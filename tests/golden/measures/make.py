@@ -50,7 +50,7 @@ def metrics_of_mmpose(wheel: str) -> Any:
         def get_current_instance() -> logging.Logger:
             return logging.getLogger("mmpose")
 
-    stand_ins = {
+    stand_ins: dict[str, dict[str, Any]] = {
         "mmengine": {},
         "mmengine.evaluator": {"BaseMetric": BaseMetric},
         "mmengine.logging": {"MMLogger": MMLogger},
@@ -65,7 +65,7 @@ def metrics_of_mmpose(wheel: str) -> Any:
     }
     for name, content in stand_ins.items():
         module = types.ModuleType(name)
-        module.__dict__.update(content, __path__=[])
+        module.__dict__.update(content | {"__path__": []})
         sys.modules[name] = module
     functional = _load("mmpose.evaluation.functional.keypoint_eval", folder)
     shared = sys.modules["mmpose.evaluation.functional"]
