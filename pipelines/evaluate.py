@@ -20,6 +20,7 @@ from pipelines.progress import progress_line
 
 if TYPE_CHECKING:
     from rtmpose.config import Params
+    from rtmpose.descriptors import Dataset
     from rtmpose.evaluation.evaluator import Evaluator, Figures, Results
     from rtmpose.evaluation.predict import Boxes
 
@@ -61,24 +62,39 @@ def detector_boxes(params: Params, key: str) -> Boxes | None:
     return load_detections(path, category_id=layout.detections_category)
 
 
+def judging(judge: Evaluator, dataset: Dataset) -> Evaluator:
+    """The evaluator by the metrics of a data set's descriptor; stderr says where AP rests on estimates."""
+    if dataset.sigmas_estimated:
+        print(
+            f"evaluate  {dataset.name}: AP is by estimated sigmas, since none are published: it compares "
+            "only models that are measured with the same ones",
+            file=sys.stderr,
+            flush=True,
+        )
+    return judge if dataset.metrics == ("ap",) else judge.judging(dataset)
+
+
 def set_figures(
     judge: Evaluator, params: Params, key: str, folder: Path
 ) -> tuple[Figures, Results, dict[str, Any]]:
     """Figures on ground-truth boxes and the detector boxes' AP beside them; on detector boxes if only those
     are asked for.
     """
+    from rtmpose.descriptors import load_dataset
     from rtmpose.files import UserError
 
     def show() -> Callable[[int, int], None]:
         return progress_line(f"evaluate  {key}:", "images")
 
     boxes = detector_boxes(params, key) if "detections" in params.evaluate.boxes else None
+    judge = judging(judge, load_dataset(params.datasets[key].descriptor))
     if "ground_truth" in params.evaluate.boxes:
         figures, results, truth = judge.shards(folder, progress=show())
         if boxes is not None:
             detected, _, compared = judge.shards(folder, boxes, show())
             refuse_other_boxes(f"{params.datasets[key].raw}: its detector file", compared)
             figures["detector_AP"] = detected["AP"]
+            figures |= {"detector_measures": found} if (found := detected.get("measures")) else {}
     elif boxes is not None:
         figures, results, truth = judge.shards(folder, boxes, show())
         refuse_other_boxes(f"{params.datasets[key].raw}: its detector file", truth)
@@ -117,9 +133,15 @@ def refuse_other_boxes(name: Path | str, truth: dict[str, Any]) -> None:
 
 
 def tell(key: str, figures: Figures, truth: dict[str, Any]) -> None:
-    """What keeps figures from saying what the network is worth, on stderr."""
+    """The metrics besides AP, and what keeps figures from saying what the network is worth, on stderr."""
     from rtmpose.evaluation.counted import Counted
+    from rtmpose.evaluation.measures import shown
 
+    boxes = {"measures": "", "detector_measures": "on the detector's boxes: "}
+    lines = [f"{where}{line}" for name, where in boxes.items() for line in shown(figures.get(name, {}))]
+    unknown = [f"{name} is not measured: {why}" for name, why in figures.get("unmeasured", {}).items()]
+    for line in [*lines, *unknown]:
+        print(f"evaluate  {key}: {line}", file=sys.stderr, flush=True)
     for note in Counted.of(truth).notes():
         print(f"evaluate  {key}: {note}", file=sys.stderr, flush=True)
     why = uncounted(figures, truth)
@@ -198,7 +220,8 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
             )
         boxes = load_detections(root / detections, category_id=dataset.splits["val"].detections_category)
     doubts = Doubts(dataset, root / split_layout(dataset, root, "val").annotations)
-    figures, _, truth = evaluator(params, options.weights, to=sys.stderr).raw(dataset, root, boxes, doubts)
+    judge = judging(evaluator(params, options.weights, to=sys.stderr), dataset)
+    figures, _, truth = judge.raw(dataset, root, boxes, doubts)
     if boxes != "ground truth":
         refuse_other_boxes(root / str(dataset.splits["val"].detections), truth)
     refuse_nan(figures)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from rtmpose.config import Strict
+from rtmpose.config import Metric, MetricOptions, Strict, check_metrics
 from rtmpose.files import UserError, data_file, is_there, read_yaml
 from rtmpose.skeleton import MEAN_OF, Skeleton
 
@@ -40,13 +40,14 @@ Frame = Literal[
 
 class Split(Strict):
     """Where one split's files lie, relative to the raw folder, and which category of `detections` is the
-    person.
+    person. `head_boxes` is MPII's file of head boxes, which PCKh needs.
     """
 
     annotations: str
     images: str
     detections: str | None = None
     detections_category: int | None = None
+    head_boxes: str | None = None
 
 
 class Part(Strict):
@@ -90,7 +91,8 @@ class Dataset:
 
     `instances` are the poses that each annotation holds, `categories` the names of those to read ("all":
     every category; None: persons, or the only one with points); both are for the reader "coco". `exif` is the
-    frame that the annotations refer to.
+    frame that the annotations refer to. `metrics` are what evaluation reports besides AP, as
+    `metric_options` say.
     """
 
     name: str
@@ -104,6 +106,8 @@ class Dataset:
     download: str
     exif: Frame = "stored"
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ("ap",)
+    metric_options: MetricOptions = field(default_factory=MetricOptions)
 
     @property
     def keypoint_groups(self) -> dict[str, tuple[int, ...]]:
@@ -218,6 +222,8 @@ class _DatasetText(Strict):
     instances: list[Instance] | None = None
     categories: list[str] | Literal["all"] | None = None
     exif: Frame = "stored"
+    metrics: list[Metric] = Field(["ap"], min_length=1)
+    metric_options: MetricOptions = Field(default_factory=MetricOptions)
     licence: str = ""
     source: str = ""
     download: str = ""
@@ -228,6 +234,7 @@ class _DatasetText(Strict):
             skeleton, groups = lender.skeleton, lender.groups
         else:
             skeleton, groups = self.skeleton.build(self.name), self.skeleton.grouped()
+        check_metrics(self.metrics, self.metric_options, skeleton.names)
         return Dataset(
             name=self.name,
             skeleton=skeleton,
@@ -240,11 +247,15 @@ class _DatasetText(Strict):
             download=self.download,
             exif=self.exif,
             groups=groups,
+            metrics=tuple(self.metrics),
+            metric_options=self.metric_options,
         )
 
     def _instances(self, points: int) -> tuple[Instance, ...]:
         if self.parts is not None and self.instances is not None:
             raise ValueError("parts: already said in instances; remove one of the two")
+        if self.reader != "mpii" and any(split.head_boxes for split in self.splits.values()):
+            raise ValueError("splits: head_boxes is an option of reader: mpii")
         if self.reader != "coco" and (self.parts or self.instances or self.categories):
             raise ValueError("parts, instances and categories are options of reader: coco")
         whole = [Instance(parts=self.parts or [Part(field="keypoints", points=points)])]

@@ -18,6 +18,7 @@ from rtmpose.config.data import (
 )
 from rtmpose.config.environment import MOST_PIXELS, setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision, PrecisionChoice
+from rtmpose.config.metrics import Metric, MetricOptions, check_metrics
 from rtmpose.config.params import (
     EvaluateParams,
     Params,
@@ -52,6 +53,8 @@ __all__ = [
     "HardwareParams",
     "Head",
     "LadderParams",
+    "Metric",
+    "MetricOptions",
     "ModelParams",
     "OptimParams",
     "Params",
@@ -72,6 +75,7 @@ __all__ = [
     "StreamParams",
     "Strict",
     "TrainParams",
+    "check_metrics",
     "load_params",
     "parse",
     "read_record",

@@ -16,6 +16,7 @@ from rtmpose.data.raw import fields
 from rtmpose.data.raw.categories import category_of, detected_category
 from rtmpose.data.raw.coco_form import (
     NO_BOX,
+    SEEN,
     WHOLE_BODY_FIELDS,
     annotation_keypoints,
     area_of_box,
@@ -35,6 +36,7 @@ __all__ = [
     "load_detections",
     "load_ground_truth",
     "matched",
+    "matched_parts",
     "person_annotations",
 ]
 
@@ -100,15 +102,21 @@ def matched(
     ground_truth_json: GroundTruth,
     predictions: Sequence[Mapping[str, Any]],
     sigmas: Sequence[float] | None = None,
+    *,
+    seen: bool = False,
 ) -> COCOeval:
     """pycocotools' evaluation with predictions matched to persons in every image, not yet accumulated; the
     images in its `evalImgs` have the ids of the ground truth.
 
-    Arguments and errors as in `evaluate_keypoints`.
+    Arguments and errors as in `evaluate_keypoints`. With `seen`, persons all of whose labelled points are
+    hidden are ignored, as CrowdPose has it: who finds them is neither right nor wrong.
     """
     data, name = load_ground_truth(ground_truth_json)
     spread = np.asarray(Params(iouType="keypoints").kpt_oks_sigmas if sigmas is None else sigmas, np.float64)
     truth = _truth(data, name, len(spread))
+    if seen:
+        for item in truth:
+            item["num_keypoints"] = sum(flag >= SEEN for flag in item["keypoints"][2::3])
     return _matched(data, truth, _detections(predictions, len(spread), data), spread)
 
 
@@ -121,18 +129,31 @@ def evaluate_whole_body(
     Arguments and errors as in `evaluate_keypoints`. A person counts for a part when a point of that part is
     labelled.
     """
+    evaluations = matched_parts(ground_truth_json, predictions, sigmas, WHOLE_BODY_PARTS)
+    return {part: _statistics(evaluation) for part, evaluation in evaluations.items()}
+
+
+def matched_parts(
+    ground_truth_json: GroundTruth,
+    predictions: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float],
+    parts: Mapping[str, slice | Sequence[int]],
+) -> dict[str, COCOeval]:
+    """`matched` for each part of the points: a slice, or positions. A person counts for a part when a point
+    of that part is labelled; its area is the whole person's.
+    """
     data, name = load_ground_truth(ground_truth_json)
-    truth, detections = _truth(data, name, 133), _detections(predictions, 133, data)
+    truth, detections = _truth(data, name, len(sigmas)), _detections(predictions, len(sigmas), data)
     return {
-        part: _statistics(_matched(
+        part: _matched(
             data, [_slice(item, points) for item in truth], [_slice(item, points) for item in detections],
             np.asarray(sigmas, np.float64)[points],
-        ))
-        for part, points in WHOLE_BODY_PARTS.items()
+        )
+        for part, points in parts.items()
     }  # fmt: skip
 
 
-def _slice(item: dict[str, Any], points: slice) -> dict[str, Any]:
+def _slice(item: dict[str, Any], points: slice | Sequence[int]) -> dict[str, Any]:
     chosen = np.asarray(item["keypoints"]).reshape(-1, 3)[points]
     part = {**item, "keypoints": chosen.ravel().tolist()}
     if "num_keypoints" in item:

@@ -24,6 +24,7 @@ from rtmpose.evaluation.counted import Counted, listed, with_box
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.mapped import in_skeleton
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
+from rtmpose.evaluation.measures import measure
 from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.models import build_model, load_exactly
@@ -38,7 +39,10 @@ Progress = Callable[[int, int], None]  # (images read, images in all)
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision."""
+    """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision.
+
+    `judged_as` is the data set by whose metrics it is judged besides AP (`evaluation.measures`), if any.
+    """
 
     model: nn.Module
     codec: Codec
@@ -46,6 +50,7 @@ class Evaluator:
     params: EvaluateParams
     precision: Precision
     device: torch.device
+    judged_as: Dataset | None = None
 
     def images(
         self,
@@ -58,7 +63,8 @@ class Evaluator:
         compared with.
 
         On ground-truth boxes with `error` and `mean_pose_error`, see `evaluation.error`, and with what
-        `evaluation.counted` finds; `lost` are persons of no image, who count there too. `progress` is called
+        `evaluation.counted` finds; `lost` are persons of no image, who count there too. With `judged_as`, its
+        metrics are `measures`, and `unmeasured` says why any of them is not there. `progress` is called
         with the number of images read so far. A network whose points are not finite gives NaN for every
         figure, and no results: COCO's matching would take them for perfect.
 
@@ -78,7 +84,29 @@ class Evaluator:
             mean = set_mean_pose(truth, self.skeleton.num_keypoints)
             figures["error"] = point_errors(truth, poses, mean).mean
             figures["mean_pose_error"] = point_errors(truth, (), mean).mean
-        return figures, results, truth
+        return (
+            figures | self._measures(truth, poses if boxes == "ground truth" else None, results),
+            results,
+            truth,
+        )
+
+    def _measures(self, truth: dict[str, Any], poses: list[Pose] | None, results: Results) -> Figures:
+        if self.judged_as is None:
+            return {}
+        measures, unmeasured = measure(
+            truth,
+            poses,
+            results,
+            metrics=self.judged_as.metrics,
+            options=self.judged_as.metric_options,
+            names=self.skeleton.names,
+            sigmas=self.skeleton.sigmas,
+        )
+        found = {
+            "measures": {name: each.as_json() for name, each in measures.items()},
+            "unmeasured": unmeasured,
+        }
+        return {name: figures for name, figures in found.items() if figures}
 
     def poses(
         self,
@@ -148,6 +176,10 @@ class Evaluator:
         lost: list[Mapping[str, Any]] = []
         images = listed(read_images(dataset, root, "val", doubts), lost)
         return self.images(in_skeleton(opened(images), dataset.skeleton, self.skeleton), boxes, None, lost)
+
+    def judging(self, dataset: Dataset) -> Evaluator:
+        """The same by the metrics that the data set's descriptor names."""
+        return replace(self, judged_as=dataset)
 
     def without_flip(self) -> Evaluator:
         """For the choice of checkpoints, half the work: no flip test. They are compared on the persons that

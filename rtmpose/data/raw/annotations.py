@@ -20,6 +20,7 @@ from rtmpose.data.raw import fields
 from rtmpose.data.raw.doubts import Doubts
 from rtmpose.data.raw.fields import Points
 from rtmpose.data.raw.formats import ListedImage, read_aic, read_coco, read_mpii
+from rtmpose.data.raw.mpii.head_boxes import with_head_sizes
 from rtmpose.data.raw.photograph import is_file, locate
 from rtmpose.data.raw.records import UNLISTED, Fault, Person, RawImage
 from rtmpose.descriptors import Dataset, Split
@@ -52,7 +53,10 @@ def read_images(dataset: Dataset, root: Path, split: str, doubts: Doubts | None 
     content = read_json(path, "the file is cut or damaged: download it again")
     seen: set[int] = set()
     try:
-        for listed in _read_format(dataset, content, path, doubts):
+        images = _read_format(dataset, content, path, doubts)
+        if layout.head_boxes is not None:
+            images = with_head_sizes(images, root / layout.head_boxes, len(content))
+        for listed in images:
             if doubts is not None:
                 for annotation, points in listed.poses:
                     doubts.person(annotation, points)
@@ -123,14 +127,15 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
         left_out.update(reason for reason, _ in raw.left_out)
         skipped.update(reason for reason, _ in raw.skipped)
     files = _files(root / layout.images)
-    found = layout.detections is not None and (root / layout.detections).exists()
+    more = {"detection_file": layout.detections, "head_box_file": layout.head_boxes}
+    more = {key: name for key, name in more.items() if name is not None and (root / name).exists()}
     return {
         **counts,
         "left_out": dict(left_out),
         "skipped": dict(skipped),
         "implausible": doubts.lines(),
         "annotation_file": _hashed(root, layout.annotations),
-        **({"detection_file": _hashed(root, str(layout.detections))} if found else {}),
+        **{key: _hashed(root, str(name)) for key, name in more.items()},
         "image_files": {
             "path": layout.images,
             "count": len(files),

@@ -1,0 +1,1 @@
+"""What is MPII's alone."""
