@@ -32,7 +32,7 @@ SIGMA_RULE = (
 )
 TEMPLATE = "TEMPLATE"
 
-Reader = Literal["coco", "aic", "mpii"]
+Reader = Literal["coco", "aic", "mpii", "cl_detection"]
 Frame = Literal[
     "stored", "display"
 ]  # which way up a photograph is looked at, see `rtmpose.data.raw.photograph`
@@ -40,13 +40,21 @@ Frame = Literal[
 
 class Split(Strict):
     """Where one split's files lie, relative to the raw folder, and which category of `detections` is the
-    person.
+    person. `share` is the part of the images, from 0 to 1, that belongs to it, where a file holds several
+    splits.
     """
 
     annotations: str
     images: str
     detections: str | None = None
     detections_category: int | None = None
+    share: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _is_share(self) -> Split:
+        if self.share is not None and not 0 <= self.share[0] < self.share[1] <= 1:
+            raise ValueError(f"share {list(self.share)} must go from one number to a larger one, within 0 to 1")
+        return self
 
 
 class Part(Strict):
