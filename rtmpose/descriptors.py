@@ -33,6 +33,7 @@ SIGMA_RULE = (
 TEMPLATE = "TEMPLATE"
 
 Reader = Literal["coco", "aic", "mpii", "cl_detection"]
+Metric = Literal["ap", "mre"]  # what a set is judged by: AP always is
 Frame = Literal[
     "stored", "display"
 ]  # which way up a photograph is looked at, see `rtmpose.data.raw.photograph`
@@ -91,7 +92,7 @@ class Dataset:
 
     `instances` are the poses that each annotation holds, `categories` the names of those to read ("all":
     every category; None: persons, or the only one with points); both are for the reader "coco". `exif` is the
-    frame that the annotations refer to.
+    frame that the annotations refer to. `metrics` are what its evaluation reports: "mre" is the error in mm.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Dataset:
     download: str
     exif: Frame = "stored"
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ("ap",)
 
     @property
     def keypoint_groups(self) -> dict[str, tuple[int, ...]]:
@@ -138,6 +140,7 @@ class _SkeletonText(Strict):
     points: list[str] = Field(..., min_length=1)
     limbs: list[tuple[str, str]] = Field(default_factory=list)
     flip_pairs: list[tuple[str, str]] = Field(default_factory=list)
+    mirror: bool | None = None
     upper: list[str] = Field(default_factory=list)
     lower: list[str] = Field(default_factory=list)
     sigmas: list[PositiveFloat] | None = None
@@ -181,6 +184,7 @@ class _SkeletonText(Strict):
             lower=tuple(index[point] for point in self.lower),
             maps=self.maps,
             sigmas_estimated=self.sigmas is None,
+            mirror=self.mirror,
         )
 
     def _check_names(self, index: Mapping[str, int]) -> None:
@@ -222,6 +226,7 @@ class _DatasetText(Strict):
     licence: str = ""
     source: str = ""
     download: str = ""
+    metrics: list[Metric] = Field(["ap"], min_length=1)
 
     def build(self) -> Dataset:
         if isinstance(self.skeleton, str):
@@ -241,6 +246,7 @@ class _DatasetText(Strict):
             download=self.download,
             exif=self.exif,
             groups=groups,
+            metrics=tuple(self.metrics),
         )
 
     def _instances(self, points: int) -> tuple[Instance, ...]:

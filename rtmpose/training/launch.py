@@ -135,6 +135,7 @@ def run_stage(
     lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
     """
     check_pixels(params)
+    _tell_unmirrored(stage, params)
     root, fresh = shared(params.hardware.storage), forced()
     task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma)}"
     server = job_server(params.hardware)
@@ -170,6 +171,15 @@ def run_stage(
     with runs.finished(run_id):
         launch(job)
     return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt)
+
+
+def _tell_unmirrored(stage: str, params: Params) -> None:
+    """One line where a recipe mirrors images whose points know no left and right: none is mirrored then."""
+    train = params.pretrain if stage == "pretrain" else params.finetune
+    skeleton = load_skeleton(train.skeleton)
+    if max(train.strong.flip, train.weak.flip) > 0 and not skeleton.mirrors:
+        why = f"{skeleton.name} has no flip_pairs, and no `mirror: true`"
+        print(f"{stage}: nothing is mirrored, although flip is above 0: {why}", flush=True)
 
 
 def run_elsewhere(

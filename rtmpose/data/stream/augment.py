@@ -9,7 +9,7 @@ the warp shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 from typing import Any
@@ -183,6 +183,8 @@ class Augmenter:
         mirrored with the points.
         """
         drawn = draw(self.config, rng)
+        if not self.skeleton.mirrors:
+            drawn = replace(drawn, flip=False)
         to_image = crop_to_photograph(fields["origin"], fields["scale"])
         to_input, points, shown = self.place(
             fields, transform_points(keypoints, to_image), visible, to_image, drawn
