@@ -54,7 +54,9 @@ class Split(Strict):
     @model_validator(mode="after")
     def _is_share(self) -> Split:
         if self.share is not None and not 0 <= self.share[0] < self.share[1] <= 1:
-            raise ValueError(f"share {list(self.share)} must go from one number to a larger one, within 0 to 1")
+            raise ValueError(
+                f"share {list(self.share)} must go from one number to a larger one, within 0 to 1"
+            )
         return self
 
 

@@ -79,5 +79,11 @@ class Skeleton:
         lists["sigmas"] = tuple(values.get("sigmas", ()))
         limbs = tuple((int(a), int(b)) for a, b in values.get("limbs", ()))
         estimated = bool(values.get("sigmas_estimated", False))
-        return cls(name=values["name"], limbs=limbs, maps=values["maps"], sigmas_estimated=estimated,
-                   mirror=values.get("mirror"), **lists)
+        return cls(
+            name=values["name"],
+            limbs=limbs,
+            maps=values["maps"],
+            sigmas_estimated=estimated,
+            mirror=values.get("mirror"),
+            **lists,
+        )

@@ -36,7 +36,7 @@ REFERENCE = {
     "lapa106": "lapa", "wflw": "wflw", "onehand10k": "onehand10k", "humanart": "humanart",
     "ochuman": "ochuman",
 }  # fmt: skip
-ESTIMATED = {"cephalometric38", "lapa106", "wflw"}
+ESTIMATED = {"cephalometric38", "cephalometric38_stack", "lapa106", "wflw"}
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def test_every_descriptor_is_consistent(name: str) -> None:
 
 
 def test_which_descriptors_there_are() -> None:
-    others = {"cephalometric38", "coco_wholebody_foot"}
-    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 17
+    others = {"cephalometric38", "cephalometric38_stack", "coco_wholebody_foot"}
+    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 18
 
 
 def test_a_borrowed_skeleton_is_the_same_one() -> None:

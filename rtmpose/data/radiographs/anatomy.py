@@ -179,8 +179,6 @@ def smooth_curve(places: Floats, closed: bool) -> Floats:
         before, places, after, beyond = (part[:-1] for part in (before, places, after, beyond))
     t = np.linspace(0, 1, STEPS, endpoint=False)[None, :, None]
     a, b, c, d = (part[:, None, :] for part in (before, places, after, beyond))
-    curve = 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
-    )
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     points: Floats = curve.reshape(-1, 2)
     return points if closed else np.concatenate([points, after[-1:]])

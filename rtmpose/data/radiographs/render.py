@@ -114,7 +114,9 @@ def _fixed(curve: Floats) -> NDArray[np.int32]:
 def _exposed(opaque: NDArray[np.float32], spacing: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Grey levels (H, W): the more opaque, the lighter; never 0, which is what padding is made of."""
     height, width = opaque.shape
-    cloud = rng.normal(0, 1, (max(height * spacing / 25, 3).__ceil__(), max(width * spacing / 25, 3).__ceil__()))
+    cloud = rng.normal(
+        0, 1, (max(height * spacing / 25, 3).__ceil__(), max(width * spacing / 25, 3).__ceil__())
+    )
     clouds = cv2.resize(cloud.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     light = 1 - np.exp(-rng.uniform(1.5, 2.1) * np.maximum(opaque + 0.02 * clouds, 0))
     light = np.clip(light / rng.uniform(0.78, 0.95), 0, 1) ** rng.uniform(0.8, 1.3)

@@ -203,8 +203,17 @@ def _sort_out(
     dataset: Dataset, path: Path, fault: Fault | None, listed: ListedImage, seen: set[int]
 ) -> RawImage:
     """The image with its persons, and what is none of them with the reason why."""
-    raw = RawImage(listed.image_id, path, listed.width, listed.height, [], [], exif=dataset.exif, fault=fault,
-                   page=listed.page)
+    raw = RawImage(
+        listed.image_id,
+        path,
+        listed.width,
+        listed.height,
+        [],
+        [],
+        exif=dataset.exif,
+        fault=fault,
+        page=listed.page,
+    )
     defect = listed.defect or (fault[0] if fault else None if is_file(path) else "missing image")
     size = raw.width or np.inf, raw.height or np.inf
     for annotation, points in listed.poses:

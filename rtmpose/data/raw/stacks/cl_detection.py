@@ -71,14 +71,16 @@ def read_cl_detection(dataset: Dataset, content: Any, path: Path, stack: Path) -
         yield listed
 
 
-def _gathered(
-    entries: list[Any], count: int, header: Header, path: Path, stack: Path
-) -> dict[int, _Image]:
+def _gathered(entries: list[Any], count: int, header: Header, path: Path, stack: Path) -> dict[int, _Image]:
     """The points of each image that has any."""
     images: dict[int, _Image] = {}
     for place, entry in enumerate(entries):
         where = f"{path}: points: entry {place}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("point"), list) or len(entry["point"]) != 3:
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("point"), list)
+            or len(entry["point"]) != 3
+        ):
             raise UserError(f"{where} is {fields.shown(entry)}; it must be as in {FORMAT}")
         number = fields.whole(entry["point"][2], f"{where}: image")
         if not 1 <= number <= header.pages:
