@@ -2,19 +2,20 @@
 
     python benchmarks/cephalometric.py [--quick] [--only heads|costs] [--updates 400 200] [--threads 1]
 
-`heads`: RTMPose-t's backbone under its SimCC head and under a heatmap head (three deconvolutions to a quarter of
-the input, UDP), trained from random weights on the same crops for the same number of updates at the same rates,
-at 256x256; then at 512x512, where each starts from the backbone that it has trained at 256. They are judged on
-radiographs that neither has seen: MRE and SDR with 95 % intervals over images, and the difference of MRE on the
-same images. The way is the product's own: the challenge's stack and list of points, shards, stream, updates,
-evaluation. Processor seconds stand beside it: other work on the machine does not count in them.
+`heads`: RTMPose-t's backbone under its SimCC head and under a heatmap head (three deconvolutions to a quarter
+of the input, UDP), trained from random weights on the same crops for the same number of updates at the same
+rates, at 256x256; then at 512x512, where each starts from the backbone that it has trained at 256. They are
+judged on radiographs that neither has seen: MRE and SDR with 95 % intervals over images, and the difference
+of MRE on the same images. The way is the product's own: the challenge's stack and list of points, shards,
+stream, updates, evaluation. Processor seconds stand beside it: other work on the machine does not count in
+them.
 
-`costs`: processor seconds and peak memory of a training update a sample, at 512x512 and 1024x1024, of both heads
-and of HRNet-W32 with heatmaps; each in a process of its own.
+`costs`: processor seconds and peak memory of a training update a sample, at 512x512 and 1024x1024, of both
+heads and of HRNet-W32 with heatmaps; each in a process of its own.
 
 The radiographs are drawn: their borders are clean, and no two of a real film's difficulties are in them
-(implants, braces, double contours of the two jaw halves, devices). What a few hundred updates show is who learns
-faster, not who is better in the end. The last line is one JSON object.
+(implants, braces, double contours of the two jaw halves, devices). What a few hundred updates show is who
+learns faster, not who is better in the end. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -105,9 +106,9 @@ def train_head(folder: Path, head: str, updates: list[int], threads: int) -> Non
         torch.manual_seed(1)
         task = task_of(network("cspnext", head, side), head, side)
         if backbone is not None:
-            task.model.backbone.load_state_dict(backbone)  # type: ignore[union-attr, operator]
+            task.model.backbone.load_state_dict(backbone)  # type: ignore[union-attr]
         spent, loss = train(folder / "train", task, side, batch, steps)
-        backbone = task.model.backbone.state_dict()  # type: ignore[union-attr, operator]
+        backbone = task.model.backbone.state_dict()  # type: ignore[union-attr]
         figures, errors = judge(folder / "val", task, side)
         np.save(folder / f"{head}_{side}.npy", errors.errors)
         row = {"head": head, "side": side, "updates": steps, "batch": batch, "cpu_s": spent, "loss": loss}

@@ -17,8 +17,8 @@ class Skeleton:
 
     `flip[k]` is the point that takes k's place in a mirrored image; `sigmas` are the per-point spreads of OKS
     (COCO's convention), `sigmas_estimated` where nobody published them; `upper` and `lower` are the halves of
-    the half-body augmentation; `mirror` is whether a mirror image shows such a pose as well (None: where points
-    change places in it); `maps[other][own point]` names the point of skeleton `other` that an own
+    the half-body augmentation; `mirror` is whether a mirror image shows such a pose as well (None: where
+    points change places in it); `maps[other][own point]` names the point of skeleton `other` that an own
     point, or the mean of two ("a + b"), stands for, where the names alone do not say it.
     """
 

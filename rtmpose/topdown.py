@@ -97,8 +97,9 @@ class TopDown:
     """A network and all that stands between a person's box and its points.
 
     The network's first K outputs are the skeleton's K points. `flip_test` averages with the prediction on the
-    mirrored crop, where the skeleton can be mirrored. `mean` and `std` are those of the RGB channels, in grey levels, that the network was
-    trained with: an exported file's card says them. Crops are moved to `device` before they are normalised.
+    mirrored crop, where the skeleton can be mirrored. `mean` and `std` are those of the RGB channels, in grey
+    levels, that the network was trained with: an exported file's card says them. Crops are moved to `device`
+    before they are normalised.
     """
 
     network: Network

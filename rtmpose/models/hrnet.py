@@ -1,6 +1,6 @@
-"""HRNet, the backbone of the heatmap baseline (Sun et al., "Deep High-Resolution Representation Learning for Human
-Pose Estimation", arXiv 1902.09212, section 3): maps of a quarter of the input's size are kept to the end, beside
-three coarser ones, and all exchange what they know after every few blocks.
+"""HRNet, the backbone of the heatmap baseline (Sun et al., "Deep High-Resolution Representation Learning for
+Human Pose Estimation", arXiv 1902.09212, section 3): maps of a quarter of the input's size are kept to the
+end, beside three coarser ones, and all exchange what they know after every few blocks.
 
 State-dict keys and shapes are those of the published weights (the authors' own, MMPose's and timm's, whose
 classifier has no place here): `conv1`, `layer1.0.conv1`, `transition1.0.0`, `stage2.0.branches.0.0.conv1`,
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
 
 
 def _coarser(inputs: int, outputs: int, steps: int) -> nn.Sequential:
-    """Maps halved `steps` times, the channels changed by the last convolution, which is followed by no ReLU."""
+    """Maps halved `steps` times; the last convolution changes the channels, and no ReLU follows it."""
     layers = []
     for step in range(steps):
         last = step == steps - 1
@@ -63,8 +63,8 @@ def _finer(inputs: int, outputs: int, steps: int) -> nn.Sequential:
 
 
 class Exchange(nn.Module):
-    """Each branch's blocks, and then for each of the first `outputs` resolutions the sum of all branches brought
-    to it (section 3, figure 3).
+    """Each branch's blocks, and then for each of the first `outputs` resolutions the sum of all branches
+    brought to it (section 3, figure 3).
     """
 
     def __init__(self, channels: tuple[int, ...], outputs: int) -> None:

@@ -64,9 +64,9 @@ def build_pose_net(
     logits (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the
     head's width (the channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of
     the SimCC head. The baselines are `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with)
-    and `backbone="resnet50"`, `"hrnet_w32"` and `"hrnet_w48"`, which have no sizes. HRNet's maps have a quarter
-    of the input's size by themselves: its heatmap head has no deconvolutions. Raises `UserError` for values that
-    make no network.
+    and `backbone="resnet50"`, `"hrnet_w32"` and `"hrnet_w48"`, which have no sizes. HRNet's maps have a
+    quarter of the input's size by themselves: its heatmap head has no deconvolutions. Raises `UserError` for
+    values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
     features = _backbone(backbone, size)
@@ -110,8 +110,8 @@ def _check(
         raise UserError(f"model backbone: {backbone!r} is none of {', '.join(BACKBONES)}")
     if backbone in WIDTHS and head == "simcc_deconv":
         raise UserError(
-            f"model head: simcc_deconv enlarges maps that {backbone} has not made small; use heatmap, simcc or "
-            "simcc_plain"
+            f"model head: simcc_deconv enlarges maps that {backbone} has not made small; use heatmap, simcc "
+            "or simcc_plain"
         )
     if len(input_size) != 2 or any(side < STRIDE or side % STRIDE for side in input_size):
         raise UserError(f"model input_size: {input_size} must be (width, height) in multiples of {STRIDE} px")

@@ -59,9 +59,10 @@ class Outline:
 OUTLINES: Mapping[str, Outline] = {
     "skin": Outline(
         [
-            (-60, 190), (-66, 120), (-95, 60), (-105, -10), (-80, -70), (-10, -95), (55, -75), "soft_glabella",
-            "soft_nasion", (88, 14), "pronasale", (95, 45), "subnasale", "upper_lip", "stomion", "lower_lip",
-            "soft_b_point", "soft_pogonion", "soft_menton", (40, 131), "cervical", (14, 160), (14, 190),
+            (-60, 190), (-66, 120), (-95, 60), (-105, -10), (-80, -70), (-10, -95), (55, -75),
+            "soft_glabella", "soft_nasion", (88, 14), "pronasale", (95, 45), "subnasale", "upper_lip",
+            "stomion", "lower_lip", "soft_b_point", "soft_pogonion", "soft_menton", (40, 131), "cervical",
+            (14, 160), (14, 190),
         ],
         fill=0.0, edge=0.05, width=1.2,
     ),

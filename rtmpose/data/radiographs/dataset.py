@@ -39,8 +39,8 @@ def draw_dataset(
     """
     if images < 1 or min(size) < SMALLEST or seed < 0:
         raise UserError(
-            f"radiographs: images={images}, size={list(size)}, seed={seed}; give at least one image, sides of "
-            f"{SMALLEST} px, and a seed ≥ 0"
+            f"radiographs: images={images}, size={list(size)}, seed={seed}; give at least one image, sides "
+            f"of {SMALLEST} px, and a seed ≥ 0"
         )
     wanted = {"images": images, "size": list(size), "seed": seed, "compress": compress, "code": _code()}
     if _drawn(root) == wanted:
@@ -99,7 +99,8 @@ def _drawn(root: Path) -> dict[str, Any] | None:
         return found if isinstance(found, dict) and whole else None
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(
-            f"{root}: exists and was not drawn by us (no {MARKER}); give the radiographs a folder of their own"
+            f"{root}: exists and was not drawn by us (no {MARKER}); give the radiographs a folder of their "
+            f"own"
         )
     return None
 

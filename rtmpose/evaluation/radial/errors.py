@@ -30,8 +30,8 @@ SDR_THRESHOLDS = (2.0, 2.5, 3.0, 4.0)  # mm
 class RadialErrors:
     """Errors (P, K) in mm of each labelled instance, and which of `images` (its number, from 0) it lies in.
 
-    NaN is a landmark that is not labelled; infinite is one that nothing was predicted for: no SDR counts it as
-    found, and MRE leaves it out, since it has no distance.
+    NaN is a landmark that is not labelled; infinite is one that nothing was predicted for: no SDR counts it
+    as found, and MRE leaves it out, since it has no distance.
     """
 
     errors: Floats
@@ -89,8 +89,8 @@ def radial_errors(
     """
     by_instance: dict[Any, Mapping[str, Any]] = {}
     by_image: dict[Any, Mapping[str, Any]] = {}
-    for result in sorted(results, key=lambda one: float(one["score"])):  # the best one comes last
-        by_instance[result.get("annotation_id")] = by_image[result["image_id"]] = result
+    for one in sorted(results, key=lambda each: float(each["score"])):  # the best one comes last
+        by_instance[one.get("annotation_id")] = by_image[one["image_id"]] = one
     by_instance.pop(None, None)
     row = {image["id"]: number for number, image in enumerate(truth["images"])}
     persons = [each for each in person_annotations(truth) if each["image_id"] in row]
@@ -114,8 +114,8 @@ def _spacing(annotation: Mapping[str, Any]) -> float:
     found = fields.positive(annotation.get("spacing"), where)
     if found is None:
         raise UserError(
-            f"{where}: {fields.shown(annotation.get('spacing'))}; errors in mm need the image's mm per px: give "
-            "`spacing` in its entry under images, or take `mre` out of the descriptor's metrics"
+            f"{where}: {fields.shown(annotation.get('spacing'))}; errors in mm need the image's mm per px: "
+            "give `spacing` in its entry under images, or take `mre` out of the descriptor's metrics"
         )
     return found
 

@@ -1,5 +1,5 @@
-"""The CL-Detection 2023 challenge's own form: lateral radiographs of several sizes in one stack, padded to the
-largest, and one JSON list of all points.
+"""The CL-Detection 2023 challenge's own form: lateral radiographs of several sizes in one stack, padded to
+the largest, and one JSON list of all points.
 
     {"points": [{"name": "1", "point": [x, y, image], "scale": 0.1}, ...]}
 
@@ -85,8 +85,8 @@ def _gathered(entries: list[Any], count: int, header: Header, path: Path, stack:
         number = fields.whole(entry["point"][2], f"{where}: image")
         if not 1 <= number <= header.pages:
             raise UserError(
-                f"{where}: image {number} is not in {stack}, which holds {header.pages}, counted from 1; give "
-                "the stack and the list of the same set"
+                f"{where}: image {number} is not in {stack}, which holds {header.pages}, counted from 1; "
+                "give the stack and the list of the same set"
             )
         point = fields.whole(entry.get("name"), f"{where}: name")
         if not 1 <= point <= count:
@@ -111,8 +111,8 @@ def _take_spacing(image: _Image, entry: dict[str, Any], where: str) -> None:
     spacing = fields.positive(entry.get("scale"), f"{where}: scale")
     if spacing is None:
         raise UserError(
-            f"{where}: scale {fields.shown(entry.get('scale'))}: mm per px must be above 0; errors in mm cannot "
-            "be computed without it"
+            f"{where}: scale {fields.shown(entry.get('scale'))}: mm per px must be above 0; errors in mm "
+            "cannot be computed without it"
         )
     if image.spacing is not None and not math.isclose(image.spacing, spacing, rel_tol=1e-6):
         raise UserError(

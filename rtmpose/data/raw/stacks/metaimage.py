@@ -109,8 +109,8 @@ def _sides(path: Path, said: dict[str, str]) -> tuple[int, int, int]:
     sides = said.get("DimSize", "").split()
     if said.get("NDims") != "3" or len(sides) != 3:
         raise UserError(
-            f"{path}: NDims {said.get('NDims', 'missing')}, DimSize {said.get('DimSize', 'missing')!r}: not a "
-            f"stack of images (3 dimensions: width, height, images); {CONVERT}"
+            f"{path}: NDims {said.get('NDims', 'missing')}, DimSize {said.get('DimSize', 'missing')!r}: not "
+            f"a stack of images (3 dimensions: width, height, images); {CONVERT}"
         )
     if not all(side.isascii() and side.isdigit() and 0 < int(side) < 1 << 31 for side in sides):
         raise UserError(f"{path}: DimSize {said['DimSize']!r}: not three whole numbers above 0; {FETCH}")
@@ -196,7 +196,7 @@ class Stack:
         for number in range(self.header.pages):
             page = self.page(number)
             for axis, filled in enumerate((page.any(axis=(0, 2)), page.any(axis=(1, 2)))):
-                found[number, axis] = filled.nonzero()[0].max(initial=-1) + 1
+                found[number, axis] = np.flatnonzero(filled).max(initial=-1) + 1
         return found
 
 
