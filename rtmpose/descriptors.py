@@ -134,7 +134,10 @@ class Dataset:
                 f"{self.name}: its descriptor has no split {split!r}: give both --annotations and --images"
             )
         given = {"annotations": chosen[0], "images": chosen[1]}
-        layout = Split(**given) if known is None else known.model_copy(update=given)
+        if known is None:
+            layout = Split(**given)
+        else:  # of a file that is given, all is meant
+            layout = known.model_copy(update=given | ({"share": None} if annotations else {}))
         return replace(self, splits={**self.splits, split: layout})
 
 

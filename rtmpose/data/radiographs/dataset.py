@@ -100,7 +100,7 @@ def _drawn(root: Path) -> dict[str, Any] | None:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(
             f"{root}: exists and was not drawn by us (no {MARKER}); give the radiographs a folder of their "
-            f"own"
+            "own"
         )
     return None
 
