@@ -60,12 +60,12 @@ class RadialErrors:
     def mean_interval(self, draws: NDArray[np.int64]) -> Interval:
         """MRE with its 95 % interval over the images drawn again, (times, images)."""
         known = np.isfinite(self.errors)
-        return Interval.of(self.mean(), self._resampled(np.where(known, self.errors, 0.0), known, draws))
+        return _interval(self.mean(), self._resampled(np.where(known, self.errors, 0.0), known, draws))
 
     def rate_interval(self, threshold: float, draws: NDArray[np.int64]) -> Interval:
         """SDR with its 95 % interval over the images drawn again, (times, images)."""
         found = np.nan_to_num(self.errors, nan=np.inf) <= threshold
-        return Interval.of(self.rate(threshold), self._resampled(found, self.labelled, draws))
+        return _interval(self.rate(threshold), self._resampled(found, self.labelled, draws))
 
     def _resampled(
         self, values: NDArray[Any], counted: NDArray[np.bool_], draws: NDArray[np.int64]
@@ -76,6 +76,16 @@ class RadialErrors:
         )
         drawn = draws @ count
         return np.where(drawn > 0, draws @ total / np.maximum(drawn, 1), np.nan)
+
+
+def _interval(value: float, resampled: Floats) -> Interval:
+    """The figure and its interval; all NaN where nobody is judged."""
+    return Interval.of(value, resampled) if np.isfinite(value) else Interval(value, value, value)
+
+
+def _plain(value: float) -> float | None:
+    """The value as JSON has it: None where it is no number."""
+    return value if np.isfinite(value) else None
 
 
 def radial_errors(
@@ -124,7 +134,7 @@ def radial_figures(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> dict[str, Any]:
     """MRE (mm) and its standard deviation SD, SDR at each of SDR_THRESHOLDS (fractions of 1), their 95 %
-    intervals over images, and each landmark's own MRE; plain JSON values.
+    intervals over images, and each landmark's own MRE; plain JSON values, None where nothing is labelled.
     """
     errors = radial_errors(truth, results, len(names))
     draws = resamples(max(errors.images, 1)) if errors.images else np.zeros((1, 0), np.int64)
@@ -132,19 +142,21 @@ def radial_figures(
     rates = {threshold: errors.rate_interval(threshold, draws) for threshold in SDR_THRESHOLDS}
     own = (RadialErrors(errors.errors[:, [k]], errors.image, errors.images) for k in range(len(names)))
     return {
-        "MRE": mean.value,
-        "MRE_low": mean.low,
-        "MRE_high": mean.high,
-        "SD": errors.spread(),
-        "SDR": {f"{threshold:g}mm": rate.value for threshold, rate in rates.items()},
-        "SDR_low": {f"{threshold:g}mm": rate.low for threshold, rate in rates.items()},
-        "SDR_high": {f"{threshold:g}mm": rate.high for threshold, rate in rates.items()},
-        "landmarks": {name: one.mean() for name, one in zip(names, own, strict=True)},
+        "MRE": _plain(mean.value),
+        "MRE_low": _plain(mean.low),
+        "MRE_high": _plain(mean.high),
+        "SD": _plain(errors.spread()),
+        "SDR": {f"{threshold:g}mm": _plain(rate.value) for threshold, rate in rates.items()},
+        "SDR_low": {f"{threshold:g}mm": _plain(rate.low) for threshold, rate in rates.items()},
+        "SDR_high": {f"{threshold:g}mm": _plain(rate.high) for threshold, rate in rates.items()},
+        "landmarks": {name: _plain(one.mean()) for name, one in zip(names, own, strict=True)},
     }
 
 
 def radial_line(figures: Mapping[str, Any]) -> str:
     """The figures of `radial_figures` on one line, as they are published."""
+    if figures["MRE"] is None:
+        return "MRE and SDR are not known: no landmark is labelled and predicted"
     rates = "  ".join(
         f"{threshold} {100 * rate:.1f} % [{100 * figures['SDR_low'][threshold]:.1f}, "
         f"{100 * figures['SDR_high'][threshold]:.1f}]"

@@ -113,6 +113,9 @@ def test_nothing_labelled_gives_no_number() -> None:
     assert math.isnan(empty.mean()) and math.isnan(empty.spread()) and math.isnan(empty.rate(2.0))
     none = radial_errors({"images": [{"id": 7}], "annotations": []}, RESULTS, 3)
     assert none.errors.shape == (0, 3) and none.images == 1
+    figures = radial_figures({"images": [{"id": 7}], "annotations": []}, RESULTS, NAMES)
+    assert figures["MRE"] is figures["SDR_low"]["2mm"] is figures["landmarks"]["a"] is None
+    assert radial_line(figures) == "MRE and SDR are not known: no landmark is labelled and predicted"
 
 
 @pytest.mark.parametrize("spacing", [None, 0, -0.1, float("nan"), "", "x", [0.1]])
