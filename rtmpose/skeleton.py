@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 MEAN_OF = " + "  # "a + b" in a map stands for the point halfway between the points a and b
@@ -37,7 +38,7 @@ class Skeleton:
     def num_keypoints(self) -> int:
         return len(self.names)
 
-    @property
+    @cached_property
     def mirrors(self) -> bool:
         """Whether images may be mirrored, in augmentation and in the flip test. Without left and right points
         they may not, unless `mirror` says so: a mirrored hand is a hand, a mirrored profile is none.
