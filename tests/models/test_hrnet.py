@@ -114,6 +114,7 @@ def test_heads_that_enlarge_maps_are_refused() -> None:
         build_pose_net("m", "simcc_deconv", 5, SIZE, backbone="hrnet_w32")
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_computes_the_same(model: PoseNet, tmp_path: Path) -> None:
     file = export_onnx(model.eval(), SIZE, tmp_path / "hrnet.onnx")
     crops = np.random.default_rng(2).standard_normal((1, 3, SIZE[1], SIZE[0])).astype(np.float32)
