@@ -46,7 +46,11 @@ def evaluator(params: Params, weights: Path, to: TextIO | None = None) -> Evalua
     chosen = choose_here(params, on_gpu=torch.cuda.is_available())
     announce("evaluate", chosen, to)
     codec = codec_for(params.model.head, params.input_size)
-    return load_evaluator(params, weights, codec, chosen.precision)
+    judge = load_evaluator(params, weights, codec, chosen.precision)
+    if params.evaluate.flip_test and not judge.skeleton.mirrors:
+        why = f"no flip test: {judge.skeleton.name} has no left and right points"
+        print(f"evaluate  {why}", file=to or sys.stdout, flush=True)
+    return judge
 
 
 def detector_boxes(params: Params, key: str) -> Boxes | None:
@@ -107,7 +111,20 @@ def set_figures(
         why = uncounted(figures, truth)
         raise UserError(f"{params.datasets[key].raw}: data set '{key}': {why}; evaluate another")
     figures["mean_pose_AP"] = judge.mean_pose_ap(truth)
+    figures |= in_millimetres(params.datasets[key].descriptor, judge, truth, results)
     return figures, results, truth
+
+
+def in_millimetres(descriptor: str, judge: Evaluator, truth: dict[str, Any], results: Results) -> Figures:
+    """Errors in mm, for sets whose descriptor names the metric `mre`, told on stderr, too; else nothing."""
+    from rtmpose.descriptors import load_dataset
+    from rtmpose.evaluation.radial import radial_figures, radial_line
+
+    if "mre" not in load_dataset(descriptor).metrics:
+        return {}
+    figures = radial_figures(truth, results, judge.skeleton.names)
+    print(f"evaluate  {descriptor}: {radial_line(figures)}", file=sys.stderr, flush=True)
+    return {"mre": figures}
 
 
 def refuse_nan(figures: Figures) -> None:
@@ -221,13 +238,14 @@ def evaluate_raw(params: Params, options: argparse.Namespace) -> None:
         boxes = load_detections(root / detections, category_id=dataset.splits["val"].detections_category)
     doubts = Doubts(dataset, root / split_layout(dataset, root, "val").annotations)
     judge = judging(evaluator(params, options.weights, to=sys.stderr), dataset)
-    figures, _, truth = judge.raw(dataset, root, boxes, doubts)
+    figures, results, truth = judge.raw(dataset, root, boxes, doubts)
     if boxes != "ground truth":
         refuse_other_boxes(root / str(dataset.splits["val"].detections), truth)
     refuse_nan(figures)
     for line in doubts.lines():
         print(f"evaluate  implausible: {line}", file=sys.stderr, flush=True)
     tell(dataset.name, figures, truth)
+    figures |= in_millimetres(options.descriptor, judge, truth, results)
     print(json.dumps(figures))
 
 

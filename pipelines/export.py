@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
-from rtmpose.config import Params, load_params
+from rtmpose.config import Params, load_params, refuse_baseline
 from rtmpose.files import read_json, write_atomic, write_csv
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> None:
     from rtmpose.search.choice import chosen_params
 
     params = chosen_params(load_params(), SEARCH)
+    refuse_baseline(params)
     card = card_of(params)
     model = card.network()
     load_exactly(model, WEIGHTS)

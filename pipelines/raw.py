@@ -33,9 +33,22 @@ def only_key(argv: list[str], stage_name: str, params: Params) -> str:
 def prepare(key: str, chosen: DatasetParams) -> Path:
     """The set's raw folder, rendered where the parameters say so; no work when it is complete."""
     from rtmpose.checkout import home
+    from rtmpose.descriptors import load_dataset
 
     root, render = home(chosen.raw), chosen.render
-    if render is not None:
+    if render is None:
+        return root
+    if load_dataset(chosen.descriptor).reader == "cl_detection":
+        from rtmpose.data.radiographs.dataset import draw_dataset
+
+        draw_dataset(
+            root,
+            images=sum(render.images.values()),  # one stack, of which splits are shares
+            size=render.size,
+            seed=render.seed,
+            progress=progress_line(f"raw       {key}: drawing", "images"),
+        )
+    else:
         from rtmpose.data.mannequins.dataset import render_dataset
 
         render_dataset(

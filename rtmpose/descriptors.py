@@ -32,7 +32,7 @@ SIGMA_RULE = (
 )
 TEMPLATE = "TEMPLATE"
 
-Reader = Literal["coco", "aic", "mpii"]
+Reader = Literal["coco", "aic", "mpii", "cl_detection"]
 Frame = Literal[
     "stored", "display"
 ]  # which way up a photograph is looked at, see `rtmpose.data.raw.photograph`
@@ -40,7 +40,8 @@ Frame = Literal[
 
 class Split(Strict):
     """Where one split's files lie, relative to the raw folder, and which category of `detections` is the
-    person. `head_boxes` is MPII's file of head boxes, which PCKh needs.
+    person. `head_boxes` is MPII's file of head boxes, which PCKh needs. `share` is the part of the images,
+    from 0 to 1, that belongs to it, where a file holds several splits.
     """
 
     annotations: str
@@ -48,6 +49,15 @@ class Split(Strict):
     detections: str | None = None
     detections_category: int | None = None
     head_boxes: str | None = None
+    share: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _is_share(self) -> Split:
+        if self.share is not None and not 0 <= self.share[0] < self.share[1] <= 1:
+            raise ValueError(
+                f"share {list(self.share)} must go from one number to a larger one, within 0 to 1"
+            )
+        return self
 
 
 class Part(Strict):
@@ -133,7 +143,10 @@ class Dataset:
                 f"{self.name}: its descriptor has no split {split!r}: give both --annotations and --images"
             )
         given = {"annotations": chosen[0], "images": chosen[1]}
-        layout = Split(**given) if known is None else known.model_copy(update=given)
+        if known is None:
+            layout = Split(**given)
+        else:  # of a file that is given, all is meant
+            layout = known.model_copy(update=given | ({"share": None} if annotations else {}))
         return replace(self, splits={**self.splits, split: layout})
 
 
@@ -141,6 +154,7 @@ class _SkeletonText(Strict):
     points: list[str] = Field(..., min_length=1)
     limbs: list[tuple[str, str]] = Field(default_factory=list)
     flip_pairs: list[tuple[str, str]] = Field(default_factory=list)
+    mirror: bool | None = None
     upper: list[str] = Field(default_factory=list)
     lower: list[str] = Field(default_factory=list)
     sigmas: list[PositiveFloat] | None = None
@@ -184,6 +198,7 @@ class _SkeletonText(Strict):
             lower=tuple(index[point] for point in self.lower),
             maps=self.maps,
             sigmas_estimated=self.sigmas is None,
+            mirror=self.mirror,
         )
 
     def _check_names(self, index: Mapping[str, int]) -> None:

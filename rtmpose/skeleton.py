@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 MEAN_OF = " + "  # "a + b" in a map stands for the point halfway between the points a and b
@@ -17,7 +18,8 @@ class Skeleton:
 
     `flip[k]` is the point that takes k's place in a mirrored image; `sigmas` are the per-point spreads of OKS
     (COCO's convention), `sigmas_estimated` where nobody published them; `upper` and `lower` are the halves of
-    the half-body augmentation; `maps[other][own point]` names the point of skeleton `other` that an own
+    the half-body augmentation; `mirror` is whether a mirror image shows such a pose as well (None: where
+    points change places in it); `maps[other][own point]` names the point of skeleton `other` that an own
     point, or the mean of two ("a + b"), stands for, where the names alone do not say it.
     """
 
@@ -30,10 +32,19 @@ class Skeleton:
     lower: tuple[int, ...]
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     sigmas_estimated: bool = False
+    mirror: bool | None = None
 
     @property
     def num_keypoints(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def mirrors(self) -> bool:
+        """Whether images may be mirrored, in augmentation and in the flip test. Without left and right points
+        they may not, unless `mirror` says so: a mirrored hand is a hand, a mirrored profile is none.
+        """
+        paired = any(other != k for k, other in enumerate(self.flip))
+        return paired if self.mirror is None else self.mirror
 
     def map_to(self, other: Skeleton) -> tuple[tuple[int, int], ...]:
         """For each point of `other` the pair of own indices whose mean it is: (k, k) for a plain counterpart
@@ -52,8 +63,8 @@ class Skeleton:
         return tuple(pairs.get(name, (-1, -1)) for name in other.names)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, which `from_dict` reads back."""
-        return asdict(self)
+        """Plain JSON values, which `from_dict` reads back; `mirror` is among them where it is given."""
+        return {key: value for key, value in asdict(self).items() if key != "mirror" or value is not None}
 
     def layout(self) -> dict[str, Any]:
         """`to_dict` without OKS sigmas and limbs: what shards and training depend on. Other sigmas evaluate
@@ -69,4 +80,11 @@ class Skeleton:
         lists["sigmas"] = tuple(values.get("sigmas", ()))
         limbs = tuple((int(a), int(b)) for a, b in values.get("limbs", ()))
         estimated = bool(values.get("sigmas_estimated", False))
-        return cls(name=values["name"], limbs=limbs, maps=values["maps"], sigmas_estimated=estimated, **lists)
+        return cls(
+            name=values["name"],
+            limbs=limbs,
+            maps=values["maps"],
+            sigmas_estimated=estimated,
+            mirror=values.get("mirror"),
+            **lists,
+        )

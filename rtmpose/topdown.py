@@ -97,8 +97,9 @@ class TopDown:
     """A network and all that stands between a person's box and its points.
 
     The network's first K outputs are the skeleton's K points. `flip_test` averages with the prediction on the
-    mirrored crop. `mean` and `std` are those of the RGB channels, in grey levels, that the network was
-    trained with: an exported file's card says them. Crops are moved to `device` before they are normalised.
+    mirrored crop, where the skeleton can be mirrored. `mean` and `std` are those of the RGB channels, in grey
+    levels, that the network was trained with: an exported file's card says them. Crops are moved to `device`
+    before they are normalised.
     """
 
     network: Network
@@ -129,7 +130,7 @@ class TopDown:
         aside = one_thread if isinstance(self.network, ThroughArrays) else nullcontext
         with aside():
             images = input_of(crops, self.mean, self.std, self.device)
-            mirrored = images.flip(-1) if self.flip_test else None
+            mirrored = images.flip(-1) if self.flip_test and self.skeleton.mirrors else None
         outputs = self.network(images)
         again = None if mirrored is None else self.network(mirrored)
         codec: Any = self.codec  # each codec takes the outputs of its own kind of head

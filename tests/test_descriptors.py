@@ -27,6 +27,7 @@ from rtmpose.descriptors import (
     shipped_datasets,
 )
 from rtmpose.files import UserError, data_file
+from rtmpose.skeleton import Skeleton
 from tests.support import golden
 
 REFERENCE = {
@@ -37,7 +38,7 @@ REFERENCE = {
     "ochuman": "ochuman", "jhmdb": "jhmdb", "posetrack18": "posetrack18", "halpe136": "halpe",
     "freihand": "freihand2d", "rhd": "rhd2d", "cofw": "cofw",
 }  # fmt: skip
-ESTIMATED = {"cephalometric38", "lapa106", "lapa106_train", "wflw", "cofw"}
+ESTIMATED = {"cephalometric38", "cephalometric38_stack", "lapa106", "lapa106_train", "wflw", "cofw"}
 HAND = "coco_wholebody_hand"
 
 
@@ -105,13 +106,14 @@ def test_every_descriptor_is_consistent(name: str) -> None:
 def test_which_descriptors_there_are() -> None:
     others = {
         "cephalometric38",
+        "cephalometric38_stack",
         "coco_wholebody_foot",
         "face300w",
         "halpe_face",
         "halpe_hand",
         "lapa106_train",
     }
-    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 27
+    assert set(shipped_datasets()) == set(REFERENCE) | others and len(shipped_datasets()) == 28
 
 
 def test_a_borrowed_skeleton_is_the_same_one() -> None:
@@ -244,3 +246,33 @@ def test_a_borrowed_skeleton_that_is_nowhere_is_named_with_its_file(tmp_path: Pa
     with pytest.raises(UserError) as caught:
         load_dataset(str(path))
     assert str(caught.value).startswith(f"{path}: skeleton: ") and len(str(caught.value)) < 600
+
+
+def test_points_without_sides_are_mirrored_only_where_the_descriptor_says_so() -> None:
+    mirrored = {name: load_skeleton(name).mirrors for name in shipped_datasets()}
+    assert {name for name, yes in mirrored.items() if not yes} == {"cephalometric38", "cephalometric38_stack"}
+    hand = load_skeleton("coco_wholebody_hand")
+    assert hand.mirror is True and hand.flip == tuple(range(21))
+    for skeleton in (hand, load_skeleton("coco17"), load_skeleton("cephalometric38")):
+        assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
+        assert Skeleton.from_dict(skeleton.layout()).mirrors == skeleton.mirrors
+    assert "mirror" not in load_skeleton("coco17").layout()  # what is written of it has not changed
+
+
+@pytest.mark.parametrize("share", [[0.5, 0.5], [-0.1, 0.5], [0.2, 1.1], [0.9, 0.1]])
+def test_a_share_goes_upwards_within_a_file(tmp_path: Path, share: list[float]) -> None:
+    text = data_file("datasets", "cephalometric38_stack").read_text()
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace("share: [0, 0.75]", f"share: {share}"))
+    with pytest.raises(UserError, match=r"own\.yaml: splits\.train: .*share .* must go from one number"):
+        load_dataset(str(path))
+
+
+def test_metrics_are_known_ones(tmp_path: Path) -> None:
+    assert load_dataset("coco17").metrics == ("ap",)
+    assert load_dataset("cephalometric38").metrics == ("ap", "mre")
+    text = data_file("datasets", "cephalometric38").read_text()
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace("[ap, mre]", "[ap, mrre]"))
+    with pytest.raises(UserError, match=r"own\.yaml: metrics\.1: "):
+        load_dataset(str(path))

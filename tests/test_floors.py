@@ -25,7 +25,7 @@ FLOORS = (
     ("evaluation",),
     ("topdown", "drawing", "motion"),
     ("data.stream",),
-    ("data.shards", "data.mannequins"),
+    ("data.shards", "data.mannequins", "data.radiographs"),
     ("data.raw", "data"),
     ("cluster",),
     ("tracking",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,3 +201,19 @@ def _rounding(precision: str) -> Network:
         return (x.bfloat16(), y.bfloat16()) if precision == "bf16" else (x, y)
 
     return network
+
+
+def test_what_has_no_sides_is_not_mirrored() -> None:
+    """The flip test shows the network a mirror image, but none of a pose that has no left and right."""
+    seen: list[Tensor] = []
+
+    def network(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(images)
+        return brightest(images)
+
+    for flip, mirror, calls in (((0, 1, 2), None, 1), ((0, 1, 2), True, 2), ((0, 2, 1), None, 2)):
+        seen.clear()
+        skeleton = replace(COLOURS, flip=flip, mirror=mirror)
+        way = TopDown(network, SimCC(SIZE), skeleton, flip_test=True)
+        points, _ = way.points([way.crop(photograph(), [90.0, 40.0, 100.0, 110.0])])
+        assert len(seen) == calls and np.abs(points[0] - TRUTH).max() < (2 if flip == (0, 1, 2) else 50)

@@ -45,8 +45,8 @@ class AugmentConfig(Strict):
 
 
 class RenderParams(Strict):
-    """Mannequins to render into a dataset's raw folder: number of images per split, difficulty, size (w, h)
-    px.
+    """Mannequins, or radiographs, to render into a dataset's raw folder: number of images per split,
+    difficulty (of mannequins), size (w, h) px.
     """
 
     level: Literal["easy", "hard"] = "easy"

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from rtmpose.config.base import Strict
 
-Metric = Literal["ap", "pck", "tpck", "pckh", "auc", "epe", "nme", "crowd", "parts"]
+Metric = Literal["ap", "pck", "tpck", "pckh", "auc", "epe", "nme", "crowd", "parts", "mre"]
 Thresholds = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 # What a distance is divided by: the longer side of the box, the annotation's `head_size` px, the distance
 # between two labelled points, or so many px. A point of the pair may be the mean of several: "a + b".

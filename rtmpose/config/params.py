@@ -138,11 +138,12 @@ def with_values(params: Params, values: Mapping[str, Any]) -> Params:
 
 
 def refuse_baseline(params: Params) -> None:
-    """UserError for a network of the ladder's first rungs: search, export and everything after them are
-    RTMPose's.
+    """UserError for a baseline's network: it is trained and evaluated, but search, export and everything
+    after them are RTMPose's.
     """
     for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
         if (value := getattr(params.model, name)) != ours:
             raise UserError(
-                f"params.yaml: model.{name}: {value} is a baseline that only the ladder trains; set {ours}"
+                f"params.yaml: model.{name}: {value} is a baseline, which is trained and evaluated, but "
+                f"neither searched for nor exported; set {ours}, or stop at the stage evaluate"
             )

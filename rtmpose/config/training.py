@@ -10,16 +10,16 @@ from rtmpose.config.base import Strict
 from rtmpose.config.data import AugmentConfig
 
 Size = Literal["t", "s", "m", "l", "x"]
-Backbone = Literal["cspnext", "resnet50"]
+Backbone = Literal["cspnext", "resnet50", "hrnet_w32", "hrnet_w48"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
 
 
 class Architecture(Strict):
     """The network: CSPNeXt size and the SimCC head's design (RTMPose Tables 2 and 5).
 
-    ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains:
-    heatmaps, SimCC on maps that deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the
-    backbone makes them.
+    ResNet-50 and the other heads are the baselines of RTMPose's Table 1: heatmaps, SimCC on maps that
+    deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them. HRNet with
+    heatmaps is the baseline for large images. They have no `size`.
     """
 
     size: Size

@@ -49,6 +49,7 @@ from rtmpose.models.cspnext import ChannelAttention, ConvNormAct, CSPNeXt
 from rtmpose.models.heads.heatmap import HeatmapHead
 from rtmpose.models.heads.plain_simcc import PlainSimCCHead
 from rtmpose.models.heads.simcc import SimCCHead
+from rtmpose.models.hrnet import HRNet
 from rtmpose.models.resnet import ResNet50
 
 HIGH, LOW = 4096.0, 1 / 16  # a stage whose largest value lies between is computed as it is
@@ -169,6 +170,8 @@ def _backbone_parts(backbone: nn.Module) -> Iterator[Part]:
     if isinstance(backbone, CSPNeXt):
         for name, stage in backbone.named_children():
             yield _stage(f"backbone.{name}", stage, stage.get_submodule("0.conv"))
+    elif isinstance(backbone, HRNet):
+        yield from _branches(backbone)
     else:
         assert isinstance(backbone, ResNet50)
         yield _part("backbone.conv1", backbone.conv1)
@@ -176,6 +179,21 @@ def _backbone_parts(backbone: nn.Module) -> Iterator[Part]:
             stage = backbone.get_submodule(name)
             entries = (stage.get_submodule("0.conv1"), stage.get_submodule("0.downsample.0"))
             yield _stage(f"backbone.{name}", stage, *entries)
+
+
+def _branches(backbone: HRNet) -> Iterator[Part]:
+    """The stem and the first stage, one after another; then all branches together: they are added up, so that
+    they need one power.
+    """
+    yield _part("backbone.conv1", backbone.conv1)
+    yield _part("backbone.conv2", backbone.conv2)
+    first = (backbone.layer1.get_submodule("0.conv1"), backbone.layer1.get_submodule("0.downsample.0"))
+    yield _stage("backbone.layer1", backbone.layer1, *first)
+    branches = nn.ModuleList(
+        module for name, module in backbone.named_children() if name.startswith(("transition", "stage"))
+    )
+    entries = (backbone.get_submodule("transition1.0.0"), backbone.get_submodule("transition1.1.0.0"))
+    yield _stage("backbone.branches", branches, *entries)
 
 
 def _deconvolutions(head: HeatmapHead, name: str) -> Iterator[Part]:

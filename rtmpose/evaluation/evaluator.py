@@ -206,7 +206,7 @@ def opened(images: Iterable[RawImage]) -> Iterator[EvalImage]:
     for raw in images:
         _, pixels = read_photograph(raw)
         height, width = pixels.shape[:2]
-        yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.path.name)
+        yield EvalImage(raw.image_id, pixels, width, height, raw.annotations, raw.file_name)
 
 
 def sample_images(folder: Path, count: int) -> list[EvalImage]:

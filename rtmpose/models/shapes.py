@@ -12,9 +12,10 @@ from torch import Tensor
 from rtmpose.config import Architecture, Size
 from rtmpose.models.cspnext import SIZES
 from rtmpose.models.heads.simcc import SPLIT_RATIO
+from rtmpose.models.hrnet import WIDTHS
 
 Sides = Mapping[str, tuple[int, ...]]  # of every weight
-DEFAULT_SIZE: Size = "m"  # where the shapes say none: ResNet-50 has no sizes
+DEFAULT_SIZE: Size = "m"  # where the shapes say none: ResNet-50 and HRNet have no sizes
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
         hidden = _side(sides, "head.deconv_layers.0.weight", 1, 4)
     facts = {
         "size": _size(sides),
-        "backbone": "resnet50" if "backbone.conv1.weight" in sides else None,
+        "backbone": _backbone(sides),
         "head": head,
         "kernel": kernel,
         "hidden": hidden,
@@ -58,6 +59,14 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
     except ValidationError:  # no network has such sides: loading the weights will name the first that differs
         architecture = Architecture(size=_size(sides))
     return Shapes(architecture, _side(sides, maps, 0, 4), _input_size(sides))
+
+
+def _backbone(sides: Sides) -> str | None:
+    """The kind of backbone, where it is none of ours: HRNet by the width of its finest maps."""
+    finest = _side(sides, "backbone.transition1.0.0.weight", 0, 4)
+    if finest is not None:
+        return next((name for name, width in WIDTHS.items() if width == finest), None)
+    return "resnet50" if "backbone.conv1.weight" in sides else None
 
 
 def _side(sides: Sides, key: str, axis: int, rank: int) -> int | None:
@@ -78,7 +87,9 @@ def _head(sides: Sides) -> str | None:
         return "simcc"
     if "head.mlp_head_x.weight" in sides:
         return "simcc_deconv" if "head.deconv_head.final_layer.weight" in sides else "simcc_plain"
-    return "heatmap" if "head.deconv_layers.0.weight" in sides else None
+    # HRNet's heatmap head is its last convolution alone.
+    bare = "backbone.transition1.0.0.weight" in sides and "head.final_layer.weight" in sides
+    return "heatmap" if bare or "head.deconv_layers.0.weight" in sides else None
 
 
 def _input_size(sides: Sides) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
 from rtmpose.models.heads.heatmap import HeatmapHead
 from rtmpose.models.heads.plain_simcc import PlainSimCCHead
 from rtmpose.models.heads.simcc import SimCCHead
+from rtmpose.models.hrnet import WIDTHS, HRNet
 from rtmpose.models.pose_net import PoseNet
 from rtmpose.models.resnet import ResNet50
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rtmpose.config import Architecture, Backbone, Head
 
 HEADS: tuple[Head, ...] = ("simcc", "simcc_plain", "simcc_deconv", "heatmap")
-BACKBONES: tuple[Backbone, ...] = ("cspnext", "resnet50")
+BACKBONES: tuple[Backbone, ...] = ("cspnext", "resnet50", "hrnet_w32", "hrnet_w48")
 
 
 def build_model(
@@ -63,19 +64,28 @@ def build_pose_net(
     logits (x (N, K, 2W), y (N, K, 2H)), or with `head="heatmap"` heatmaps (N, K, H/4, W/4). `hidden` is the
     head's width (the channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of
     the SimCC head. The baselines are `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with)
-    and `backbone="resnet50"`, which has no sizes. Raises `UserError` for values that make no network.
+    and `backbone="resnet50"`, `"hrnet_w32"` and `"hrnet_w48"`, which have no sizes. HRNet's maps have a
+    quarter of the input's size by themselves: its heatmap head has no deconvolutions. Raises `UserError` for
+    values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
-    features = CSPNeXt(SIZES[size]) if backbone == "cspnext" else ResNet50()
+    features = _backbone(backbone, size)
+    stride = features.stride if isinstance(features, HRNet) else STRIDE
     layers: nn.Module
     if head == "heatmap":
-        layers = HeatmapHead(features.channels, num_keypoints, hidden)
+        layers = HeatmapHead(features.channels, num_keypoints, hidden if stride == STRIDE else None)
     elif head == "simcc":
-        layers = SimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, hidden, gau)
+        layers = SimCCHead(features.channels, num_keypoints, input_size, stride, kernel, hidden, gau)
     else:
         upsample = hidden if head == "simcc_deconv" else None
-        layers = PlainSimCCHead(features.channels, num_keypoints, input_size, STRIDE, kernel, upsample)
+        layers = PlainSimCCHead(features.channels, num_keypoints, input_size, stride, kernel, upsample)
     return PoseNet(features, layers, num_keypoints, input_size)
+
+
+def _backbone(backbone: str, size: str) -> CSPNeXt | ResNet50 | HRNet:
+    if backbone in WIDTHS:
+        return HRNet(backbone)
+    return CSPNeXt(SIZES[size]) if backbone == "cspnext" else ResNet50()
 
 
 def check_names(size: str, head: str) -> None:
@@ -98,6 +108,11 @@ def _check(
     check_names(size, head)
     if backbone not in BACKBONES:
         raise UserError(f"model backbone: {backbone!r} is none of {', '.join(BACKBONES)}")
+    if backbone in WIDTHS and head == "simcc_deconv":
+        raise UserError(
+            f"model head: simcc_deconv enlarges maps that {backbone} has not made small; use heatmap, simcc "
+            "or simcc_plain"
+        )
     if len(input_size) != 2 or any(side < STRIDE or side % STRIDE for side in input_size):
         raise UserError(f"model input_size: {input_size} must be (width, height) in multiples of {STRIDE} px")
     if num_keypoints < 1 or hidden < 1:

@@ -68,7 +68,8 @@ def check_space(params: Params) -> None:
 
     Both ends of a range and every choice are tried, each with the recipe's other values.
     """
-    refuse_baseline(params)
+    if params.search.enabled:
+        refuse_baseline(params)
     space = params.search.space
     if SIGMA_FACTOR in space and "finetune.sigma" in space:
         raise _mistake("finetune.sigma", "sigma_factor varies the same parameter; remove one of the two")

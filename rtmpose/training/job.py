@@ -46,6 +46,7 @@ TRAINING_CODE = (
     "data/raw/exif.py",
     "data/raw/fields.py",
     "data/raw/photograph.py",
+    "data/raw/stacks/metaimage.py",
     "evaluation",
 )
 # Of TrainParams: they change nothing of a result.

@@ -135,6 +135,8 @@ def run_stage(
     lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
     """
     check_pixels(params)
+    if (note := unmirrored(stage, params)) is not None:
+        print(note, flush=True)
     root, fresh = shared(params.hardware.storage), forced()
     task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma)}"
     server = job_server(params.hardware)
@@ -170,6 +172,16 @@ def run_stage(
     with runs.finished(run_id):
         launch(job)
     return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt)
+
+
+def unmirrored(stage: str, params: Params) -> str | None:
+    """The line that says, where a recipe mirrors images whose points know no left and right, that none is."""
+    train = params.pretrain if stage == "pretrain" else params.finetune
+    skeleton = load_skeleton(train.skeleton)
+    if max(train.strong.flip, train.weak.flip) == 0 or skeleton.mirrors:
+        return None
+    why = f"{skeleton.name} has no flip_pairs, and no `mirror: true`"
+    return f"{stage}: nothing is mirrored, although flip is above 0: {why}"
 
 
 def run_elsewhere(

@@ -36,6 +36,7 @@ WITHOUT_EFFECT = {
     "fingerprint": "names runs",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
     "data.raw.annotations": "reads raw folders, which training does not",
+    "data.raw.stacks.cl_detection": "reads raw folders, which training does not",
     "data.raw.limits": "refuses what is too large to decode, and changes no pixel",
     "data.raw.doubts": "says what is implausible in raw folders",
     "data.raw.formats": "reads raw folders, which training does not",

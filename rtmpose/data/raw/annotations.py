@@ -23,6 +23,7 @@ from rtmpose.data.raw.formats import ListedImage, read_aic, read_coco, read_mpii
 from rtmpose.data.raw.mpii.head_boxes import with_head_sizes
 from rtmpose.data.raw.photograph import is_file, locate
 from rtmpose.data.raw.records import UNLISTED, Fault, Person, RawImage
+from rtmpose.data.raw.stacks.cl_detection import read_cl_detection
 from rtmpose.descriptors import Dataset, Split
 from rtmpose.files import UserError, read_json, sha256_of
 from rtmpose.geometry import clip_box
@@ -53,10 +54,12 @@ def read_images(dataset: Dataset, root: Path, split: str, doubts: Doubts | None 
     content = read_json(path, "the file is cut or damaged: download it again")
     seen: set[int] = set()
     try:
-        images = _read_format(dataset, content, path, doubts)
+        images = _read_format(dataset, content, path, root / layout.images, doubts)
         if layout.head_boxes is not None:
             images = with_head_sizes(images, root / layout.head_boxes, len(content))
         for listed in images:
+            if not in_share(listed.image_id, layout.share):
+                continue
             if doubts is not None:
                 for annotation, points in listed.poses:
                     doubts.person(annotation, points)
@@ -70,7 +73,17 @@ def read_images(dataset: Dataset, root: Path, split: str, doubts: Doubts | None 
         ) from error
 
 
-def _read_format(dataset: Dataset, content: Any, path: Path, doubts: Doubts | None) -> Iterator[ListedImage]:
+def in_share(image_id: int | str, share: tuple[float, float] | None) -> bool:
+    """Whether an image is of the part of its file that a split takes, by a hash of its id."""
+    if share is None:
+        return True
+    digest = hashlib.sha256(f"split {image_id}".encode()).digest()
+    return share[0] <= int.from_bytes(digest[:8], "big") / 2**64 < share[1]
+
+
+def _read_format(
+    dataset: Dataset, content: Any, path: Path, images: Path, doubts: Doubts | None
+) -> Iterator[ListedImage]:
     match dataset.reader:
         case "coco":
             return read_coco(dataset, content, path, doubts)
@@ -78,6 +91,8 @@ def _read_format(dataset: Dataset, content: Any, path: Path, doubts: Doubts | No
             return read_aic(dataset, content, path, doubts)
         case "mpii":
             return read_mpii(dataset, content, path, doubts)
+        case "cl_detection":
+            return read_cl_detection(dataset, content, path, images)
         case None:
             raise UserError(
                 f"{dataset.name}: its descriptor has no reader: it is a skeleton without data of its own"
@@ -146,7 +161,9 @@ def _index_split(dataset: Dataset, root: Path, split: str) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
-    """Name, relative to the folder, and size of every file in it and below, sorted."""
+    """Name, relative to the folder, and size of every file in it and below, sorted; of a stack, its own."""
+    if folder.is_file():
+        return [(folder.name, folder.stat().st_size)]
     paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
     return sorted(
         (Path(path).relative_to(folder).as_posix(), os.stat(path).st_size)
@@ -182,6 +199,8 @@ def _place(root: Path, images: Path, listed: ListedImage, path: Path) -> tuple[P
     if listed.defect == UNLISTED:
         problem = "annotations name it, but the list of images does not; list it, or correct their image_id"
         return images / listed.file_name, (UNLISTED, f"{where}: {problem}")
+    if listed.page is not None:
+        return images, None
     return locate(root, images, listed.file_name, where)
 
 
@@ -189,7 +208,17 @@ def _sort_out(
     dataset: Dataset, path: Path, fault: Fault | None, listed: ListedImage, seen: set[int]
 ) -> RawImage:
     """The image with its persons, and what is none of them with the reason why."""
-    raw = RawImage(listed.image_id, path, listed.width, listed.height, [], [], exif=dataset.exif, fault=fault)
+    raw = RawImage(
+        listed.image_id,
+        path,
+        listed.width,
+        listed.height,
+        [],
+        [],
+        exif=dataset.exif,
+        fault=fault,
+        page=listed.page,
+    )
     defect = listed.defect or (fault[0] if fault else None if is_file(path) else "missing image")
     size = raw.width or np.inf, raw.height or np.inf
     for annotation, points in listed.poses:

@@ -34,7 +34,7 @@ class ListedImage:
     points.
 
     `defect` is a reason why none of them can be used, `odd_boxes` the ids of those whose box is no box at
-    all.
+    all. `page` is the image's place, from 0, in a file of many.
     """
 
     image_id: int | str
@@ -44,6 +44,7 @@ class ListedImage:
     poses: list[tuple[dict[str, Any], Points]] = field(default_factory=list)
     defect: str | None = None
     odd_boxes: set[int] = field(default_factory=set)
+    page: int | None = None
 
 
 def read_coco(

@@ -29,11 +29,13 @@ from rtmpose.data.raw.exif import TIFF, TURNS, Pixels, orientation, upright, wit
 from rtmpose.data.raw.fields import shown
 from rtmpose.data.raw.limits import too_many_pixels, unread_kind
 from rtmpose.data.raw.records import Fault, RawImage
+from rtmpose.data.raw.stacks.metaimage import open_stack
 from rtmpose.descriptors import Frame
 from rtmpose.files import UserError
 
 LONGEST = 255  # bytes of a file's name, without its folders
 OUTSIDE = "path outside the raw folder"
+FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 class PhotographError(UserError):
@@ -48,13 +50,16 @@ class PhotographError(UserError):
 
 
 def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, Pixels]:
-    """The file's bytes, and its pixels (H, W, 3) RGB or BGR in the frame `raw.exif`.
+    """The file's bytes, and its pixels (H, W, 3) RGB or BGR in the frame `raw.exif`; of one image of a stack
+    the bytes of a PNG of it, without its padding.
 
     Raises PhotographError naming the file where it is missing, cut, damaged, or of another size than its
     annotations say.
     """
     if raw.fault is not None:
         raise PhotographError(*raw.fault)
+    if raw.page is not None:
+        return _read_page(raw, raw.page, bgr)
     try:
         content = raw.path.read_bytes()
     except (OSError, ValueError) as error:
@@ -66,6 +71,19 @@ def read_photograph(raw: RawImage, bgr: bool = False) -> tuple[bytes, Pixels]:
     if raw.width is not None and raw.height is not None:
         _compare_size(raw, (raw.width, raw.height), pixels, content)
     return content, pixels
+
+
+def _read_page(raw: RawImage, page: int, bgr: bool) -> tuple[bytes, Pixels]:
+    try:
+        pixels = open_stack(raw.path).page(page)[: raw.height, : raw.width]
+    except UserError as error:
+        raise PhotographError("corrupt image", str(error)) from error
+    # Most are grey, in three equal channels: a third of the bytes says as much.
+    grey = (pixels == pixels[..., :1]).all()
+    done, content = cv2.imencode(".png", pixels[..., 0] if grey else pixels[..., ::-1], FAST_PNG)
+    assert done
+    channels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return content.tobytes(), np.ascontiguousarray(channels[..., ::-1] if bgr else channels)
 
 
 def decode_photograph(content: bytes, path: Path, frame: Frame, bgr: bool = False) -> Pixels:

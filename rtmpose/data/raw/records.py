@@ -36,7 +36,8 @@ class RawImage:
     """One image: the persons to train on, the COCO-form annotations to evaluate against, and (reason,
     annotation id) of what is not among `persons`: `left_out` by the format's own rules, `skipped` for a
     defect. `width` and `height` are None where the raw format does not say. `exif` is the frame that all of
-    it refers to, `fault` why the file is not to be opened at all.
+    it refers to, `fault` why the file is not to be opened at all. `page` is the image's place, from 0, where
+    `path` is a file of many.
     """
 
     image_id: int | str
@@ -49,6 +50,12 @@ class RawImage:
     skipped: list[tuple[str, int]] = field(default_factory=list)
     exif: Frame = "stored"
     fault: Fault | None = None
+    page: int | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What the image is called, without its folder; one of a stack by its number, as a PNG."""
+        return self.path.name if self.page is None else f"{self.path.stem}_{self.page + 1}.png"
 
     @property
     def unlisted(self) -> bool:

@@ -152,7 +152,7 @@ def sample_key(image_id: int | str, annotation_id: int | None = None) -> str:
 
 def skip(raw: RawImage, reason: str, annotation_id: int, detail: str = "") -> Skip:
     """The note that a person of an image is left out for a defect; it names no folder of this machine."""
-    return Skip(reason, raw.image_id, annotation_id, f"{raw.path.parent.name}/{raw.path.name}", detail)
+    return Skip(reason, raw.image_id, annotation_id, f"{raw.path.parent.name}/{raw.file_name}", detail)
 
 
 def photographs_digest(images: Sequence[RawImage]) -> str:
@@ -193,11 +193,11 @@ def _crops(plan: Plan, kind: SampleKind, cut_for: CutFor, skipped: list[Skip]) -
 def _photographs(plan: Plan) -> Iterator[Sample]:
     for raw in plan.images:
         content, pixels = read_photograph(raw)
-        key, suffix = sample_key(raw.image_id), raw.path.suffix.lstrip(".").lower()
+        key, suffix = sample_key(raw.image_id), Path(raw.file_name).suffix.lstrip(".").lower()
         fields = {
             "key": key,
             "image_id": raw.image_id,
-            "file_name": raw.path.name,
+            "file_name": raw.file_name,
             "width": pixels.shape[1],
             "height": pixels.shape[0],
             "annotations": raw.annotations,

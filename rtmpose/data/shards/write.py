@@ -224,7 +224,7 @@ def write_eval_shards(
         if not raw.path.is_file():
             raise UserError(f"{raw.path}: named in the annotations but missing; unpack the images again")
     cut = [replace(raw, persons=[], left_out=[], skipped=[]) for raw in listed]
-    plans = _plan(cut, split, shard_bytes, lambda raw: raw.path.stat().st_size, lambda raw: 1)
+    plans = _plan(cut, split, shard_bytes, _file_bytes, lambda raw: 1)
     whole = _Set(dataset, split, SampleKind(dataset.skeleton), listed, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh))
 
@@ -252,6 +252,13 @@ def _plan(
         groups[-1].append(replace(raw, path=raw.path.absolute()))  # workers may be in another folder
         filled += size(raw)
     return [Plan(f"{split}-{i:06d}.tar", group, sum(map(samples, group))) for i, group in enumerate(groups)]
+
+
+def _file_bytes(raw: RawImage) -> float:
+    """What an image's file takes; of one in a stack, about what a PNG of it does."""
+    if raw.page is not None:
+        return float((raw.width or 0) * (raw.height or 0))
+    return float(raw.path.stat().st_size)
 
 
 def _crop_bytes(cut_for: CutFor, raw: RawImage) -> float:

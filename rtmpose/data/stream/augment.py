@@ -161,11 +161,13 @@ Part = Callable[[Floats, Floats], tuple[NDArray[np.uint8], tuple[int, int]]]
 
 class Augmenter:
     """Crops of one stage's augmentation for one input size (w, h); holds no state between samples, since
-    pixel transforms are seeded before each use.
+    pixel transforms are seeded before each use. A skeleton without sides is not mirrored, whatever `config`
+    says.
     """
 
     def __init__(self, config: AugmentConfig, skeleton: Skeleton, size: tuple[int, int], udp: bool) -> None:
-        self.config, self.skeleton, self.size, self.udp = config, skeleton, size, udp
+        self.config = config if skeleton.mirrors else config.model_copy(update={"flip": 0.0})
+        self.skeleton, self.size, self.udp = skeleton, size, udp
         width, height = size
         self.transforms = built(config.pixels)
         self.corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)

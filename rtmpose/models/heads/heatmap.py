@@ -19,13 +19,17 @@ def _upsample(inputs: int, width: int) -> tuple[nn.Module, ...]:
 
 
 class HeatmapHead(nn.Module):
-    """(N, C, H/32, W/32) features -> heatmaps (N, K, H/4, W/4); `width` channels in every deconvolution."""
+    """(N, C, H/32, W/32) features -> heatmaps (N, K, H/4, W/4); `width` channels in every deconvolution. With
+    None there are none: the features have a quarter of the input's size already.
+    """
 
-    def __init__(self, channels: int, num_keypoints: int, width: int = 256) -> None:
+    def __init__(self, channels: int, num_keypoints: int, width: int | None = 256) -> None:
         super().__init__()
-        layers = (*_upsample(channels, width), *_upsample(width, width), *_upsample(width, width))
-        self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(width, num_keypoints, 1)
+        self.deconv_layers: nn.Module = nn.Identity()
+        if width is not None:
+            layers = (*_upsample(channels, width), *_upsample(width, width), *_upsample(width, width))
+            self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(channels if width is None else width, num_keypoints, 1)
         self.apply(_initialise)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -264,3 +264,21 @@ def test_a_half_body_on_one_pixel_keeps_the_whole() -> None:
     for seed in range(20):
         shown, moved, _ = augmenter(whole(image), fields, points, visible, np.random.default_rng(seed))
         assert np.isfinite(moved).all() and shown.shape == (128, 96, 3)
+
+
+def test_what_has_no_sides_is_not_mirrored() -> None:
+    """At flip 1 every image is mirrored, but none of a skeleton without left and right points."""
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[:, :10] = 255  # white on the left
+    fields = {"origin": [0, 0], "scale": [1.0, 1.0], "box": [0.0, 0.0, 40.0, 40.0]}
+    always = OFF.model_copy(update={"flip": 1.0})
+    for skeleton, mirrored in ((load_skeleton("cephalometric38"), False),
+                               (load_skeleton("coco_wholebody_hand"), True), (COCO, True)):  # fmt: skip
+        count = skeleton.num_keypoints
+        augmenter = Augmenter(always, skeleton, (32, 32), udp=True)
+        points = np.tile([5.0, 20.0], (count, 1))
+        image, moved, _ = augmenter(
+            lambda low, high: (pixels, (0, 0)), fields, points, np.full(count, 2), np.random.default_rng(0)
+        )
+        left, right = image[:, :16].mean(), image[:, 16:].mean()
+        assert (right > left) == mirrored and (moved[0, 0] > 16) == mirrored, skeleton.name

@@ -26,6 +26,11 @@ BESIDES_AP = {
     "coco_wholebody_face": ("nme",),
     "crowdpose": ("crowd",),
     "coco_wholebody": ("parts",),
+    "cephalometric38": ("mre",),
+    "cephalometric38_stack": ("mre",),
+    **dict.fromkeys(("freihand", "rhd", "halpe_hand"), ("pck", "auc", "epe")),
+    **dict.fromkeys(("face300w", "halpe_face", "cofw"), ("nme",)),
+    "jhmdb": ("pck", "tpck"),
 }
 
 
