@@ -152,7 +152,7 @@ def _converted_checkpoint(
     from rtmpose.released.checkpoint import save_checkpoint
 
     known = published_as(file.name)
-    if known is not None and known.weights.network not in ("rtmpose", "cspnext"):
+    if known is not None and known.weights.network not in ("rtmpose", "rtmw", "cspnext"):
         other = f"; its ONNX file runs: {known.weights_name}.onnx" if known.weights.onnx else ""
         raise UserError(f"{file}: a network of {known.weights.network}, which is none of ours{other}")
     chosen = asked(file, size, head, input_size, skeleton, params)

@@ -12,6 +12,7 @@ from rtmpose.config.data import AugmentConfig
 Size = Literal["t", "s", "m", "l", "x"]
 Backbone = Literal["cspnext", "resnet50"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
+Neck = Literal["rtmw"]
 
 
 class Architecture(Strict):
@@ -19,7 +20,8 @@ class Architecture(Strict):
 
     ResNet-50 and the other heads are the baselines of RTMPose's Table 1, which only the ladder trains:
     heatmaps, SimCC on maps that deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the
-    backbone makes them.
+    backbone makes them. `neck: rtmw` is RTMW's pyramid and two-level head, for whole bodies (arXiv
+    2407.08634).
     """
 
     size: Size
@@ -28,6 +30,7 @@ class Architecture(Strict):
     kernel: int = Field(7, ge=1)
     hidden: int = Field(256, ge=8)
     gau: bool = True
+    neck: Neck | None = None
 
 
 class ModelParams(Architecture):
