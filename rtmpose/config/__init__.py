@@ -31,6 +31,7 @@ from rtmpose.config.search import LadderParams, SearchParams, SearchRange
 from rtmpose.config.training import (
     Architecture,
     Backbone,
+    DistillParams,
     FinetuneParams,
     Head,
     ModelParams,
@@ -47,6 +48,7 @@ __all__ = [
     "AugmentConfig",
     "Backbone",
     "DatasetParams",
+    "DistillParams",
     "EvaluateParams",
     "FinetuneParams",
     "HardwareParams",

@@ -117,6 +117,35 @@ class PretrainParams(TrainParams):
     init: str | None = Field(None, description="weights whose backbone to start from, such as ImageNet's")
 
 
+class DistillParams(Strict):
+    """Distillation in the two stages of DWPose (arXiv 2307.15880, section 3).
+
+    In the first, a trained `teacher` guides finetuning: the student's last map is drawn to the teacher's, and
+    its SimCC vectors to the teacher's, with weights that fall linearly over the epochs. In the second, a
+    fresh head on the trained and frozen backbone learns from the trained network itself. The weights are
+    those of the paper, whose configurations train with 64 rows on each device.
+    """
+
+    teacher: str | None = Field(
+        None,
+        description="weights of a trained SimCC network with the same points and input_size; null: labels "
+        "alone, and the second stage",
+    )
+    feature: float = Field(5e-5, ge=0, description="α, the weight of the feature loss")
+    logit: float = Field(0.1, ge=0, description="β, the weight of the loss of the SimCC vectors")
+    head_share: float = Field(
+        0.2, ge=0, le=1, description="epochs of the second stage, as a share of `epochs`; 0: no second stage"
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> DistillParams:
+        if self.teacher is None and not self.head_share:
+            raise ValueError("distill has no teacher and no head_share: set one of them, or distill to null")
+        if self.teacher is not None and not (self.feature or self.logit):
+            raise ValueError("distill.feature and distill.logit are 0: the teacher would have no say")
+        return self
+
+
 class FinetuneParams(TrainParams):
     """SimCC finetuning. τ and σ come from the search; these are what `search.enabled: false` hands on."""
 
@@ -131,6 +160,7 @@ class FinetuneParams(TrainParams):
         description="null: √(bins / 16) per axis, RTMPose section 3.3.1; with model.head heatmap: its first "
         "value, in cells",
     )
+    distill: DistillParams | None = Field(None, description="what guides it besides the labels")
 
     @model_validator(mode="after")
     def _sigma_positive(self) -> FinetuneParams:
