@@ -1,16 +1,18 @@
 """Whether distillation, RTMW's neck and pruning make small networks better for the same updates.
 
-    python benchmarks/smaller.py --teacher-init S.pt --student-init models/pretrain.pt [--data data]
+    python benchmarks/smaller.py --teacher models/rtmpose.pt --student-init models/pretrain.pt \\
+        --source-init S.pt [--data data] [--epochs 1] [--source-epochs 2] [--batch 32]
 
 Everything is trained on the mannequins' COCO points at 96x128, by the product's own loop, with the default
-recipe's settings and one seed. An s network is trained first: it teaches, and it is pruned. Then RTMPose-t is
-trained from one start, with and without each of the three, for the same number of updates; what stands in a
-line beside another differs in that one thing. Nothing is chosen by AP: what counts are the last weights.
+recipe's settings and one seed. RTMPose-t is trained from one start, with and without a teacher and with the
+neck, for the same number of updates; what stands in a line beside another differs in that one thing. An s
+network is trained, too, cut to t by three kinds of scores, and trained on. Nothing is chosen by AP: what
+counts are the last weights.
 
 AP is that of the validation images in ground-truth boxes without flip test. Differences are paired: the same
-resampled images for both, 95 % bootstrap intervals. `--teacher-init` and `--student-init` are weights whose
-backbones the s and the t network start from. Run again after a kill it goes on in --out. The last line is one
-JSON object.
+resampled images for both, 95 % bootstrap intervals. `--student-init` and `--source-init` are weights whose
+backbones the t and the s network start from, `--teacher` are those of any trained network. Run again after a
+kill it goes on in --out. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,36 +23,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rtmpose.config import DistillParams, Params, load_params
-from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import Mix, MixEntry
 from rtmpose.descriptors import load_dataset
 from rtmpose.ending import run_command
 from rtmpose.evaluation.bootstrap import Interval, PairedReference, Ranking, resamples
 from rtmpose.evaluation.evaluator import Evaluator
 from rtmpose.machine import cpu_line
-from rtmpose.models import PoseNet, build_model, load_exactly, normalise, save_tensors
+from rtmpose.models import PoseNet, build_model, load_exactly, save_tensors
 from rtmpose.pruning.cut import Scores, cut
-from rtmpose.pruning.scores import norm_scores, taylor_scores
-from rtmpose.targets import SimCC
+from rtmpose.pruning.run import scores_of
+from rtmpose.pruning.scores import norm_scores
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.distill.stages import head_params
 from rtmpose.training.following import status_line
 from rtmpose.training.job import Job, build_task, codec_of, open_stream
 from rtmpose.training.loop import Run
-from rtmpose.training.update import simcc_task
 
 ROOT = Path(__file__).resolve().parent.parent
 COCO, CPU = load_dataset("coco17"), torch.device("cpu")
-TEACHER_EPOCHS, EPOCHS, PRUNED_EPOCHS = 5, 3, 1
-TAYLOR_BATCHES = 8
+SOURCE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -102,20 +99,6 @@ def random_scores(network: PoseNet) -> Scores:
     return {name: torch.rand(len(value), generator=generator) for name, value in norm_scores(network).items()}
 
 
-def scores_by_loss(bench: Bench, params: Params, network: PoseNet) -> Scores:
-    """Taylor scores from a few training batches."""
-    train = params.finetune
-    task = simcc_task(network, SimCC(params.input_size), train.tau)
-    stream = open_stream(params, train, bench.mix, udp=False)
-
-    def loss(batch: Batch, asked: PoseNet) -> Tensor:
-        targets, weights = task.codec.encode(batch.keypoints, batch.weights)
-        return task.loss(asked(normalise(batch.images)), targets, weights)
-
-    batches: Iterator[Batch] = islice(stream.epoch(0, train.weak), TAYLOR_BATCHES)
-    return taylor_scores(network, (partial(loss, batch) for batch in batches))
-
-
 def pruned(bench: Bench, source: Path, kind: str) -> Path:
     """The s network cut to t by one kind of scores."""
     large, small = (bench.student(size, 1) for size in "st")
@@ -126,7 +109,7 @@ def pruned(bench: Bench, source: Path, kind: str) -> Path:
     known: dict[str, Callable[[PoseNet], Scores]] = {
         "norm": norm_scores,
         "random": random_scores,
-        "taylor": partial(scores_by_loss, bench, large),
+        "taylor": partial(scores_of, skeleton=COCO.skeleton, shards=bench.mix.train[0].dir),
     }
     cut(networks[0], networks[1], known[kind](networks[0]))
     path = bench.out / f"pruned-{kind}.pt"
@@ -134,32 +117,33 @@ def pruned(bench: Bench, source: Path, kind: str) -> Path:
     return path
 
 
-def trained(bench: Bench, options: argparse.Namespace) -> dict[str, tuple[Params, Path]]:
-    """All networks by name: their parameters and weights."""
-    start, plain = options.student_init, bench.student("t", EPOCHS)
-    teacher = bench.train("s", large := bench.student("s", TEACHER_EPOCHS), options.teacher_init)
-    found = {"s": (large, teacher), "t": (plain, bench.train("t", plain, start))}
-    guided = bench.student("t", EPOCHS, distill=DistillParams(teacher=str(teacher)))
-    found["t distilled"] = guided, bench.train("t-distilled", guided, start, teacher=teacher)
-    for name in ("t", "t distilled"):
-        params, weights = found[name]
-        alone = params.model_copy(
-            update={"finetune": params.finetune.model_copy(update={"distill": DistillParams()})}
-        )
-        head = bench.train(f"{name.replace(' ', '-')}-head", head_params(alone), weights, stage="head",
-                           teacher=weights)  # fmt: skip
-        found[f"{name}, new head"] = params, head
-    wide = bench.student("t", EPOCHS, neck="rtmw")
-    found["t with neck"] = wide, bench.train("t-neck", wide, start)
-    short = bench.student("t", PRUNED_EPOCHS)
-    found["t, short"] = short, bench.train("t-short", short, start)
-    for kind in ("norm", "taylor", "random"):
-        cut_down = pruned(bench, teacher, kind)
+def trained(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Params, Path]]:
+    """All networks, as they come: name, parameters and weights."""
+    start, teacher = options.student_init, options.teacher
+    plain = bench.student("t", options.epochs, batch_size=options.batch)
+    yield "teacher", plain, teacher
+    yield "t", plain, (alone := bench.train("t", plain, start))
+    guided = with_distill(plain, DistillParams(teacher=str(teacher)))
+    yield "t distilled", guided, (taught := bench.train("t-distilled", guided, start, teacher=teacher))
+    large = bench.student("s", options.source_epochs, batch_size=SOURCE_BATCH)
+    source = bench.train("s", large, options.source_init)
+    yield "s", large, source
+    for kind in ("norm", "random", "taylor"):
+        cut_down = pruned(bench, source, kind)
+        yield f"pruned by {kind}, as cut", plain, cut_down
         # `init` set: the whole network starts from the file, not the backbone alone
-        whole = bench.student("t", PRUNED_EPOCHS, init=str(cut_down))
-        found[f"pruned by {kind}, as cut"] = short, cut_down
-        found[f"pruned by {kind}, short"] = whole, bench.train(f"pruned-{kind}", whole, cut_down)
-    return found
+        whole = bench.student("t", options.epochs, batch_size=options.batch, init=str(cut_down))
+        yield f"pruned by {kind}", whole, bench.train(f"pruned-{kind}", whole, cut_down)
+    for name, weights in (("t", alone), ("t distilled", taught)):
+        second = head_params(with_distill(plain, DistillParams()))
+        head = bench.train(f"{name.replace(' ', '-')}-head", second, weights, stage="head", teacher=weights)
+        yield f"{name}, new head", plain, head
+    wide = bench.student("t", options.epochs, neck="rtmw", batch_size=options.batch)
+    yield "t with neck", wide, bench.train("t-neck", wide, start)
+
+
+def with_distill(params: Params, distill: DistillParams) -> Params:
+    return params.model_copy(update={"finetune": params.finetune.model_copy(update={"distill": distill})})
 
 
 PAIRS = (
@@ -167,10 +151,11 @@ PAIRS = (
     ("t, new head", "t"),
     ("t distilled, new head", "t distilled"),
     ("t with neck", "t"),
-    ("pruned by norm, short", "t, short"),
-    ("pruned by taylor, short", "t, short"),
-    ("pruned by norm, short", "pruned by random, short"),
-    ("pruned by taylor, short", "pruned by random, short"),
+    ("pruned by norm", "t"),
+    ("pruned by taylor", "t"),
+    ("pruned by norm", "pruned by random"),
+    ("pruned by taylor", "pruned by random"),
+    ("pruned by taylor", "pruned by norm"),
 )
 
 
@@ -184,8 +169,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder with shards/coco17")
-    parser.add_argument("--teacher-init", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student-init", type=Path, required=True)
+    parser.add_argument("--source-init", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--source-epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path("data/smaller"))
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -195,20 +184,21 @@ def main() -> None:
     hardware = params.hardware.model_copy(update={"loader_workers": 0, "precision": "fp32"})
     bench = Bench(params.model_copy(update={"hardware": hardware}), mix, options.out.resolve())
     options.out.mkdir(parents=True, exist_ok=True)
-    found = trained(bench, options)
-    ranked = {name: bench.ranking(*each) for name, each in found.items()}
-    images = next(iter(ranked.values()))[1]
-    draws = resamples(len(images))
-    ap = {name: round(100 * ranking.ap(), 2) for name, (ranking, _) in ranked.items()}
-    for name, value in ap.items():
-        print(f"{name:28} AP {value:6.2f}")
-    rows = []
-    for ours, theirs in PAIRS:
-        compared = PairedReference(ranked[theirs][0], draws).compare(ranked[ours][0])
-        difference = points(compared.difference)
-        rows.append({"ours": ours, "beside": theirs, "difference": difference})
-        print(f"{ours:28} - {theirs:24} {difference[0]:+6.2f} [{difference[1]:+.2f}, {difference[2]:+.2f}]")
-    print(json.dumps({"name": "smaller", "ap": ap, "pairs": rows, "images": len(images),
+    ranked: dict[str, Ranking] = {}
+    rows, images = [], 0
+    for name, one, weights in trained(bench, options):
+        ranked[name], truth = bench.ranking(one, weights)
+        images = len(truth)
+        print(f"{name:28} AP {100 * ranked[name].ap():6.2f}", flush=True)
+        for ours, theirs in PAIRS:
+            if name in (ours, theirs) and {ours, theirs} <= ranked.keys():
+                compared = PairedReference(ranked[theirs], resamples(images)).compare(ranked[ours])
+                difference = points(compared.difference)
+                rows.append({"ours": ours, "beside": theirs, "difference": difference})
+                value, low, high = difference
+                print(f"{ours:28} - {theirs:24} {value:+6.2f} [{low:+.2f}, {high:+.2f}]", flush=True)
+    ap = {name: round(100 * each.ap(), 2) for name, each in ranked.items()}
+    print(json.dumps({"name": "smaller", "ap": ap, "pairs": rows, "images": images,
                       "unit": "AP points", "machine": cpu_line()}))  # fmt: skip
 
 
