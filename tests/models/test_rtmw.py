@@ -1,4 +1,4 @@
-"""RTMW's network: its published cost, the official names, its gradients, and that exports compute the same."""
+"""RTMW's network: its published cost, the official names, its gradients, exports that compute the same."""
 
 from __future__ import annotations
 

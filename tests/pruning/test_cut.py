@@ -1,4 +1,4 @@
-"""A network cut to a smaller size is an ordinary network of that size; cut to its own it stays bit for bit."""
+"""A network cut to a smaller size is an ordinary one of that size; cut to its own it stays bit for bit."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_what_is_left_is_a_network_of_the_smaller_size(options: dict[str, Any]) 
 
 
 def widened(small: PoseNet) -> PoseNet:
-    """An s network that computes exactly what the t network `small` does: its channels and blocks spread among
-    others that give 0, and whose norms score 0.
+    """An s network that computes exactly what the t network `small` does: its channels and blocks spread
+    among others that give 0, and whose norms score 0.
     """
     large = build_pose_net("s", input_size=SIZE).eval()
     state = {key: torch.zeros_like(value) for key, value in large.state_dict().items()}
@@ -98,7 +98,7 @@ def _places(large: torch.Size, small: torch.Size, key: str) -> tuple[Tensor, ...
     places = []
     for axis, (more, less) in enumerate(zip(large, small, strict=True)):
         joined = 4 if ".conv2.conv" in key and key.startswith("backbone.stage4.1") and axis == 1 else 1
-        if "attention.fc" in key or (".final_conv.conv" in key and axis == 1):
+        if ("attention.fc" in key and axis < 2) or (".final_conv.conv" in key and axis == 1):
             joined = 2
         part, kept = more // joined, less // joined
         ranges = [torch.arange(number * part + part - kept, (number + 1) * part) for number in range(joined)]

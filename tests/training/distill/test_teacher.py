@@ -66,7 +66,7 @@ def test_as_many_points_of_another_skeleton_are_refused(tmp_path: Path) -> None:
         if fits:
             load_teacher(path, COCO, SIZE)
         else:
-            with pytest.raises(UserError, match="predicts 17 points .*, the student 17 of coco17"):
+            with pytest.raises(UserError, match=r"predicts 17 points .*, the student 17 of coco17"):
                 load_teacher(path, COCO, SIZE)
 
 
