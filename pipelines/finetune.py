@@ -17,22 +17,15 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
     from rtmpose.search.choice import chosen_params
+    from rtmpose.training.distill.stages import run_finetune
     from rtmpose.training.following import write_curves
     from rtmpose.training.job import finetune_init
-    from rtmpose.training.launch import run_stage
 
     params = chosen_params(load_params(), SEARCH)
-    receipt = run_stage(
-        "finetune",
-        params,
-        mix=MIX,
-        init=finetune_init(params, INIT),
-        weights=WEIGHTS,
-        receipt=RECEIPT,
-        tau=params.finetune.tau,
-        sigma=params.finetune.sigma,
+    receipt, curves = run_finetune(
+        params, mix=MIX, init=finetune_init(params, INIT), weights=WEIGHTS, receipt=RECEIPT
     )
-    write_curves(receipt, CURVE, AP_CURVE)
+    write_curves(curves, CURVE, AP_CURVE)
     print(
         f"finetune  {receipt['samples']} samples, AP {receipt['best_AP']:.3f} on the tuning split → {WEIGHTS}"
     )

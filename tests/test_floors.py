@@ -19,7 +19,7 @@ FLOORS = (
     ("ladder", "page", "judging"),
     ("search", "inference", "promotion"),
     ("detection",),
-    ("released",),
+    ("released", "pruning"),
     ("training",),
     ("deploy",),
     ("evaluation",),

@@ -107,6 +107,43 @@ def check(
     typer.echo(f"{file}: {load_weights(model, file)}")
 
 
+@weights.command()
+def prune(
+    file: FileArgument,
+    out: Annotated[Path, typer.Argument(help="The checkpoint (.pt) to write.")],
+    to: Annotated[str, typer.Option("--to", help="The smaller size: t, s, m or l.")],
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="Training shards: channels are ranked by the loss on them, not by norms alone."),
+    ] = None,
+    input_size: InputOption = None,
+    skeleton: SkeletonOption = None,
+    params: ParamsOption = None,
+) -> None:
+    """Cut trained weights down to a smaller size: the channels and blocks that matter most stay.
+
+    What is written is an ordinary network of that size. Its accuracy comes back by training: give the file to
+    `finetune.init`. Prints the card.
+    """
+    _refuse_same(file, out)
+    from rtmpose.deploy.card import ModelCard
+    from rtmpose.descriptors import load_skeleton
+    from rtmpose.models import check_names, load_exactly
+    from rtmpose.pruning.run import pruned, scores_of
+    from rtmpose.released.checkpoint import save_checkpoint
+
+    check_names(to, "simcc")
+    chosen = asked(file, None, None, input_size, skeleton, params)
+    network = chosen.network()
+    load_exactly(network, file, MISFIT)
+    scores = scores_of(network, load_skeleton(chosen.skeleton), shards)
+    smaller = pruned(network, chosen.architecture, to, scores)
+    architecture = chosen.architecture.model_copy(update={"size": to})
+    card = ModelCard.of(architecture, chosen.input_size, chosen.skeleton)
+    save_checkpoint(out, smaller.state_dict(), card)
+    typer.echo(json.dumps({"file": str(out)} | card.model_dump(mode="json")))
+
+
 @commands.command()
 def convert(
     file: Annotated[
@@ -153,7 +190,7 @@ def _converted_checkpoint(
     from rtmpose.released.checkpoint import save_checkpoint
 
     known = published_as(file.name)
-    if known is not None and known.weights.network not in ("rtmpose", "cspnext"):
+    if known is not None and known.weights.network not in ("rtmpose", "rtmw", "cspnext"):
         other = f"; its ONNX file runs: {known.weights_name}.onnx" if known.weights.onnx else ""
         raise UserError(f"{file}: a network of {known.weights.network}, which is none of ours{other}")
     chosen = asked(file, size, head, input_size, skeleton, params)

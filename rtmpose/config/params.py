@@ -99,6 +99,11 @@ class Params(Strict):
             raise ValueError(
                 f"promotion.targets: {min(unknown)} is not among targets, where files are measured; add it"
             )
+        if self.finetune.distill is not None and self.model.head != "simcc":
+            raise ValueError(
+                f"finetune.distill needs model.head simcc, whose vectors it teaches, not {self.model.head}; "
+                "set it to null"
+            )
         if self.finetune.skeleton != self.skeleton:
             raise ValueError(
                 f"finetune.skeleton {self.finetune.skeleton} must be skeleton {self.skeleton}: it is "

@@ -12,6 +12,7 @@ from rtmpose.config.data import AugmentConfig
 Size = Literal["t", "s", "m", "l", "x"]
 Backbone = Literal["cspnext", "resnet50", "hrnet_w32", "hrnet_w48"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
+Neck = Literal["rtmw"]
 
 
 class Architecture(Strict):
@@ -19,7 +20,8 @@ class Architecture(Strict):
 
     ResNet-50 and the other heads are the baselines of RTMPose's Table 1: heatmaps, SimCC on maps that
     deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them. HRNet with
-    heatmaps is the baseline for large images. They have no `size`.
+    heatmaps is the baseline for large images. They have no `size`. `neck: rtmw` is RTMW's pyramid and
+    two-level head, for whole bodies (arXiv 2407.08634).
     """
 
     size: Size
@@ -28,6 +30,7 @@ class Architecture(Strict):
     kernel: int = Field(7, ge=1)
     hidden: int = Field(256, ge=8)
     gau: bool = True
+    neck: Neck | None = None
 
 
 class ModelParams(Architecture):
@@ -116,6 +119,35 @@ class PretrainParams(TrainParams):
     init: str | None = Field(None, description="weights whose backbone to start from, such as ImageNet's")
 
 
+class DistillParams(Strict):
+    """Distillation in the two stages of DWPose (arXiv 2307.15880, section 3).
+
+    In the first, a trained `teacher` guides finetuning: the student's last map is drawn to the teacher's, and
+    its SimCC vectors to the teacher's, with weights that fall linearly over the epochs. In the second, a
+    fresh head on the trained and frozen backbone learns from the trained network itself. The weights are
+    those of the paper, whose configurations train with 64 rows on each device.
+    """
+
+    teacher: str | None = Field(
+        None,
+        description="weights of a trained SimCC network with the same points and input_size; null: labels "
+        "alone, and the second stage",
+    )
+    feature: float = Field(5e-5, ge=0, description="α, the weight of the feature loss")
+    logit: float = Field(0.1, ge=0, description="β, the weight of the loss of the SimCC vectors")
+    head_share: float = Field(
+        0.2, ge=0, le=1, description="epochs of the second stage, as a share of `epochs`; 0: no second stage"
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> DistillParams:
+        if self.teacher is None and not self.head_share:
+            raise ValueError("distill has no teacher and no head_share: set one of them, or distill to null")
+        if self.teacher is not None and not (self.feature or self.logit):
+            raise ValueError("distill.feature and distill.logit are 0: the teacher would have no say")
+        return self
+
+
 class FinetuneParams(TrainParams):
     """SimCC finetuning. τ and σ come from the search; these are what `search.enabled: false` hands on."""
 
@@ -130,6 +162,7 @@ class FinetuneParams(TrainParams):
         description="null: √(bins / 16) per axis, RTMPose section 3.3.1; with model.head heatmap: its first "
         "value, in cells",
     )
+    distill: DistillParams | None = Field(None, description="what guides it besides the labels")
 
     @model_validator(mode="after")
     def _sigma_positive(self) -> FinetuneParams:

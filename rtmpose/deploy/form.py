@@ -18,7 +18,8 @@ computed in float32. A stage gets a power when its largest output is
 - below 1/16, where a thousandth of it would no longer be a normal number;
 
 or when the weights that bring values into its units are so small that many would not be normal numbers. Else
-the power is 1 and costs nothing.
+the power is 1 and costs nothing. A pyramid joins stages, which must then be in the same units: networks with
+a neck have powers behind the head's norms only.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from rtmpose.deploy.layers import (
     ConvAct,
     Gate,
     ShareHead,
+    ShareTwoLevelHead,
     ceiling_power,
     folded,
     wide,
@@ -48,8 +50,10 @@ from rtmpose.models import MEAN, STD, PoseNet, PoseOutput
 from rtmpose.models.cspnext import ChannelAttention, ConvNormAct, CSPNeXt
 from rtmpose.models.heads.heatmap import HeatmapHead
 from rtmpose.models.heads.plain_simcc import PlainSimCCHead
+from rtmpose.models.heads.rtmw import RTMWHead
 from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.hrnet import HRNet
+from rtmpose.models.pose_net import features_of
 from rtmpose.models.resnet import ResNet50
 
 HIGH, LOW = 4096.0, 1 / 16  # a stage whose largest value lies between is computed as it is
@@ -64,16 +68,23 @@ class DeployNet(nn.Module):
     network's kind out, whatever it computes in between: `half` computes in float16.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, input_size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        input_size: tuple[int, int],
+        neck: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.neck, self.head = backbone, neck, head
         self.input_size = input_size
         self.powers: dict[str, float] = {}  # of each part
         self.power = 1.0  # what the head's outputs are divided by
 
     def forward(self, images: Tensor) -> PoseOutput:
         dtype = next(self.parameters()).dtype
-        output = self.head(self.backbone(images if images.dtype == dtype else images.to(dtype)))
+        images = images if images.dtype == dtype else images.to(dtype)
+        output = self.head(features_of(self.backbone, self.neck, images))
         if isinstance(output, tuple):
             x, y = output
             return self._unscaled(x), self._unscaled(y)
@@ -105,12 +116,18 @@ def deploy_form(model: PoseNet, crops: Tensor | None = None) -> DeployNet:
     """
     source = copy.deepcopy(model).cpu().eval().double()  # so that folding rounds once
     _fold(source)
-    head = ShareHead(source.head) if isinstance(source.head, SimCCHead) else source.head
-    form = DeployNet(source.backbone, head, model.input_size).eval()
+    form = DeployNet(source.backbone, _shared(source.head), model.input_size, source.neck).eval()
     form.to(next(model.parameters()).dtype)
     images = calibration(model.input_size)
     _carry(form, torch.cat((images, crops.float())) if crops is not None else images)
     return form.requires_grad_(False)
+
+
+def _shared(head: nn.Module) -> nn.Module:
+    """A head on shares, where it has norms."""
+    if isinstance(head, RTMWHead):
+        return ShareTwoLevelHead(head)
+    return ShareHead(head) if isinstance(head, SimCCHead) else head
 
 
 def in_half(form: DeployNet) -> DeployNet:
@@ -144,16 +161,17 @@ def calibration(input_size: tuple[int, int]) -> Tensor:
 
 def parts(form: DeployNet) -> Iterator[Part]:
     """The network's stages in the order in which they compute, each with the power of two it may need."""
-    yield from _backbone_parts(form.backbone)
     head = form.head
+    if isinstance(head, ShareTwoLevelHead):
+        halves = (head.mlp, head.mlp2)
+        yield Part("head.mlp", halves, halves, restarts=True)
+        yield from _attention_parts(head)
+        return
+    yield from _backbone_parts(form.backbone)
     if isinstance(head, ShareHead):
         yield _part("head.final_layer", head.final_layer)
         yield _part("head.mlp", head.mlp, restarts=True)
-        if head.gau is not None:
-            yield Part("head.gau.uv", (head.gau.uv,), (head.gau.uv,), (head.gau.act,), restarts=True)
-            yield _part("head.gau.o", head.gau.o, restarts=True)
-        outputs = (head.cls_x, head.cls_y)
-        yield Part("head.cls", outputs, outputs, restarts=head.gau is not None)
+        yield from _attention_parts(head)
     elif isinstance(head, HeatmapHead):
         yield from _deconvolutions(head, "head")
     else:
@@ -164,6 +182,14 @@ def parts(form: DeployNet) -> Iterator[Part]:
             yield _part("head.final_layer", head.final_layer)
         outputs = (head.mlp_head_x, head.mlp_head_y)
         yield Part("head.mlp_head", outputs, outputs)
+
+
+def _attention_parts(head: ShareHead) -> Iterator[Part]:
+    if head.gau is not None:
+        yield Part("head.gau.uv", (head.gau.uv,), (head.gau.uv,), (head.gau.act,), restarts=True)
+        yield _part("head.gau.o", head.gau.o, restarts=True)
+    outputs = (head.cls_x, head.cls_y)
+    yield Part("head.cls", outputs, outputs, restarts=head.gau is not None)
 
 
 def _backbone_parts(backbone: nn.Module) -> Iterator[Part]:
@@ -233,7 +259,7 @@ def _carry(form: DeployNet, images: Tensor) -> None:
         before = power
     form.power = before
     if isinstance(form.head, ShareHead):
-        form.head.norm.eps /= powers["head.final_layer"]
+        form.head.norm.eps /= powers.get("head.final_layer", 1.0)
         if form.head.gau is not None:
             form.head.gau.carry(*(powers[f"head.{name}"] for name in ("mlp", "gau.uv", "gau.o")))
 

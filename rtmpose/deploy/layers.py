@@ -12,6 +12,7 @@ from torch.nn.utils import fuse_conv_bn_weights
 
 from rtmpose.deploy.ranges import TINY
 from rtmpose.models.cspnext import ChannelAttention, ConvNormAct
+from rtmpose.models.heads.rtmw import RTMWHead, maps_of_levels
 from rtmpose.models.heads.simcc import QUERY_DIM, GatedAttention, ScaleNorm, SimCCHead
 
 SATURATED = 32.0  # sigmoid(-32) is 1e-14: beyond, a gate stays shut or open
@@ -130,24 +131,46 @@ class ShareAttention(nn.Module):
 class ShareHead(nn.Module):
     """The SimCC head on shares: features → float32 logits x (N, K, 2W) and y (N, K, 2H)."""
 
-    def __init__(self, head: SimCCHead) -> None:
+    def __init__(self, head: SimCCHead | RTMWHead) -> None:
         super().__init__()
-        norm, linear = head.mlp
-        assert isinstance(norm, ScaleNorm) and isinstance(linear, nn.Linear)
-        self.mlp = linear
+        self.mlp = _scaled(head.mlp)
         self.final_layer = head.final_layer
         self.norm = ShareNorm()
-        self.mlp.weight.mul_(norm.g)
         self.gau = ShareAttention(head.gau) if isinstance(head.gau, GatedAttention) else None
         self.cls_x, self.cls_y = head.cls_x, head.cls_y
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.final_layer(features).flatten(2)  # (N, K, cells)
-        points = self.mlp(self.norm(maps)[0])  # (N, K, hidden)
+        return self.classified(self.mlp(self.norm(maps)[0]))
+
+    def classified(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of points (N, K, hidden) before they attend to each other."""
         if self.gau is None:
             return wide(self.cls_x(points)), wide(self.cls_y(points))
         points, row = self.gau(points)
         return wide(self.cls_x(points)) * row, wide(self.cls_y(points)) * row
+
+
+class ShareTwoLevelHead(ShareHead):
+    """RTMW's head on shares: a fine and a coarse level → float32 logits x (N, K, 2W) and y (N, K, 2H)."""
+
+    def __init__(self, head: RTMWHead) -> None:
+        super().__init__(head)
+        self.mlp2 = _scaled(head.mlp2)
+        self.conv_dec, self.final_layer2 = head.conv_dec, head.final_layer2
+
+    def forward(self, levels: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        coarse, fine = maps_of_levels(levels, self.conv_dec, self.final_layer, self.final_layer2)
+        halves = self.mlp(self.norm(coarse)[0]), self.mlp2(self.norm(fine)[0])
+        return self.classified(torch.cat(halves, dim=2))
+
+
+def _scaled(mlp: nn.Module) -> nn.Linear:
+    """The linear layer behind a norm, with the norm's learned factor in its weights."""
+    norm, linear = mlp.children()
+    assert isinstance(norm, ScaleNorm) and isinstance(linear, nn.Linear)
+    linear.weight.mul_(norm.g)
+    return linear
 
 
 def ceiling_power(value: float) -> float:

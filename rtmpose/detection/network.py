@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtmpose.files import UserError
-from rtmpose.models.cspnext import ConvNormAct, CSPLayer, CSPNeXt, Scale, SeparableConv, conv3x3
+from rtmpose.models.cspnext import ConvNormAct, CSPNeXt, Scale, SeparableConv, conv3x3
+from rtmpose.models.pyramid import Pyramid
 from rtmpose.models.weights import load_exactly, read_weights
 
 Size = Literal["nano", "tiny", "s", "m", "l", "x"]
@@ -49,39 +48,6 @@ DESIGNS: dict[str, Design] = {
     "l": Design(Scale(1.0, 1.0), exponential=True),
     "x": Design(Scale(1.33, 1.25), exponential=True),
 }
-
-
-class Pyramid(nn.Module):
-    """Features of three levels, mixed from the top down and up again; all leave with the same channels."""
-
-    def __init__(self, inputs: Sequence[int], outputs: int, blocks: int, separable: bool) -> None:
-        super().__init__()
-
-        def mix(channels: int, out: int) -> CSPLayer:
-            return CSPLayer(channels, out, blocks, identity=False, attention=False, separable=separable)
-
-        steps = list(pairwise(inputs))
-        self.reduce_layers = nn.ModuleList(ConvNormAct(high, low, 1) for low, high in reversed(steps))
-        self.top_down_blocks = nn.ModuleList(mix(2 * low, low) for low, _ in reversed(steps))
-        self.downsamples = nn.ModuleList(conv3x3(low, low, 2, separable=separable) for low, _ in steps)
-        self.bottom_up_blocks = nn.ModuleList(mix(2 * low, high) for low, high in steps)
-        self.out_convs = nn.ModuleList(conv3x3(each, outputs, separable=separable) for each in inputs)
-
-    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """From the finest level to the coarsest, in and out."""
-        down = [levels[-1]]  # the finest mixed so far is the last
-        for reduce, block, finer in zip(
-            self.reduce_layers, self.top_down_blocks, reversed(levels[:-1]), strict=True
-        ):
-            down[-1] = reduce(down[-1])
-            wide = F.interpolate(down[-1], scale_factor=2.0, mode="nearest")
-            down.append(block(torch.cat([wide, finer], dim=1)))
-        up = [down.pop()]
-        for shrink, block, coarser in zip(
-            self.downsamples, self.bottom_up_blocks, reversed(down), strict=True
-        ):
-            up.append(block(torch.cat([shrink(up[-1]), coarser], dim=1)))
-        return [conv(level) for conv, level in zip(self.out_convs, up, strict=True)]
 
 
 class Head(nn.Module):

@@ -150,6 +150,8 @@ def chosen_rungs(params: Params) -> list[Rung]:
         raise UserError(
             "params.yaml: finetune.init: rungs start from pretraining, or from nothing; set it to null"
         )
+    if params.finetune.distill is not None:
+        raise UserError("params.yaml: finetune.distill: rungs are trained from labels alone; set it to null")
     return [rung for rung in RUNGS if ladder.rungs is None or rung.name in ladder.rungs]
 
 

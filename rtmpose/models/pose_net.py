@@ -1,5 +1,5 @@
-"""A backbone and a head: the whole network, crop in, SimCC logits or heatmaps out; how its input is
-normalised, and in which precision it runs.
+"""A backbone, perhaps a neck, and a head: the whole network, crop in, SimCC logits or heatmaps out; how its
+input is normalised, and in which precision it runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 PoseOutput = tuple[Tensor, Tensor] | Tensor
+Features = tuple[Tensor, Tensor] | Tensor
+LEVELS_READ = 2  # of a neck, by the head
 RGB = tuple[float, float, float]
 #: Mean and standard deviation of the RGB channels in grey levels, which every network here is trained with:
 #: those of ImageNet, as the published weights expect. An exported file's card names its own.
@@ -47,19 +49,40 @@ def _row(channels: RGB, rows: Tensor) -> Tensor:
 
 
 class PoseNet(nn.Module):
-    """`backbone`, then `head`; `input_size` (w, h) px and `num_keypoints` are kept for whoever feeds or
-    exports it.
+    """`backbone`, `neck` if there is one, then `head`; `input_size` (w, h) px and `num_keypoints` are kept
+    for whoever feeds or exports it.
     """
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, num_keypoints: int, input_size: tuple[int, int]
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        num_keypoints: int,
+        input_size: tuple[int, int],
+        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck
         self.head = head
         self.num_keypoints = num_keypoints
         self.input_size = input_size
 
     def forward(self, images: Tensor) -> PoseOutput:
-        output: PoseOutput = self.head(self.backbone(images))
+        output: PoseOutput = self.head(self.features(images))
         return output
+
+    def features(self, images: Tensor) -> Features:
+        """What the head reads: the backbone's last map (N, C, H/32, W/32), or of a neck the levels it gives,
+        the finest first and that one last.
+        """
+        return features_of(self.backbone, self.neck, images)
+
+
+def features_of(backbone: nn.Module, neck: nn.Module | None, images: Tensor) -> Features:
+    """See `PoseNet.features`; the exported form of a network is put together in the same way."""
+    if neck is None:
+        found: Features = backbone(images)
+        return found
+    fine, coarse = neck(backbone.levels(images))[-LEVELS_READ:]  # type: ignore[operator]  # CSPNeXt has them
+    return fine, coarse

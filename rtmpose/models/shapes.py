@@ -35,7 +35,10 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
     """The network that a state dict (names as in official checkpoints) belongs to."""
     sides = {key: tuple(value.shape) for key, value in weights.items()}
     head, maps = _head(sides), "head.final_layer.weight"
+    neck = "rtmw" if "head.final_layer2.conv.weight" in sides else None
     hidden = kernel = None
+    if neck is not None:
+        maps = "head.final_layer.conv.weight"
     if head == "simcc":
         hidden, kernel = _side(sides, "head.cls_x.weight", 1, 2), _side(sides, maps, 3, 4)
     elif head == "simcc_plain":
@@ -47,6 +50,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
         hidden = _side(sides, "head.deconv_layers.0.weight", 1, 4)
     facts = {
         "size": _size(sides),
+        "neck": neck,
         "backbone": _backbone(sides),
         "head": head,
         "kernel": kernel,

@@ -12,16 +12,21 @@ from rtmpose.files import UserError
 from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
 from rtmpose.models.heads.heatmap import HeatmapHead
 from rtmpose.models.heads.plain_simcc import PlainSimCCHead
+from rtmpose.models.heads.rtmw import RTMWHead
 from rtmpose.models.heads.simcc import SimCCHead
 from rtmpose.models.hrnet import WIDTHS, HRNet
 from rtmpose.models.pose_net import PoseNet
+from rtmpose.models.pyramid import Pyramid
 from rtmpose.models.resnet import ResNet50
 
 if TYPE_CHECKING:
-    from rtmpose.config import Architecture, Backbone, Head
+    from rtmpose.config import Architecture, Backbone, Head, Neck
 
 HEADS: tuple[Head, ...] = ("simcc", "simcc_plain", "simcc_deconv", "heatmap")
 BACKBONES: tuple[Backbone, ...] = ("cspnext", "resnet50", "hrnet_w32", "hrnet_w48")
+NECKS: tuple[Neck | None, ...] = (None, "rtmw")
+PYRAMID = (256, 512, 1024)  # channels of the full network's levels that a pyramid mixes
+PYRAMID_BLOCKS = 2  # in each of its layers, in networks of every size
 
 
 def build_model(
@@ -44,6 +49,7 @@ def build_model(
         kernel=model.kernel,
         hidden=hidden,
         gau=model.gau,
+        neck=model.neck if pretrain_hidden is None else None,
     )
 
 
@@ -57,6 +63,7 @@ def build_pose_net(
     kernel: int = 7,
     hidden: int = 256,
     gau: bool = True,
+    neck: str | None = None,
 ) -> PoseNet:
     """An RTMPose network with fresh weights (RTMPose section 3; the sizes t, s, m, l, x of its Table 6).
 
@@ -65,10 +72,14 @@ def build_pose_net(
     head's width (the channels of the heatmap head's deconvolutions), `kernel` and `gau` are the ablations of
     the SimCC head. The baselines are `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with)
     and `backbone="resnet50"`, `"hrnet_w32"` and `"hrnet_w48"`, which have no sizes. HRNet's maps have a
-    quarter of the input's size by themselves: its heatmap head has no deconvolutions. Raises `UserError` for
+    quarter of the input's size by themselves: its heatmap head has no deconvolutions. `neck="rtmw"` is RTMW's
+    (arXiv 2407.08634): a pyramid over three levels, and a head that reads two of them. Raises `UserError` for
     values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
+    if neck is not None:
+        _check_neck(neck, head, backbone, hidden)
+        return _with_pyramid(size, num_keypoints, input_size, kernel, hidden, gau)
     features = _backbone(backbone, size)
     stride = features.stride if isinstance(features, HRNet) else STRIDE
     layers: nn.Module
@@ -88,12 +99,33 @@ def _backbone(backbone: str, size: str) -> CSPNeXt | ResNet50 | HRNet:
     return CSPNeXt(SIZES[size]) if backbone == "cspnext" else ResNet50()
 
 
+def _with_pyramid(
+    size: str, num_keypoints: int, input_size: tuple[int, int], kernel: int, hidden: int, gau: bool
+) -> PoseNet:
+    features = CSPNeXt(SIZES[size])
+    neck = Pyramid([SIZES[size].channels(full) for full in PYRAMID], None, PYRAMID_BLOCKS)
+    head = RTMWHead(features.channels, num_keypoints, input_size, STRIDE, kernel, hidden, gau)
+    return PoseNet(features, head, num_keypoints, input_size, neck)
+
+
 def check_names(size: str, head: str) -> None:
     """UserError for a size or head that there is not."""
     if size not in SIZES:
         raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
     if head not in HEADS:
         raise UserError(f"model head: {head!r} is none of {', '.join(HEADS)}")
+
+
+def _check_neck(neck: str, head: str, backbone: str, hidden: int) -> None:
+    if neck not in NECKS:
+        raise UserError(f"model neck: {neck!r} is none of null, {', '.join(filter(None, NECKS))}")
+    if backbone != "cspnext" or head != "simcc":
+        raise UserError(
+            f"model neck: {neck} goes with backbone cspnext and head simcc, not with {backbone} and {head}; "
+            "set it to null"
+        )
+    if hidden % 2:
+        raise UserError(f"model hidden: {hidden} must be even with neck {neck}, whose head joins two halves")
 
 
 def _check(

@@ -32,7 +32,7 @@ def _refuse_other_checkpoint(weights: Weights, path: Path) -> None:
     from rtmpose.models.shapes import shapes_of
 
     tensors = read_weights(path)
-    if weights.network not in ("rtmpose", "cspnext"):
+    if weights.network not in ("rtmpose", "rtmw", "cspnext"):
         return  # networks that are none of ours: that they can be read is all that is known of them
     shapes = shapes_of(tensors)
     expected: list[tuple[str, object, object]] = [("size", shapes.architecture.size, weights.size)]

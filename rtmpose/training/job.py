@@ -6,6 +6,7 @@ Nothing here starts anything. `launch.py` runs a job under Ray Train, `search/` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,10 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
 from rtmpose.files import UserError, is_there, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
+from rtmpose.models import Mismatch, PoseNet, build_model, load_exactly, load_weights
 from rtmpose.targets import SimCC, UDPHeatmap
+from rtmpose.training.distill.task import distilled_task, head_task
+from rtmpose.training.distill.teacher import Teacher, load_teacher
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 
 # The code that a trained network depends on, below the package. The stages of dvc.yaml name the same folders
@@ -56,9 +59,12 @@ TUNING_FIGURES = ("AP", "AP50", "AP75", "AR", "error", "mean_pose_error")
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a worker needs, in plain picklable values; paths are absolute."""
+    """Everything a worker needs, in plain picklable values; paths are absolute.
 
-    stage: str  # "pretrain" or "finetune"
+    `teacher` guides finetuning, or the fresh head that then learns (stage "head") from the trained network.
+    """
+
+    stage: str  # "pretrain", "finetune" or "head"
     params: Params
     precision: Precision  # what `params.hardware.precision` was found to mean, for all workers
     mix: Mix
@@ -69,6 +75,7 @@ class Job:
     init: Path | None
     tau: float
     sigma: tuple[float, float] | None
+    teacher: Path | None = None
 
     @property
     def train(self) -> TrainParams:
@@ -79,14 +86,27 @@ def build_task(job: Job) -> Task:
     """The network, codec and loss of a job."""
     net, _ = network(job.stage, job.params, job.init)
     codec = codec_of(job.stage, job.params, job.sigma)
-    return heatmap_task(net, codec) if isinstance(codec, UDPHeatmap) else simcc_task(net, codec, job.tau)
+    if isinstance(codec, UDPHeatmap):
+        return heatmap_task(net, codec)
+    if job.teacher is None:
+        return simcc_task(net, codec, job.tau)
+    teacher, distill = teacher_of(job.params, job.teacher), job.params.finetune.distill
+    if job.stage == "head":
+        return head_task(net, codec, job.tau, teacher)
+    assert distill is not None, "who names a teacher says what it teaches"
+    return distilled_task(net, codec, job.tau, teacher, distill)
+
+
+def teacher_of(params: Params, path: Path) -> Teacher:
+    """The teacher at `path`; UserError where it is none for these parameters' student."""
+    return load_teacher(path, load_skeleton(params.finetune.skeleton), params.input_size)
 
 
 def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mismatch | None]:
     """A stage's network, and which of the weights that it starts from did not fit.
 
     Every rank builds the same one from the seed. `init` gives the backbone, or with `finetune.init` every
-    layer that fits.
+    layer that fits; in the stage "head" all but the head.
     """
     torch.manual_seed(params.seed)
     train, hidden = (
@@ -94,6 +114,11 @@ def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mis
     )
     points = load_skeleton(train.skeleton).num_keypoints
     net = build_model(params.model, points, params.input_size, pretrain_hidden=hidden)
+    if stage == "head" and init is not None:
+        fresh = copy.deepcopy(net.head.state_dict())
+        load_exactly(net, init)
+        net.head.load_state_dict(fresh)
+        return net, None
     whole = stage == "finetune" and params.finetune.init is not None
     return net, load_weights(net, init, prefix=None if whole else "backbone.") if init is not None else None
 
@@ -174,6 +199,7 @@ def job_fingerprint(
     tau: float,
     sigma: object,
     precision: Precision | None = None,
+    teacher: Path | None = None,
 ) -> str:
     """Names a run by everything that its result depends on. Worker counts, places and what is shown of a run
     are not part of it.
@@ -184,7 +210,8 @@ def job_fingerprint(
     train = params.pretrain if stage == "pretrain" else params.finetune
     return fingerprint(
         stage=stage,
-        train=train.model_dump(exclude=set(FIELDS_WITHOUT_EFFECT)),
+        train=train.model_dump(exclude={*FIELDS_WITHOUT_EFFECT, "distill"}),
+        distill=_distillation(params, teacher) if teacher else None,
         model=params.model.model_dump(),
         seed=params.seed,
         input_size=params.input_size,
@@ -199,6 +226,13 @@ def job_fingerprint(
         sigma=sigma,
         code=code_version(TRAINING_CODE),
     )
+
+
+def _distillation(params: Params, teacher: Path) -> tuple[float | str, ...]:
+    """What a teacher does to a run, and which it is."""
+    distill = params.finetune.distill
+    weights = () if distill is None else (distill.feature, distill.logit)
+    return *weights, sha256_of(teacher)
 
 
 def shared_mix(path: Path) -> Mix:
@@ -218,8 +252,8 @@ def _seen_by_all(path: Path) -> Path:
     return shared(path.relative_to(here))
 
 
-def shared_file(path: Path, folder: Path) -> Path:
-    """A file, absolute; inside a job a copy of it in the store's folder, since a job's own files may lie
-    elsewhere on each machine.
+def shared_file(path: Path, folder: Path, name: str = "init.pt") -> Path:
+    """A file, absolute; inside a job a copy of it, `name`, in the store's folder, since a job's own files may
+    lie elsewhere on each machine.
     """
-    return write_atomic(folder / "init.pt", path.read_bytes()) if in_job() else path.resolve()
+    return write_atomic(folder / name, path.read_bytes()) if in_job() else path.resolve()

@@ -26,7 +26,7 @@ from rtmpose.cluster.workers import run_workers
 from rtmpose.config import Params
 from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import lineage_tags
 from rtmpose.models import save_tensors
 from rtmpose.precision import Chosen, refuse_emulation
@@ -43,6 +43,7 @@ from rtmpose.training.job import (
     open_stream,
     shared_file,
     shared_mix,
+    teacher_of,
     tuning_ap,
 )
 from rtmpose.training.loop import Run
@@ -126,10 +127,13 @@ def run_stage(
     sigma: tuple[float, float] | None = None,
     tags: Mapping[str, str] | None = None,
     chosen: Chosen | None = None,
+    teacher: Path | None = None,
+    fresh: bool | None = None,
 ) -> dict[str, Any]:
-    """Train `stage` ("pretrain" or "finetune") and write its `weights` (EMA, best AP) and `receipt`; `tags`
-    go to MLflow, too. `chosen` is what to compute in, None: what `params.hardware.precision` means on the
-    machines that train.
+    """Train `stage` ("pretrain", "finetune" or "head") and write its `weights` (EMA, best AP) and `receipt`;
+    `tags` go to MLflow, too. `chosen` is what to compute in, None: what `params.hardware.precision` means on
+    the machines that train. `teacher`: weights of a network that guides it. `fresh`: whether to start
+    anew, None: as DVC or whoever submitted the job says.
 
     A run that was killed goes on from its last checkpoint. A finished run is handed over again, where DVC has
     lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
@@ -137,13 +141,15 @@ def run_stage(
     check_pixels(params)
     if (note := unmirrored(stage, params)) is not None:
         print(note, flush=True)
-    root, fresh = shared(params.hardware.storage), forced()
-    task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma)}"
+    if teacher is not None:
+        teacher_of(params, teacher)  # a wrong one is refused before anything starts
+    root, fresh = shared(params.hardware.storage), forced() if fresh is None else fresh
+    task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma, teacher=teacher)}"
     server = job_server(params.hardware)
     if server is not None:
         return run_elsewhere(stage, server, task, fresh, weights, receipt)
     chosen = chosen or agreed_precision(stage, params)
-    name = job_fingerprint(stage, params, mix, init, tau, sigma, chosen.precision)
+    name = job_fingerprint(stage, params, mix, init, tau, sigma, chosen.precision, teacher)
     store = Store.open(root, f"{stage}-{name}", fresh=fresh)
     point_to(task, store.folder)
     done = store.finished()
@@ -167,7 +173,7 @@ def run_stage(
     params = params.model_copy(update={"hardware": hardware})
     job = Job(
         stage, params, chosen.precision, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau,
-        sigma,
+        sigma, teacher and shared_file(teacher, store.folder, "teacher.pt"),
     )  # fmt: skip
     with runs.finished(run_id):
         launch(job)
@@ -192,7 +198,7 @@ def run_elsewhere(
     """
     store = Store(run_of(task), token="")  # the job's: read, never taken over
     if fresh or store.finished() is None:
-        run_job(stage, server, task.name, fresh=fresh)
+        run_job("finetune" if stage == "head" else stage, server, task.name, fresh=fresh)
         store = Store(run_of(task), token="")
     done = store.finished()
     if done is None:
@@ -226,6 +232,8 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
         "stopped_early": position["stopped"],
         "tau": job.tau,
         "sigma": list(codec.sigma) if isinstance(codec, SimCC) else None,
+        "teacher": str(job.teacher) if job.teacher else None,
+        "teacher_sha256": sha256_of(job.teacher) if job.teacher else None,
     }
 
 

@@ -293,6 +293,8 @@ class Run:
 
     def _epoch(self, epoch: int, start_step: int) -> None:
         params, steps = self.params, self.stream.steps_per_epoch
+        if (guide := self.updater.task.guide) is not None:
+            guide.begin_epoch(epoch, params.epochs)
         augment = params.weak if epoch >= params.epochs - params.weak_epochs else params.strong
         batches = prefetched(self.stream.epoch(epoch, augment, start_step), self.updater.device)
         for batch, waited in timed(batches):
@@ -342,6 +344,6 @@ class Run:
             error = metrics.get("error", math.inf)
             self.position.best_ap, self.position.best_epoch = metrics["AP"], epoch + 1
             self.position.best_error = math.inf if math.isnan(error) else error
-            self.position.best_sha256 = self.store.save_best(self.updater.ema.state)
+            self.position.best_sha256 = self.store.save_best(self.updater.averaged())
         self.report({"step": self.position.step, "best_AP": self.position.best_ap} | metrics)
         self.meter.restart()

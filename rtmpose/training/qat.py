@@ -131,4 +131,5 @@ def short(params: FinetuneParams, epochs: int) -> FinetuneParams:
     warmup = min(params.optim.warmup_steps, WARMUP)
     optim = params.optim.model_copy(update={"lr": SLOWER * params.optim.lr, "warmup_steps": warmup})
     changes = {"epochs": epochs, "weak_epochs": epochs, "evaluate_every": 1, "patience": None}
-    return params.model_copy(update=changes | {"optim": optim, "compile": False, "init": None})
+    changes |= {"compile": False, "init": None, "distill": None}
+    return params.model_copy(update=changes | {"optim": optim})

@@ -39,19 +39,37 @@ class Encoder(Protocol):
         ...
 
 
+class Guide(Protocol):
+    """What a network learns from besides labels, such as another network."""
+
+    def to(self, device: torch.device) -> None:
+        """Move to where the network is trained."""
+        ...
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Epoch `epoch` (from 0) of `epochs` begins."""
+        ...
+
+    def lesson(self, images: Tensor) -> Any:
+        """What it makes of normalised images (N, 3, H, W); the loss then gets (targets, lesson)."""
+        ...
+
+
 Code = TypeVar("Code", bound=Encoder)
 
 
 @dataclass(frozen=True)
 class Task(Generic[Code]):
     """What is learned: a network, its targets' codec, a loss that is summed over the batch, and AdamW's
-    epsilon for it.
+    epsilon for it. Weights whose names begin with `only_training` serve the training alone.
     """
 
     model: nn.Module
     codec: Code
     loss: Callable[[Any, Any, Tensor], Tensor]
     eps: float = ADAM_EPS
+    guide: Guide | None = None
+    only_training: str | None = None
 
 
 def simcc_task(model: nn.Module, codec: SimCC, tau: float) -> Task:
@@ -100,6 +118,8 @@ class Updater:
         self.scale, self.clip, self.accumulate = loss_scale(global_batch, world), optim.clip_grad, accumulate
         keep_freed_memory(device)
         task.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if task.guide is not None:
+            task.guide.to(device)
         if world > 1:
             synchronise_batch_norm(task.model, device)
         self.frozen_modules = freeze(task.model, frozen)
@@ -122,12 +142,19 @@ class Updater:
         for module in self.frozen_modules:
             module.eval()
 
+    def averaged(self) -> dict[str, Tensor]:
+        """The average (EMA) of all weights that the network keeps when it is trained."""
+        extra = self.task.only_training
+        return {k: v for k, v in self.ema.state.items() if extra is None or not k.startswith(extra)}
+
     def loss(self, images: Tensor, keypoints: Tensor, visible: Tensor) -> Tensor:
         """Loss of normalised images (B, 3, H, W), summed over the batch; labels (B, K, 2) px and (B, K)."""
         with torch.no_grad():
             targets, weights = self.task.codec.encode(keypoints, visible)
         with autocast(self.device.type, self.precision):
             output = self.forward(images)
+            if self.task.guide is not None:
+                targets = targets, self.task.guide.lesson(images)
         output = (
             tuple(map(at_least_float32, output)) if isinstance(output, tuple) else at_least_float32(output)
         )

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from rtmpose.cli.models import asked, export
-from rtmpose.cli.released import check, convert
+from rtmpose.cli.released import check, convert, prune
 from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
@@ -193,12 +193,44 @@ def test_a_released_file_is_known_by_its_name(capsys: pytest.CaptureFixture[str]
     animals = Path("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.pth")
     saved(animals)  # 17 points, which would be taken for COCO's
     assert asked(animals, None, None, None, None, None).skeleton == "ap10k"
-    other = Path("rtmw-dw-x-l_simcc-cocktail14_270e-384x288-20231122.pth")
+    other = Path("rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth")
     saved(other)
     with pytest.raises(
-        UserError, match=r"network of rtmw, which is none of ours; .*rtmw-l-wholebody-384\.onnx"
+        UserError, match=r"network of rtmdet, which is none of ours; .*rtmdet-nano-person\.onnx"
     ):
         convert(other)
+
+
+def test_an_rtmw_checkpoint_becomes_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = Path("rtmw-dw-l-m_simcc-cocktail14_270e-256x192-20231122.pth")
+    model = build_pose_net("t", num_keypoints=133, input_size=(64, 64), neck="rtmw")
+    torch.save({"state_dict": model.state_dict()}, wide)
+    convert(wide, Path("ours.pt"))
+    card = json.loads(capsys.readouterr().out)
+    assert (card["neck"], card["size"], card["skeleton"]) == ("rtmw", "t", "coco_wholebody")
+    check(Path("ours.pt"))
+    assert "All weights of the model were loaded" in capsys.readouterr().out
+
+
+def test_pruned_weights_load_like_any_others(capsys: pytest.CaptureFixture[str]) -> None:
+    model = build_pose_net("s", num_keypoints=14, input_size=(64, 64))
+    torch.save({"state_dict": model.state_dict()}, "s.pth")
+    prune(Path("s.pth"), Path("t.pt"), "t", skeleton="crowdpose")
+    card = json.loads(capsys.readouterr().out)
+    assert (card["size"], card["skeleton"], card["input_size"]) == ("t", "crowdpose", [64, 64])
+    check(Path("t.pt"))
+    assert "All weights of the model were loaded" in capsys.readouterr().out
+    assert asked(Path("t.pt"), None, None, None, None, None).architecture.size == "t"
+    for to, said in (
+        ("s", "of that size already"),
+        ("x", r"backbone\.stem\.0 has 16 channels"),
+        ("q", "'q'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            prune(Path("s.pth"), Path("other.pt"), to, skeleton="crowdpose")
+    with pytest.raises(UserError, match="would be overwritten"):
+        prune(Path("s.pth"), Path("s.pth"), "t")
+    assert not Path("other.pt").exists()
 
 
 def test_a_damaged_card_in_a_checkpoint_is_one_line() -> None:

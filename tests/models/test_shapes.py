@@ -21,6 +21,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "simcc_deconv": {"head": "simcc_deconv", "hidden": 16},
     "heatmap": {"head": "heatmap", "hidden": 24},
     "resnet50": {"backbone": "resnet50", "kernel": 5, "hidden": 32},
+    "rtmw": {"neck": "rtmw", "kernel": 3},
     "resnet50 heatmap": {"backbone": "resnet50", "head": "heatmap", "hidden": 16},
 }
 

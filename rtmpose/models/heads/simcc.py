@@ -101,7 +101,7 @@ class SimCCHead(nn.Module):
         self.gau = GatedAttention(hidden) if gau else nn.Identity()
         self.cls_x = nn.Linear(hidden, width * SPLIT_RATIO, bias=False)
         self.cls_y = nn.Linear(hidden, height * SPLIT_RATIO, bias=False)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         points = self.final_layer(features).flatten(2)  # (N, K, cells)
@@ -109,9 +109,11 @@ class SimCCHead(nn.Module):
         return self.cls_x(points), self.cls_y(points)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Fresh weights of one layer: convolutions N(0, 1e-3) with biases 0, linear layers N(0, 1e-2)."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=0.001)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # the head's only convolution has a bias
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.01)

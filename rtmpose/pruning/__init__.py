@@ -1,0 +1,1 @@
+"""A trained network cut down to a smaller size of the same family."""

@@ -1,0 +1,1 @@
+"""A trained network guides another, and then a network its own new head (DWPose, arXiv 2307.15880)."""
