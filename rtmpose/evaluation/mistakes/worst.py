@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.drawing import PAPER, Picture, draw_skeleton
+from rtmpose.drawing import Picture, draw_skeleton
 from rtmpose.evaluation.mistakes.judged import Judged
 from rtmpose.skeleton import Skeleton
 
@@ -20,6 +20,7 @@ AROUND = 1.4  # of the box's longer side
 SIDE = 200  # px of each of the two panels
 GAP = 4  # px between them
 QUALITY = 82
+OUTSIDE = (112, 112, 118)  # the grey beyond the photograph: at ease on light pages and on dark ones
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def _panels(
     shift = (0.5 - corner) * zoom - 0.5
     matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
     mode = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    square = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=mode, borderValue=PAPER)
-    sheet = np.full((SIDE, 2 * SIDE + GAP, 3), PAPER, np.uint8)
+    square = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=mode, borderValue=OUTSIDE)
+    sheet = np.full((SIDE, 2 * SIDE + GAP, 3), OUTSIDE, np.uint8)
     predicted = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)[:, :2]
     every = np.ones(len(predicted), bool)
     for place, points, shown in (
