@@ -72,7 +72,7 @@ trained     {trained}; {computed}
 model       models/rtmpose.onnx, weights models/rtmpose.pt
 metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
-picture     reports/predictions.png
+report      reports/report.html: all of this on one page
 registered  {registered} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
 promotion   {promotion(receipt["name"], str(receipt["version"]))}
 MLflow      make ui"""

@@ -20,13 +20,14 @@ VARIABLES = {INK: "--ink", QUIET: "--line"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)
 }
 MARKERS = "os^Dv*"
+LABELS = (4, 14, -13, 24)  # px above a point
 SIZE = (4.7, 3.1)  # inches of 72 px: about as wide as a phone
 STYLE = {
-    "svg.fonttype": "none", "font.size": 10, "axes.edgecolor": QUIET, "axes.labelcolor": INK,
+    "svg.fonttype": "none", "font.size": 11, "axes.edgecolor": QUIET, "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": QUIET,
     "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-    "legend.frameon": False, "legend.fontsize": 9, "lines.linewidth": 1.8, "figure.figsize": SIZE,
+    "legend.frameon": False, "legend.fontsize": 10, "lines.linewidth": 1.8, "figure.figsize": SIZE,
     "text.usetex": False, "text.parse_math": False, "axes.unicode_minus": True,
 }  # fmt: skip
 
@@ -51,8 +52,8 @@ def drawing(name: str, size: tuple[float, float] = SIZE) -> Iterator[tuple[Axes,
 
 
 def _inline(svg: str, name: str) -> str:
-    """A whole SVG file as an element of an HTML page: ids of its own, the page's colours and fonts, as wide as
-    its place.
+    """A whole SVG file as an element of an HTML page: ids of its own, the page's colours and fonts, and as
+    wide as its place.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -87,6 +88,9 @@ def lines(
         axes.set(xlabel=across, ylabel=up)
         if logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
+            axes.tick_params(axis="y", which="minor", labelsize=9)
         if len(series) > 1:
             axes.legend()
         return svg()
@@ -131,7 +135,8 @@ def bars(name: str, rows: Sequence[tuple[str, float]], across: str) -> str:
         axes.set_yticks(range(len(rows)), [label for label, _ in rows])
         most = max((value for _, value in rows), default=0.0)
         axes.set(xlabel=across, ylim=(len(rows) - 0.5, -0.5), xlim=(min(0.0, *(v for _, v in rows)), None))
-        axes.set_xlim(right=max(most * 1.18, 0.5))
+        axes.set_xlim(right=max(most * 1.2, 0.5))
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=False, axis="y")
         return svg()
 
@@ -156,22 +161,42 @@ def costs(name: str, groups: Mapping[str, Sequence[tuple[str, float, float]]], p
     """AP over latency: by runtime its precisions as (precision, ms, AP); what was `picked`, as "runtime
     precision", is ringed.
     """
-    with drawing(name, (SIZE[0], SIZE[1] * 1.2)) as (axes, svg):
+    with drawing(name, (SIZE[0], SIZE[1] * 1.25)) as (axes, svg):
         for number, (runtime, attempts) in enumerate(groups.items()):
             colour, mark = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
             x, y = [one[1] for one in attempts], [one[2] for one in attempts]
             axes.plot(x, y, linestyle="none", marker=mark, markersize=7, color=colour, label=runtime)
-            for precision, across, up in attempts:
-                axes.annotate(precision, (across, up), (5, 4), textcoords="offset points", fontsize=8)
-                if f"{runtime} {precision}" == picked:
-                    axes.plot([across], [up], marker="o", markersize=15, fillstyle="none", color=INK,
-                              linestyle="none", label="picked")  # fmt: skip
+        every = [
+            (ms, ap, precision, f"{runtime} {precision}" == picked)
+            for runtime, attempts in groups.items()
+            for precision, ms, ap in attempts
+        ]
+        for (ms, ap, precision, chosen), level in zip(sorted(every), _levels(every), strict=True):
+            text = f"{precision}, picked" if chosen else precision
+            axes.annotate(text, (ms, ap), (6, level), textcoords="offset points", fontsize=9)
+            if chosen:
+                axes.plot([ms], [ap], marker="o", markersize=15, fillstyle="none", color=INK)
         axes.set_xscale("log")
-        axes.margins(0.14, 0.16)
+        axes.margins(0.16, 0.2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="both", labelsize=8)
+        axes.tick_params(axis="x", which="both", labelsize=9)
         axes.set(xlabel="median latency, ms", ylabel="AP")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1.0,
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, columnspacing=1.0,
                     handletextpad=0.2)  # fmt: skip
         return svg()
+
+
+def _levels(every: Sequence[tuple[float, float, str, bool]]) -> list[int]:
+    """How far above its point each label stands, in the order of latencies: labels of neighbours that would
+    lie on each other take turns.
+    """
+    found: list[int] = []
+    ordered = sorted(every)
+    heights = [ap for _, ap, *_ in every]
+    near = max((max(heights) - min(heights)) / 12, 1e-9)
+    for place, (ms, ap, *_) in enumerate(ordered):
+        before = ordered[place - 1] if place else None
+        beside = before is not None and ms < 1.35 * before[0] and abs(ap - before[1]) < near
+        found.append(LABELS[(LABELS.index(found[-1]) + 1) % len(LABELS)] if beside else LABELS[0])
+    return found

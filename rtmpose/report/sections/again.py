@@ -34,10 +34,10 @@ def _commands(run: Folder) -> Part:
             rows = differences(params, run.conf)
         except UserError as error:
             notes.append(Note(f"Not compared with its recipe: {error}.", "missing"))
-    commit, _, dirty = run.commit.partition("-dirty")
+    commit = run.commit.removesuffix("-dirty")
     if run.commit == "unknown":
         notes.append(Note("The commit of its code is not known.", "warning"))
-    elif "-dirty" in run.commit:
+    elif commit != run.commit:
         notes.append(Note("Its code had changes that no commit holds: it cannot be done again.", "warning"))
     lines = [f"git checkout {shlex.quote(commit)}", "make venv && . .venv/bin/activate"]
     if rows is None:

@@ -57,7 +57,7 @@ def _ap(run: Folder) -> Part:
     points = [(step, 100 * ap) for step, ap in found]
     series = {"finetune": points}
     step, best = max(points, key=lambda point: point[1])
-    alt = f"AP on the tuning split by update: {points[0][1]:.1f} at first, {best:.1f} at best, at update {step:.0f}."
+    alt = f"AP on the tuning split: {points[0][1]:.1f} at first, {best:.1f} at best, at update {step:.0f}."
     svg = charts.lines("chart-ap", series, "update", "AP on the tuning split", dots=True)
     return Part((Chart("AP on the tuning split", svg, alt, _table("AP", series)),))
 

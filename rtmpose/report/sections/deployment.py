@@ -45,8 +45,8 @@ def _calibration(run: Folder) -> Part:
     )  # fmt: skip
     text = (
         f"Expected calibration error {error:.3f} on {figures.tested_on:.0f} points that the curve was not "
-        f"fitted to; {before:.3f} for raw scores (arXiv 1706.04599, equation 3). A point is right within half "
-        "a standard deviation of OKS's Gaussian."
+        f"fitted to; {before:.3f} for raw scores (arXiv 1706.04599, equation 3). A point is right within "
+        "half a standard deviation of OKS's Gaussian."
     )
     return Part(
         (Chart("Reliability of confidence", svg, alt, table), Note(text)),
@@ -94,8 +94,8 @@ def _target(number: int, target: str, attempts: list[Attempt], picked: str | Non
     quickest = min((ms, f"{runtime} {precision}") for runtime, tried in groups.items()
                    for precision, ms, _ in tried)  # fmt: skip
     alt = (
-        f"AP over median latency on {target}: the quickest is {quickest[1]} with {quickest[0]:.2f} ms; picked "
-        f"is {ringed or 'nothing'}."
+        f"AP over median latency on {target}: the quickest is {quickest[1]} with {quickest[0]:.2f} ms; "
+        f"picked is {ringed or 'nothing'}."
     )
     return [Chart(f"AP over latency on {target}", svg, alt, table)]
 

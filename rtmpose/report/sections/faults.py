@@ -14,7 +14,8 @@ MOST = 24  # points in the chart; the table has all
 KINDS_ARE = (
     "A point is good from a similarity of 0.85 to its place on, and jitters from 0.5 on. Below, it is an "
     "inversion where it lies on the same person's other side, a swap where it lies on another person, and a "
-    "miss anywhere else (Ronchi & Perona 2017, arXiv 1707.05388, section 3.1; alike are a point and its mirror image)."
+    "miss anywhere else (Ronchi & Perona 2017, arXiv 1707.05388, section 3.1; alike are a point and its "
+    "mirror image)."
 )
 PAGE = 100.0
 
@@ -58,12 +59,14 @@ def _kinds(run: Folder) -> Part:
     alt = ", ".join(f"{kind} {gain:+.1f}" for kind, gain in gains)
     svg = charts.bars("chart-kinds", gains, "points of AP gained if mended")
     alone = f"{first.without_prediction} of {first.persons + first.without_prediction} persons have no pose"
-    rest = f"What is left to 100 with all of them mended is the order of scores and persons without a pose ({key}: {alone})."
+    rest = (
+        "What is left to 100 with all of them mended is the order of scores and persons without a pose "
+        f"({key}: {alone})."
+    )
     return Part(
         (
-            Note(KINDS_ARE),
+            Note(f"{KINDS_ARE} {rest}"),
             Chart(f"What mending each kind would give ({key})", svg, f"Points of AP: {alt}.", table),
-            Note(rest),
         )
     )
 
@@ -122,7 +125,9 @@ def _worst(run: Folder) -> Part:
     for one in poses:
         errors = ", ".join(f"{count} {kind}" for kind, count in one.kinds.items() if count) or "no points"
         caption = f"OKS {one.oks:.2f} · image {one.image}, person {one.person} · {errors}"
-        alt = f"{one.dataset}, image {one.image}, person {one.person}: labelled left, predicted right; {errors}."
+        who = f"{one.dataset}, image {one.image}, person {one.person}"
+        alt = f"{who}: labelled left, predicted right; {errors}."
         pictures.append(Picture(one.jpeg, alt, caption))
-    caption = f"The {len(pictures)} worst predictions of {poses[0].dataset}: as labelled on the left, as predicted on the right"
+    which = f"The {len(pictures)} worst predictions of {poses[0].dataset}"
+    caption = f"{which}: as labelled on the left, as predicted on the right"
     return Part((Gallery(caption, tuple(pictures)),))
