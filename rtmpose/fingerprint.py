@@ -39,8 +39,9 @@ def code_version(paths: Sequence[str]) -> str:
 
 
 def git_commit(root: Path | None = None) -> str:
-    """The commit of the code, or of the checkout at `root`. Of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
+    """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
     edited). Edits of parameters are none of the code, and stand in `dvc.lock`, which DVC writes as it goes.
+    With `root`, that of the checkout there, by git alone.
     """
     if root is None and (commit := os.environ.get("RTMPOSE_GIT_COMMIT")):
         return commit

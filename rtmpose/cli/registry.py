@@ -71,7 +71,7 @@ def report(
     ] = ".",
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
 ) -> None:
-    """A run on one page: one HTML file that fetches nothing. What is missing of the run says so in its place."""
+    """A run on one page: one HTML file that fetches nothing. What the run lacks says so in its place."""
     from rtmpose.report.page import write
     from rtmpose.report.source import found
 

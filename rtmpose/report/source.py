@@ -70,9 +70,7 @@ def _local(run: str) -> Folder:
     if not folder.is_dir():
         raise UserError(f"{run}: no such folder; give one with a run, a run's id or models:/NAME@ALIAS")
     if not present(folder):
-        raise UserError(
-            f"{run}: holds nothing of a run (no {SOURCES[0]}, no metrics/); `dvc repro` makes one"
-        )
+        raise UserError(f"{run}: holds nothing of a run, such as {SOURCES[0]}; `dvc repro` makes one")
     conf = folder / "conf"
     commit = git_commit(folder) if (folder / "dvc.yaml").exists() else "unknown"
     return Folder(folder, folder.resolve().name, commit, conf if conf.is_dir() else None)
@@ -102,6 +100,4 @@ def _fetched(run_id: str, places: list[str], name: str) -> Iterator[Folder]:
             folder = fetched.parent if where == OLDER else fetched
             yield Folder(folder, f"{name} in MLflow", commit, conf)
             return
-    raise UserError(
-        f"{name}: MLflow has neither a page's files nor metrics of it; register it by `dvc repro`"
-    )
+    raise UserError(f"{name}: MLflow has no figures of it; `dvc repro` registers a version with them")
