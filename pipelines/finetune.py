@@ -16,21 +16,26 @@ CURVE, AP_CURVE = Path("metrics/finetune.csv"), Path("metrics/finetune_ap.csv")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
+    from rtmpose.provenance.sources import joined, of_mix
+    from rtmpose.released.checkpoint import sources_before
     from rtmpose.search.choice import chosen_params
     from rtmpose.training.following import write_curves
     from rtmpose.training.job import finetune_init
     from rtmpose.training.launch import run_stage
 
     params = chosen_params(load_params(), SEARCH)
+    init = finetune_init(params, INIT)
+    before = sources_before(init, "pretraining" if init == INIT else "initial weights")
     receipt = run_stage(
         "finetune",
         params,
         mix=MIX,
-        init=finetune_init(params, INIT),
+        init=init,
         weights=WEIGHTS,
         receipt=RECEIPT,
         tau=params.finetune.tau,
         sigma=params.finetune.sigma,
+        data=joined(of_mix(MIX, params.datasets), before),
     )
     write_curves(receipt, CURVE, AP_CURVE)
     print(

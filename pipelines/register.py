@@ -14,6 +14,7 @@ from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import lineage_tags
 from rtmpose.promotion.evidence import attach
 from rtmpose.promotion.gathered import gather
+from rtmpose.provenance import sources as provenance
 from rtmpose.tracking import models, runs
 
 ONNX = Path("models/rtmpose.onnx")
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> None:
     training = read_object(TRAINING) if TRAINING.exists() else {}
     tags = lineage_tags(LOCK, MIX, str(training.get("fingerprint", "unknown")))
     tags["precision"] = str(training.get("precision", "unknown"))
+    tags |= provenance.tags(measured.comparison.data)
     # The training run itself, when MLflow still points where it was logged: curves and model then stand
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)

@@ -32,6 +32,7 @@ FLOORS = (
     ("models",),
     ("losses",),
     ("targets",),
+    ("provenance",),
     ("descriptors",),
     ("skeleton", "geometry", "oks", "fingerprint", "precision"),
     ("ending",),

@@ -6,6 +6,7 @@ Nothing here starts anything. `launch.py` runs a job under Ray Train, `search/` 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from torch import nn
 from rtmpose.checkout import home, in_job, shared
 from rtmpose.config import Params, Precision, TrainParams
 from rtmpose.data.shards.cache import ShardCache
-from rtmpose.data.stream.mix import Mix, read_mix
+from rtmpose.data.stream.mix import Mix, mix_digest, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
 from rtmpose.files import sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import Mismatch, PoseNet, build_model, load_weights
+from rtmpose.models import Mismatch, PoseNet, build_model, load_weights, read_weights
+from rtmpose.provenance.sources import NOTE, DataSource
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.update import Task, heatmap_task, simcc_task
 
@@ -68,6 +70,7 @@ class Job:
     init: Path | None
     tau: float
     sigma: tuple[float, float] | None
+    data: tuple[DataSource, ...] | None = None  # what the weights will hold; None: they say nothing of it
 
     @property
     def train(self) -> TrainParams:
@@ -177,12 +180,25 @@ def job_fingerprint(
         skeletons=[load_skeleton(train.skeleton).layout(), load_skeleton(params.skeleton).to_dict()],
         precision=precision or params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
-        mix=sha256_of(mix),
-        init=sha256_of(init) if init else None,
+        mix=mix_digest(mix),
+        init=weights_digest(init) if init else None,
         tau=tau,
         sigma=sigma,
         code=code_version(TRAINING_CODE),
     )
+
+
+def weights_digest(path: Path) -> str:
+    """Hex SHA-256 of a file of weights; of one that notes its data, of the weights alone: other words for the
+    terms of the same data train nothing anew.
+    """
+    if NOTE.encode() not in path.read_bytes():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for name, value in sorted(read_weights(path).items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def shared_mix(path: Path) -> Mix:

@@ -97,7 +97,8 @@ def folder(tmp_path: Path) -> Path:
     write_rows(root / "metrics/confidence.csv", "low high count probability right",
                (0.1, 0.2, 40, 0.15, 0.12), (0.8, 0.9, 300, 0.85, 0.86))  # fmt: skip
     tried = [attempt("onnxruntime", "fp32", 2.1), attempt("onnxruntime", "int8", 1.8),
-             attempt("openvino", "int8", 1.9, "may lose 0.5"), attempt("pytorch", "bf16", None, "no bf16")]  # fmt: skip
+             attempt("openvino", "int8", 1.9, "may lose 0.5"),
+             attempt("pytorch", "bf16", None, "no bf16")]  # fmt: skip
     write(root / "metrics/pick.json", {"cpu-x86": {"picked": "onnxruntime_int8", "attempts": tried}})
     write(root / "reports/mistakes.json", mistakes(("nose", HOSTILE)))
     return root

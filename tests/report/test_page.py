@@ -110,7 +110,7 @@ def test_what_is_missing_or_damaged_says_so_in_its_place(run: Folder, name: str)
 def test_a_folder_without_anything_is_refused_and_its_page_would_be_whole(tmp_path: Path) -> None:
     assert Elements(render(Folder(tmp_path, "nothing", "unknown"))).open == []
     for given in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UserError, match="folder|holds nothing"), found(str(given)):
+        with pytest.raises(UserError, match=r"folder|holds nothing"), found(str(given)):
             pass
 
 

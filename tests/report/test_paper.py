@@ -1,4 +1,4 @@
-"""The paper's row stands beside a run of its recipe alone; differences from a recipe are told with a command."""
+"""The paper's row stands beside a run of its recipe alone; differences from a recipe are told."""
 
 from __future__ import annotations
 
