@@ -28,7 +28,8 @@ EXCUSES = {
     "finetune": {"released": SAYS_WHOSE_DATA, "deploy": SAYS_WHOSE_DATA},
     "mix": {"data": "reads manifests", "geometry": "as data", "skeleton": "as data"},
     "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX},
-    "register": {"models": READS_EVIDENCE, "targets": READS_EVIDENCE, "skeleton": READS_EVIDENCE},
+    "register": {"skeleton": READS_EVIDENCE},
+    "report": {"oks": READS_EVIDENCE, "skeleton": READS_EVIDENCE},
     "export": {"search": READS_CHOICE, "data.stream": READS_MIX, "data.shards": SAMPLES, "data.raw": SAMPLES},
 }
 

@@ -1,8 +1,8 @@
 """Data sets by name, hash and licence, and the note of them in a file of weights.
 
 A `.pt` file of ours is `{"meta": {"rtmpose.data": <JSON>}, "state_dict": {…}}`: `torch.load` with
-`weights_only=True` reads it, and so does everything that looks for a `state_dict`. Files in other formats have
-a card (`rtmpose.deploy.card`), which holds the same list.
+`weights_only=True` reads it, and so does everything that looks for a `state_dict`. Files in other formats
+have a card (`rtmpose.deploy.card`), which holds the same list.
 """
 
 from __future__ import annotations
