@@ -19,6 +19,8 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError, sha256_of
 from rtmpose.models import build_pose_net, read_weights, save_tensors
 from rtmpose.models.archive import read_checkpoint
+from rtmpose.promotion.registry import Version
+from rtmpose.promotion.report import details
 from rtmpose.provenance.sources import (
     RENDERED,
     UNKNOWN,
@@ -189,3 +191,10 @@ def test_check_and_convert_and_tags_say_it(tmp_path: Path, monkeypatch: pytest.M
         "licence.x_y": "CC BY 4.0",
     }
     assert lines(()) == ["data: none: fresh weights"]
+
+
+def test_a_version_shows_its_licences_or_that_it_notes_none() -> None:
+    plain = Version("pose", "1", "r", {"sha256": "x"}, 0, ())
+    told = Version("pose", "2", "r", {"sha256": "x", **tags(DATA)}, 0, ())
+    assert "licence.aic     research use only" in details(told) and "not noted" not in details(told)
+    assert "licence  not noted" in details(plain)
