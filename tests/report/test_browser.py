@@ -33,9 +33,10 @@ FAINT = """() => {
   };
   const found = [];
   for (const one of document.querySelectorAll("body *")) {
-    if (![...one.childNodes].some(node => node.nodeType === 3 && node.data.trim())) continue;
+    const said = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!said || one.closest("defs, style")) continue;
     const style = getComputedStyle(one), ink = one instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [luminance(numbers(ink)), luminance(numbers(under(one)))].sort((x, y) => y - x);
+    const [a, b] = [luminance(numbers(ink)), luminance(under(one))].sort((x, y) => y - x);
     const large = parseFloat(style.fontSize) >= 24;
     if ((a + .05) / (b + .05) < (large ? 3 : 4.5)) found.push(one.textContent.slice(0, 30));
   }
