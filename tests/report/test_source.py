@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import report
 from rtmpose.files import UserError
 from rtmpose.report.folder import Folder, Mistakes, Receipt
-from rtmpose.report.source import found, log, place, present
+from rtmpose.report.source import found, place, present
 from rtmpose.tracking import runs
+from tests.report.conftest import write
 
 
 def test_a_registered_version_and_its_run_have_the_files_of_their_page(
@@ -22,9 +24,13 @@ def test_a_registered_version_and_its_run_have_the_files_of_their_page(
     for _ in range(2):
         store.create_model_version("pose", source=str(tmp_path), run_id=run_id)
     store.set_registered_model_alias("pose", "candidate", "1")
-    page = tmp_path / "report.html"
-    page.write_text("the page")
-    log(run_id, folder, page, place("pose", 1))
+    registered = {"name": "pose", "version": 1, "run_id": run_id, "tracking_uri": "", "sha256": "ab"}
+    write(folder / "metrics/register.json", registered)
+    monkeypatch.chdir(folder)
+    report.main([])
+    page = (folder / report.PAGE).read_text()
+    assert "pose version 1" in page and "is not in sqlite:" in page, "the gates of a version that has no hash"
+    assert report.PAGE.name in {Path(one.path).name for one in store.list_artifacts(run_id, place("pose", 1))}
     for asked in ("models:/pose@candidate", "models:/pose/1", run_id):
         with found(asked) as there:
             assert isinstance(there, Folder) and there.commit == "ab12"
