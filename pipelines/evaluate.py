@@ -28,6 +28,7 @@ MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("m
 METRICS = Path("metrics/evaluate.json")
 TABLE = Path("metrics/per_keypoint.csv")
 PICTURE = Path("reports/predictions.png")
+MISTAKES = Path("reports/mistakes.json")
 PX = "correct `area`, which is in px², or leave it out: a share of the box counts then"
 DRAWN = 12  # images in the picture
 NOBODY = "no annotation is a person with a labelled point (`rtmpose dataset check` says why)"
@@ -185,20 +186,22 @@ def uncounted(figures: Figures, truth: dict[str, Any]) -> str | None:
 
 
 def evaluate_sets(params: Params) -> None:
-    """The stage: figures of every set into METRICS, errors per point into TABLE, a picture of the first set's
-    predictions.
+    """The stage: figures of every set into METRICS, errors per point into TABLE, kinds of errors into
+    MISTAKES, a picture of the first set's predictions.
     """
     from rtmpose.data.stream.mix import read_mix
     from rtmpose.drawing import draw_predictions
     from rtmpose.evaluation.breakdown import breakdown, per_keypoint_error
     from rtmpose.evaluation.coco import evaluate_whole_body
     from rtmpose.evaluation.evaluator import sample_images
+    from rtmpose.evaluation.mistakes.report import Mistakes
     from rtmpose.files import UserError, write_atomic, write_csv
 
     judge, mix = evaluator(params, WEIGHTS), read_mix(MIX)
     if not mix.val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to report AP on")
     report: dict[str, Any] = {}
+    mistakes = Mistakes(judge.skeleton)
     for number, (key, folder) in enumerate(mix.val.items()):
         figures, results, truth = set_figures(judge, params, key, folder)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if "AP" in name)
@@ -208,6 +211,7 @@ def evaluate_sets(params: Params) -> None:
             figures["parts"] = {part: {"AP": of["AP"], "AR": of["AR"]} for part, of in parts.items()}
         groups = breakdown(truth, results, judge.skeleton.sigmas)
         figures["recall"] = {f"{row['attribute']} {row['value']}": row["recall"] for row in groups}
+        mistakes.add(key, folder, truth, results)
         if number == 0:
             report = figures
             rows = per_keypoint_error(truth, results, judge.skeleton)
@@ -215,6 +219,7 @@ def evaluate_sets(params: Params) -> None:
             draw_predictions(sample_images(folder, DRAWN), results, judge.skeleton, PICTURE)
         else:
             report[key] = figures
+    mistakes.write(MISTAKES)
     write_atomic(METRICS, json.dumps(report, indent=1) + "\n")
 
 

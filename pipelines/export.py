@@ -18,9 +18,10 @@ from rtmpose.files import read_json, write_atomic, write_csv
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtmpose.deploy.card import DataSource, ModelCard
+    from rtmpose.deploy.card import ModelCard
     from rtmpose.evaluation.confidence import Calibration, Scored
     from rtmpose.evaluation.evaluator import Evaluator
+    from rtmpose.provenance.sources import DataSource
 
 MIX = Path("data/mix.json")
 WEIGHTS = Path("models/rtmpose.pt")
@@ -84,23 +85,14 @@ def card_of(params: Params) -> ModelCard:
     return card.with_more(sigma=sigma, training_run=receipt.get("run_id"), data=data)
 
 
-def sources(params: Params) -> list[DataSource]:
-    """The data sets that the mix trains on, each with the hash of its shards' manifest and its licence."""
-    from rtmpose.deploy.card import DataSource
-    from rtmpose.descriptors import load_dataset
+def sources(params: Params) -> tuple[DataSource, ...]:
+    """Whose data is in the weights, by their receipt; where that says nothing, the sets of the mix."""
+    from rtmpose.provenance.sources import of_mix, of_receipt
 
-    found = []
-    for entry in read_json(MIX)["train"] if MIX.exists() else ():
-        dataset = params.datasets[entry["dataset"]]
-        licence = load_dataset(dataset.descriptor).licence
-        found.append(
-            DataSource(
-                name=entry["dataset"],
-                sha256=entry["manifest_sha256"],
-                licence="rendered here" if dataset.render is not None else licence,
-            )
-        )
-    return found
+    noted = of_receipt(RECEIPT) if RECEIPT.exists() else None
+    if noted is not None:
+        return noted
+    return of_mix(MIX, params.datasets) if MIX.exists() else ()
 
 
 def calibration(params: Params) -> Calibration | None:

@@ -13,8 +13,9 @@ SHARDS, OUT = Path("data/shards"), Path("data/mix.json")
 
 def main(argv: list[str]) -> None:
     from rtmpose.config import load_params
-    from rtmpose.data.shards.manifest import MANIFEST, read_manifest
-    from rtmpose.files import UserError, sha256_of, write_atomic
+    from rtmpose.data.shards.manifest import MANIFEST, manifest_digest, read_manifest
+    from rtmpose.files import UserError, write_atomic
+    from rtmpose.provenance.sources import licence_of
 
     params = load_params()
     mix: dict[str, list[dict[str, Any]]] = {"train": [], "tune": [], "val": []}
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> None:
                 "dir": str(folder),
                 "skeleton": manifest["skeleton"]["name"],
                 "samples": manifest["samples"],
-                "manifest_sha256": sha256_of(folder / MANIFEST),
+                "manifest_sha256": manifest_digest(folder),
+                "licence": manifest.get("licence") or licence_of(dataset),
             }
             mix[part].append({**entry, "repeat": dataset.repeat} if part == "train" else entry)
     write_atomic(OUT, json.dumps(mix, indent=1) + "\n")

@@ -14,6 +14,7 @@ from rtmpose.files import UserError, read_json, write_atomic
 from rtmpose.fingerprint import lineage_tags
 from rtmpose.promotion.evidence import attach
 from rtmpose.promotion.gathered import gather
+from rtmpose.provenance import sources as provenance
 from rtmpose.tracking import models, runs
 
 ONNX = Path("models/rtmpose.onnx")
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> None:
     tags["precision"] = str(training.get("precision", "unknown"))
     targets = measured.comparison.targets
     tags |= models.picked_tags({name: accuracy.picked for name, accuracy in targets.items()})
+    tags |= provenance.tags(measured.comparison.data)
     # The training run itself, when MLflow still points where it was logged: curves and model then stand
     # together.
     run_id = runs.start_or_resume_run(f"register {params.recipe}", training.get("run_id"), tags)

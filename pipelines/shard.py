@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines import stage
@@ -19,11 +20,13 @@ def main(argv: list[str]) -> None:
     from rtmpose.descriptors import load_dataset
     from rtmpose.files import read_json
     from rtmpose.fingerprint import forced_by_dvc
+    from rtmpose.provenance.sources import licence_of
 
     params, start = load_params(), time.perf_counter()
     key = only_key(argv, "shard", params)
     chosen, shard, out = params.dataset(key), params.shard, Path("data/shards") / key
-    dataset, again = load_dataset(chosen.descriptor), f"run `dvc repro -f raw@{key}`"
+    dataset = replace(load_dataset(chosen.descriptor), licence=licence_of(chosen))
+    again = f"run `dvc repro -f raw@{key}`"
     index = read_json(INDEX / f"{key}.json", again)
     root = prepare(key, chosen)
     check_unchanged(dataset, root, index, used_splits(chosen), again)

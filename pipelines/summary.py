@@ -39,15 +39,17 @@ class Trained(Record):
 
 
 def register_again() -> None:
-    """The register stage once more, through DVC, so that its lock file knows the new receipt."""
+    """The register stage once more, and the page that goes with a version, through DVC, so that its lock file
+    knows the new receipt.
+    """
     from rtmpose.files import UserError
 
     print("the registered version is not where MLflow points now; registering again", flush=True)
-    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register"]
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "-s", "-f", "register", "report"]
     if (code := subprocess.run(command, check=False).returncode) != 0:
         raise UserError(
-            f"`dvc repro -s -f register` ended with exit code {code}, for the reason above; mend it, run it "
-            "again"
+            f"`dvc repro -s -f register report` ended with exit code {code}, for the reason above; mend it, "
+            "run it again"
         )
 
 
@@ -72,7 +74,7 @@ trained     {trained}; {computed}
 model       models/rtmpose.onnx, weights models/rtmpose.pt
 metrics     dvc metrics show; files in metrics/
 plots       dvc plots show
-picture     reports/predictions.png
+report      reports/report.html: all of this on one page
 registered  {registered} as '{receipt["alias"]}' in {receipt["tracking_uri"]}
 promotion   {promotion(receipt["name"], str(receipt["version"]))}
 MLflow      make ui"""

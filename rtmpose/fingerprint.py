@@ -38,21 +38,23 @@ def code_version(paths: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def git_commit() -> str:
+def git_commit(root: Path | None = None) -> str:
     """The commit of the code: `RTMPOSE_GIT_COMMIT` (cluster jobs carry no .git), else git's HEAD (`-dirty`:
     edited). Edits of parameters are none of the code, and stand in `dvc.lock`, which DVC writes as it goes.
+    With `root`, that of the checkout there, by git alone.
     """
-    if commit := os.environ.get("RTMPOSE_GIT_COMMIT"):
+    if root is None and (commit := os.environ.get("RTMPOSE_GIT_COMMIT")):
         return commit
-    head = _git("rev-parse", "HEAD")
+    where = root or code_root() or Path.cwd()
+    head = _git(where, "rev-parse", "HEAD")
     if not head:
         return "unknown"
-    edits = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_CODE)
+    edits = _git(where, "status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_CODE)
     return f"{head}-dirty" if edits else head
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(code_root() or Path.cwd()), *arguments]
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -134,7 +134,9 @@ def test_registering_again_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatc
     from pipelines import summary
 
     monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 255))
-    with pytest.raises(UserError, match=r"^`dvc repro -s -f register` ended with exit code 255[^\n]*$"):
+    with pytest.raises(
+        UserError, match=r"^`dvc repro -s -f register report` ended with exit code 255[^\n]*$"
+    ):
         summary.register_again()
 
 

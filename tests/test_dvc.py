@@ -21,11 +21,15 @@ from tests.training.test_job import PACKAGE, closure, excused, files
 READS_MIX = "reads mix.json, which the stage depends on"
 READS_CHOICE = "reads search.json, which the stage depends on"
 SAMPLES = "reads the eight persons that parity is measured on"
+SAYS_WHOSE_DATA = "reads what initial weights note of their data, and changes no number"
 READS_EVIDENCE = "reads what others measured, and opens no network"
 EXCUSES = {
+    "pretrain": {"released": SAYS_WHOSE_DATA, "deploy": SAYS_WHOSE_DATA},
+    "finetune": {"released": SAYS_WHOSE_DATA, "deploy": SAYS_WHOSE_DATA},
     "mix": {"data": "reads manifests", "geometry": "as data", "skeleton": "as data"},
     "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX},
-    "register": {"models": READS_EVIDENCE, "targets": READS_EVIDENCE, "skeleton": READS_EVIDENCE},
+    "register": {"skeleton": READS_EVIDENCE},
+    "report": {"oks": READS_EVIDENCE, "skeleton": READS_EVIDENCE},
     "export": {"search": READS_CHOICE, "data.stream": READS_MIX, "data.shards": SAMPLES, "data.raw": SAMPLES},
 }
 

@@ -16,7 +16,7 @@ from tests.support import ROOT
 # Names on one floor do not import each other.
 FLOORS = (
     ("cli",),
-    ("ladder", "page", "judging"),
+    ("ladder", "page", "judging", "report"),
     ("search", "inference", "promotion"),
     ("detection",),
     ("released", "pruning"),
@@ -32,6 +32,7 @@ FLOORS = (
     ("models",),
     ("losses",),
     ("targets",),
+    ("provenance",),
     ("descriptors",),
     ("skeleton", "geometry", "oks", "fingerprint", "precision"),
     ("ending",),

@@ -87,9 +87,11 @@ def export(
     from rtmpose.deploy.export import export_onnx, parity
     from rtmpose.deploy.samples import noise
     from rtmpose.models import load_exactly
+    from rtmpose.released.checkpoint import sources_in
 
     chosen = asked(file, size, head, input_size, skeleton, params)
     card = ModelCard.of(chosen.architecture, chosen.input_size, chosen.skeleton)
+    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
     model = card.network()
     load_exactly(
         model, file, "give --size, --head, --input and --skeleton as it was trained, or none of them"

@@ -65,6 +65,21 @@ def promote(
 
 
 @commands.command()
+def report(
+    run: Annotated[
+        str, typer.Argument(help="A folder with a run, the id of an MLflow run, or models:/NAME@ALIAS.")
+    ] = ".",
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """A run on one page: one HTML file that fetches nothing. What the run lacks says so in its place."""
+    from rtmpose.report.page import write
+    from rtmpose.report.source import found
+
+    with found(run) as folder:
+        typer.echo(write(folder, out))
+
+
+@commands.command()
 def rollback(name: NameArgument, why: WhyOption = "", who: WhoOption = "") -> None:
     """Make the champion before the present one champion again."""
     from rtmpose.config import PromotionParams

@@ -100,11 +100,15 @@ def check(
     head: HeadOption = None,
     params: ParamsOption = None,
 ) -> None:
-    """Load a checkpoint safely; say what does not match the model."""
+    """Load a checkpoint safely; say what does not match the model, and whose data is in it."""
     from rtmpose.models import load_weights
+    from rtmpose.provenance.sources import lines
+    from rtmpose.released.checkpoint import sources_in
 
     model = asked(file, size, head, input_size, skeleton, params).network()
     typer.echo(f"{file}: {load_weights(model, file)}")
+    for line in lines(sources_in(file)):
+        typer.echo(line)
 
 
 @weights.command()
@@ -187,7 +191,7 @@ def _converted_checkpoint(
     from rtmpose.deploy.card import ModelCard
     from rtmpose.models import load_exactly
     from rtmpose.released.catalogue import published_as
-    from rtmpose.released.checkpoint import save_checkpoint
+    from rtmpose.released.checkpoint import save_checkpoint, sources_in
 
     known = published_as(file.name)
     if known is not None and known.weights.network not in ("rtmpose", "rtmw", "cspnext"):
@@ -195,6 +199,7 @@ def _converted_checkpoint(
         raise UserError(f"{file}: a network of {known.weights.network}, which is none of ours{other}")
     chosen = asked(file, size, head, input_size, skeleton, params)
     card = ModelCard.of(chosen.architecture, chosen.input_size, chosen.skeleton)
+    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
     model = card.network()
     load_exactly(model, file, MISFIT)
     save_checkpoint(out, model.state_dict(), card)

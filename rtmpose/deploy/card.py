@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from rtmpose.config import Architecture, Strict, parse
 from rtmpose.files import UserError
 from rtmpose.fingerprint import git_commit
+from rtmpose.provenance.sources import DataSource
 
 if TYPE_CHECKING:
     from rtmpose.models import PoseNet
@@ -34,14 +35,6 @@ def own_version() -> str:
         return version("rtmpose")
     except PackageNotFoundError:
         return "0+unknown"
-
-
-class DataSource(Strict):
-    """A data set that a network was trained on: its name, the hash of its manifest, and its licence."""
-
-    name: str
-    sha256: str
-    licence: str
 
 
 class Confidence(Strict):

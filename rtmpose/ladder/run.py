@@ -27,7 +27,7 @@ from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.cluster.session import joins_cluster, ray_cluster
 from rtmpose.cluster.submit import forced, job_server, not_here, point_to, run_job, run_of
 from rtmpose.config import Params, Precision
-from rtmpose.data.stream.mix import read_mix
+from rtmpose.data.stream.mix import mix_digest, read_mix
 from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import load_evaluator
@@ -111,7 +111,7 @@ def ladder_fingerprint(params: Params, mix: Path, precision: Precision | None = 
         ladder=ladder,
         recipe=recipe,
         precision=precision or params.hardware.precision,
-        mix=sha256_of(mix),
+        mix=mix_digest(mix),
         init=given,
         code=code_version(LADDER_CODE),
     )

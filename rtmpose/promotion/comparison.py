@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rtmpose.data.shards.manifest import manifest_digest
 from rtmpose.deploy.quantize.gate import InRuntime, Judge, figure
 from rtmpose.deploy.quantize.run import BATCH
 from rtmpose.deploy.runtimes.base import NotPossible, Placement, tried_parts
@@ -19,8 +20,6 @@ from rtmpose.files import sha256_of
 from rtmpose.machine import cores
 from rtmpose.promotion.evidence import NOTHING_THERE, Accuracy, SetFigures, SliceFigures
 from rtmpose.promotion.files import Deployed
-
-MANIFEST = "manifest.json"  # of a folder of evaluation shards: it holds the hash of each
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Arena:
             session = open_session(runtime, model.files, precision, Placement(device, cores()), BATCH)
         except NotPossible as reason:
             return f"{picked} is not possible here: {reason}"
-        hashes = {name: sha256_of(folder / MANIFEST) for name, folder in self.judge.sets.items()}
+        hashes = {name: manifest_digest(folder) for name, folder in self.judge.sets.items()}
         # Both by the candidate's descriptor: it may lie where the champion's did not.
         skeleton = self.judge.card.skeleton
         judge = replace(self.judge, card=model.card.with_more(skeleton=skeleton))

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from rtmpose.config import Strict, parse
-from rtmpose.deploy.card import DataSource
 from rtmpose.deploy.quantize.attempt import Figure
 from rtmpose.deploy.runtimes.base import DeviceKind
 from rtmpose.files import UserError, parse_json, read_bytes
 from rtmpose.promotion.registry import Version
+from rtmpose.provenance.sources import DataSource
 from rtmpose.tracking.answers import reachable
 from rtmpose.tracking.runs import client, tracking_uri
 

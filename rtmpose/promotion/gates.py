@@ -115,7 +115,9 @@ def _of_the_lineage(case: Case) -> Iterator[Gate]:
     yield said("lineage: data", "none" if mix in UNKNOWN else problem, mix[:12])
     unnamed = [source.name for source in measured.data if not source.licence or not source.sha256]
     problem = f"{unnamed[0]}: no licence or hash" if unnamed else None
-    names = ", ".join(source.name for source in measured.data)
+    names = ", ".join(
+        source.name if source.is_known else f"{source.name} (licence not known)" for source in measured.data
+    )
     yield said("lineage: data licences", problem if names else "the card names no data", names)
     run = measured.training_run
     problem = None if run and case.run_found else f"run {run or 'none'} is not in this store"

@@ -80,8 +80,11 @@ def shown(versions: Sequence[Version], entries: Sequence[Entry]) -> str:
 
 
 def details(version: Version) -> str:
-    """Everything that a version says of itself."""
-    return _aligned([("tag", "value"), *sorted(version.tags.items())])
+    """Everything that a version says of itself, the licences of its data among it."""
+    tags = dict(version.tags)
+    if not any(tag.startswith("licence.") for tag in tags):
+        tags["licence"] = "not noted: it was registered before versions had licences; its evidence has them"
+    return _aligned([("tag", "value"), *sorted(tags.items())])
 
 
 def _decided(entries: Sequence[Entry]) -> dict[str, str]:

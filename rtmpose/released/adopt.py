@@ -16,11 +16,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rtmpose.config import Architecture
-from rtmpose.deploy.card import PREFIX, SIMCC_OUTPUTS, DataSource, ModelCard
+from rtmpose.deploy.card import PREFIX, SIMCC_OUTPUTS, ModelCard
 from rtmpose.deploy.runtimes.onnx_form import precision_of
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.files import UserError, write_atomic
 from rtmpose.models.cspnext import SIZES
+from rtmpose.provenance.sources import DataSource
 
 FIX = "give a SimCC network as MMDeploy or `rtmpose export` write it"
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from rtmpose.config import parse
 from rtmpose.deploy.card import ModelCard
-from rtmpose.files import parse_json
+from rtmpose.files import parse_json, sha256_of
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
 from rtmpose.models.weights import save_tensors
-from rtmpose.released.catalogue import published_as
+from rtmpose.provenance.sources import UNKNOWN, DataSource, Use, from_note, used_before
+from rtmpose.released.catalogue import catalogue, published_as, terms
 
 META, OURS = "meta", "rtmpose"
 
@@ -50,6 +51,36 @@ def read_with_note(path: Path) -> tuple[dict[str, Tensor], Note]:
     if released is None:
         return weights, Note()
     return weights, Note(released.weights.skeleton, released.weights.input)
+
+
+def sources_in(path: Path) -> tuple[DataSource, ...] | None:
+    """Whose data is in a checkpoint: by its own note or card, else by the catalogue for a file with the name
+    of a released one; None where nobody says.
+    """
+    content = read_checkpoint(path)
+    noted = from_note(content, path)
+    if noted is not None:
+        return noted
+    card = _card(content, path)
+    if card is not None and card.data:
+        return card.data
+    released = published_as(path.name)
+    if released is None:
+        return None
+    own = DataSource(name=released.weights_name, sha256=sha256_of(path), licence=catalogue().licence,
+                     use="initial weights")  # fmt: skip
+    theirs = terms(released.weights).items()
+    return (own, *(DataSource(name=name, sha256=UNKNOWN, licence=said) for name, said in theirs))
+
+
+def sources_before(path: Path, use: Use) -> tuple[DataSource, ...]:
+    """The sources of further training that starts from a checkpoint; where nobody knows them, the file itself
+    is one whose terms are not known.
+    """
+    found = sources_in(path)
+    if found is not None:
+        return used_before(found, use)
+    return (DataSource(name=path.name, sha256=sha256_of(path), licence=UNKNOWN, use="initial weights"),)
 
 
 def _card(content: object, path: Path) -> ModelCard | None:

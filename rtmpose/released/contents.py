@@ -46,7 +46,7 @@ def _refuse_other_checkpoint(weights: Weights, path: Path) -> None:
 
 
 def _adopt(weights: Weights, path: Path) -> None:
-    from rtmpose.deploy.card import DataSource
+    from rtmpose.provenance.sources import DataSource
     from rtmpose.released.adopt import adopt
 
     assert weights.skeleton is not None and weights.kind == "pose"

@@ -56,11 +56,19 @@ class Store:
 
     Opening it again writes another token: a worker that outlived its killed driver then stops at its next
     write instead of writing into the new run. What `stamp` holds goes into every checkpoint, such as the id
-    of the MLflow run.
+    of the MLflow run; what `meta` holds, such as the note of its data, into the best weights too.
     """
 
-    def __init__(self, folder: Path, token: str, stamp: Mapping[str, str] | None = None) -> None:
-        self.folder, self.token, self.stamp = folder, token, dict(stamp or {})
+    def __init__(
+        self,
+        folder: Path,
+        token: str,
+        stamp: Mapping[str, str] | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder, self.token = folder, token
+        self.meta = {} if meta is None else {"meta": dict(meta)}
+        self.stamp = dict(stamp or {}) | self.meta
 
     @classmethod
     def open(cls, root: Path, name: str, *, fresh: bool) -> Store:
@@ -125,7 +133,7 @@ class Store:
 
     def save_best(self, weights: Mapping[str, Any]) -> str:
         """Write the best weights so far; their sha256."""
-        return self._write(BEST, weights)
+        return self._write(BEST, self.meta | {"state_dict": dict(weights)} if self.meta else weights)
 
     def best_is(self, sha256: str) -> bool:
         """Whether the best weights are there and have this sha256."""

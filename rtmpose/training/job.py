@@ -7,6 +7,7 @@ Nothing here starts anything. `launch.py` runs a job under Ray Train, `search/` 
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from torch import nn
 from rtmpose.checkout import home, in_job, shared
 from rtmpose.config import Params, Precision, TrainParams
 from rtmpose.data.shards.cache import ShardCache
-from rtmpose.data.stream.mix import Mix, read_mix
+from rtmpose.data.stream.mix import Mix, mix_digest, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
 from rtmpose.files import UserError, is_there, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
-from rtmpose.models import Mismatch, PoseNet, build_model, load_exactly, load_weights
+from rtmpose.models import Mismatch, PoseNet, build_model, load_exactly, load_weights, read_weights
+from rtmpose.provenance.sources import NOTE, DataSource
 from rtmpose.targets import SimCC, UDPHeatmap
 from rtmpose.training.distill.task import distilled_task, head_task
 from rtmpose.training.distill.teacher import Teacher, load_teacher
@@ -76,6 +78,7 @@ class Job:
     tau: float
     sigma: tuple[float, float] | None
     teacher: Path | None = None
+    data: tuple[DataSource, ...] | None = None  # what the weights will hold; None: they say nothing of it
 
     @property
     def train(self) -> TrainParams:
@@ -220,8 +223,8 @@ def job_fingerprint(
         skeletons=[load_skeleton(train.skeleton).layout(), load_skeleton(params.skeleton).to_dict()],
         precision=precision or params.hardware.precision,
         thresholds=(params.evaluate.keypoint_threshold, params.evaluate.nms_threshold),
-        mix=sha256_of(mix),
-        init=sha256_of(init) if init else None,
+        mix=mix_digest(mix),
+        init=weights_digest(init) if init else None,
         tau=tau,
         sigma=sigma,
         code=code_version(TRAINING_CODE),
@@ -232,7 +235,20 @@ def _distillation(params: Params, teacher: Path) -> tuple[float | str, ...]:
     """What a teacher does to a run, and which it is."""
     distill = params.finetune.distill
     weights = () if distill is None else (distill.feature, distill.logit)
-    return *weights, sha256_of(teacher)
+    return *weights, weights_digest(teacher)
+
+
+def weights_digest(path: Path) -> str:
+    """Hex SHA-256 of a file of weights; of one that notes its data, of the weights alone: other words for the
+    terms of the same data train nothing anew.
+    """
+    if NOTE.encode() not in path.read_bytes():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for name, value in sorted(read_weights(path).items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def shared_mix(path: Path) -> Mix:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,10 @@ from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_skeleton
 from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import lineage_tags
-from rtmpose.models import save_tensors
+from rtmpose.models import read_weights, save_tensors
+from rtmpose.models.archive import read_checkpoint
 from rtmpose.precision import Chosen, refuse_emulation
+from rtmpose.provenance.sources import DataSource, from_note, note
 from rtmpose.targets import SimCC
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
@@ -62,7 +64,8 @@ def run_rank(job: Job) -> None:
     device = ray.train.torch.get_device()
     torch.set_num_threads(max(int(hardware.cpus_per_worker), 1))
     refuse_emulation(job.precision, hardware.precision, device.type == "cuda")
-    store, task = Store(job.store, job.token, {"run_id": job.run_id}), build_task(job)
+    meta = None if job.data is None else note(job.data)
+    store, task = Store(job.store, job.token, {"run_id": job.run_id}, meta), build_task(job)
     stream = open_stream(
         job.params,
         job.train,
@@ -129,11 +132,13 @@ def run_stage(
     chosen: Chosen | None = None,
     teacher: Path | None = None,
     fresh: bool | None = None,
+    data: Sequence[DataSource] | None = None,
 ) -> dict[str, Any]:
-    """Train `stage` ("pretrain", "finetune" or "head") and write its `weights` (EMA, best AP) and `receipt`;
-    `tags` go to MLflow, too. `chosen` is what to compute in, None: what `params.hardware.precision` means on
-    the machines that train. `teacher`: weights of a network that guides it. `fresh`: whether to start
-    anew, None: as DVC or whoever submitted the job says.
+    """Train `stage` ("pretrain", "finetune" or "head") and write its `weights` (EMA, best AP) and `receipt`,
+    both with the `data` that will be in the weights, if it is given; `tags` go to MLflow, too. `chosen` is
+    what to compute in, None: what `params.hardware.precision` means on the machines that train. `teacher`:
+    weights of a network that guides it. `fresh`: whether to start anew, None: as DVC or whoever submitted the
+    job says.
 
     A run that was killed goes on from its last checkpoint. A finished run is handed over again, where DVC has
     lost its outputs. Other parameters, other data, other code or `dvc repro -f` start a new run.
@@ -147,7 +152,7 @@ def run_stage(
     task = root / f"{stage}-{job_fingerprint(stage, params, mix, init, tau, sigma, teacher=teacher)}"
     server = job_server(params.hardware)
     if server is not None:
-        return run_elsewhere(stage, server, task, fresh, weights, receipt)
+        return run_elsewhere(stage, server, task, fresh, weights, receipt, data)
     chosen = chosen or agreed_precision(stage, params)
     name = job_fingerprint(stage, params, mix, init, tau, sigma, chosen.precision, teacher)
     store = Store.open(root, f"{stage}-{name}", fresh=fresh)
@@ -155,7 +160,7 @@ def run_stage(
     done = store.finished()
     if done is not None:
         print(f"{stage}: run {name} is finished already; its weights are handed over again", flush=True)
-        return hand_over(store, done, weights, receipt)
+        return hand_over(store, done, weights, receipt, data)
     state = store.load() or {}
     if state:
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
@@ -174,10 +179,11 @@ def run_stage(
     job = Job(
         stage, params, chosen.precision, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau,
         sigma, teacher and shared_file(teacher, store.folder, "teacher.pt"),
+        None if data is None else tuple(data),
     )  # fmt: skip
     with runs.finished(run_id):
         launch(job)
-    return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt)
+    return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt, data)
 
 
 def unmirrored(stage: str, params: Params) -> str | None:
@@ -191,7 +197,13 @@ def unmirrored(stage: str, params: Params) -> str | None:
 
 
 def run_elsewhere(
-    stage: str, server: str, task: Path, fresh: bool, weights: Path, receipt: Path
+    stage: str,
+    server: str,
+    task: Path,
+    fresh: bool,
+    weights: Path,
+    receipt: Path,
+    data: Sequence[DataSource] | None = None,
 ) -> dict[str, Any]:
     """Have the stage run as a job of a cluster, which writes the store of the run of `task`, and hand its
     result over here.
@@ -203,7 +215,7 @@ def run_elsewhere(
     done = store.finished()
     if done is None:
         raise not_here(store.folder, "run")
-    return hand_over(store, done, weights, receipt)
+    return hand_over(store, done, weights, receipt, data)
 
 
 def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
@@ -237,22 +249,39 @@ def conclusion(job: Job, store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def hand_over(store: Store, content: dict[str, Any], weights: Path, receipt: Path) -> dict[str, Any]:
-    """Copy the best weights out of the store, write the receipt, and mark the store as finished last
-    of all.
+def hand_over(
+    store: Store,
+    content: dict[str, Any],
+    weights: Path,
+    receipt: Path,
+    data: Sequence[DataSource] | None = None,
+) -> dict[str, Any]:
+    """Copy the best weights out of the store, write the receipt, and mark the store as finished last of
+    all. Both name the `data` as it is called now, whatever a finished run was told.
     """
-    write_atomic(weights, (store.folder / BEST).read_bytes())
+    best = store.folder / BEST
+    if data is not None:
+        content = content | {"data": [source.model_dump() for source in data]}
+    if data is None or from_note(read_checkpoint(best), best) == tuple(data):
+        write_atomic(weights, best.read_bytes())
+    else:
+        save_tensors(weights, {"meta": note(data), "state_dict": read_weights(best)})
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     store.finish(content)
     return content
 
 
-def untrained(params: Params, init: Path | None, weights: Path, receipt: Path) -> dict[str, Any]:
-    """What `pretrain.enabled: false` hands on: a network with `init`'s backbone, or as initialised."""
+def untrained(
+    params: Params, init: Path | None, weights: Path, receipt: Path, data: Sequence[DataSource] = ()
+) -> dict[str, Any]:
+    """What `pretrain.enabled: false` hands on: a network with `init`'s backbone, or as initialised; `data` is
+    what is in `init`.
+    """
     net, mismatch = network("pretrain", params, init)
     if mismatch is not None:
         print(f"pretrain: the backbone starts from {init}. {mismatch}", flush=True)
-    sha256 = save_tensors(weights, net.state_dict())
-    content = {"stage": "pretrain", "store": None, "sha256": sha256, "init": str(init) if init else None}
+    sha256 = save_tensors(weights, {"meta": note(data), "state_dict": net.state_dict()})
+    content: dict[str, Any] = {"stage": "pretrain", "store": None, "sha256": sha256}
+    content |= {"init": str(init) if init else None, "data": [source.model_dump() for source in data]}
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     return content

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from rtmpose.config import load_params
 from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.export import differences, export_onnx, parity
 from rtmpose.deploy.graphs import save_graph
@@ -266,6 +267,12 @@ def test_the_stage_writes_model_and_metrics(
     assert (tmp_path / "metrics" / "confidence.csv").read_text() == "low,high,count,probability,right\n"
 
 
+DATA = [
+    {"name": "coco17", "sha256": "11", "licence": "rendered here", "use": "training"},
+    {"name": "found.pth", "sha256": "33", "licence": "not known", "use": "initial weights"},
+]
+
+
 def test_the_card_says_what_is_known_of_training_and_data(
     files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +285,7 @@ def test_the_card_says_what_is_known_of_training_and_data(
     contents = {
         "params.yaml": yaml.safe_dump(params),
         "models/search.json": '{"chosen": {}, "note": "off"}',
-        "models/receipt.json": '{"precision": "bf16", "run_id": "abc"}',
+        "models/receipt.json": json.dumps({"precision": "bf16", "run_id": "abc", "data": DATA}),
         "metrics/evaluate.json": '{"AP": 0.5, "AR": 0.6, "AP50": 0.9, "hard": {"AP": 0.1}}',
         "data/mix.json": json.dumps(
             {
@@ -312,8 +319,12 @@ def test_the_card_says_what_is_known_of_training_and_data(
         Path("data/shards/hard/val"),
     ]
     card = EndToEnd.open(Path("models/rtmpose.e2e.onnx")).card
+    plain, half = (read_card(Path(f"models/rtmpose{kind}.onnx")) for kind in ("", ".fp16"))
+    assert [one.model_dump() for one in card.data] == DATA and plain.data == half.data == card.data
+    Path("models/receipt.json").write_text('{"precision": "bf16"}')
+    older = export.sources(load_params())
     assert (card.sigma, card.training_run, card.training_precision) == ((3.0, 4.0), "abc", "bf16")
-    assert [(source.name, source.sha256, source.licence) for source in card.data] == [
+    assert [(source.name, source.sha256, source.licence) for source in older] == [
         ("coco17", "11", "rendered here"),
         ("mine", "22", load_dataset("aic").licence),
     ]

@@ -24,6 +24,7 @@ PACKAGE = ROOT / "rtmpose"
 WITHOUT_EFFECT = {
     "tracking": "logs what was computed",
     "cluster": "says where work runs",
+    "provenance": "says whose data it is, which changes no number",
     "precision": "chooses what a run computes in, which its fingerprint holds",
     "machine": "says what a machine can compute in",
     "config": "reads parameters, whose values a run's fingerprint holds",

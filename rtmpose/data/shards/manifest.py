@@ -7,8 +7,9 @@ names.
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, cast
@@ -23,7 +24,7 @@ from rtmpose.data.raw.exif import orientation, upright
 from rtmpose.data.raw.photograph import decode
 from rtmpose.data.shards.cache import RemoteFile, RemoteShard, ShardCache
 from rtmpose.data.shards.sample import INDEX, checksum, read_sample, span
-from rtmpose.files import UserError, read_json, sha256_of, write_atomic
+from rtmpose.files import UserError, parse_json, read_bytes, read_json, sha256_of, write_atomic
 
 MANIFEST = "manifest.json"
 FORMAT = 3
@@ -112,6 +113,30 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     for shard in manifest["shards"] if manifest["url"] is None else ():
         _mend_index(folder / shard["name"], shard)
     return cast("dict[str, Any]", manifest)
+
+
+def manifest_digest(folder: Path) -> str:
+    """Hex SHA-256 of a folder's manifest as it is without its licence: other words for the terms of the same
+    shards are no other data. UserError where there is none.
+    """
+    return digest_without_licence(folder / MANIFEST, {"indent": 1, "sort_keys": True})
+
+
+def digest_without_licence(path: Path, form: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of a JSON file of ours that was written in this form of `json.dumps`, as it would be if
+    nothing in it had the key `licence`.
+    """
+    content = read_bytes(path)
+    if b'"licence"' not in content:
+        return hashlib.sha256(content).hexdigest()
+    plain = _without_licence(parse_json(content, str(path)))
+    return hashlib.sha256((json.dumps(plain, **form) + "\n").encode()).hexdigest()
+
+
+def _without_licence(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_licence(value) for key, value in content.items() if key != "licence"}
+    return [_without_licence(value) for value in content] if isinstance(content, list) else content
 
 
 def _mend_index(tar: Path, shard: dict[str, Any]) -> None:

@@ -367,6 +367,7 @@ def _manifest(whole: _Set, receipts: list[Receipt], skipped: list[Skip], url: st
         "format": FORMAT,
         **whole.about(),
         "dataset": whole.dataset.name,
+        "licence": whole.dataset.licence,
         "skeleton": whole.dataset.skeleton.layout(),
         "samples": sum(receipt["samples"] for receipt in receipts),
         "images": len(whole.images),

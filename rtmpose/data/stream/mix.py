@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, PositiveInt
 
 from rtmpose.config import Record, read_record
+from rtmpose.data.shards.manifest import digest_without_licence
 from rtmpose.files import UserError
 
 
@@ -46,6 +47,11 @@ class Mix:
     train: tuple[MixEntry, ...]
     tune: Path
     val: dict[str, Path]
+
+
+def mix_digest(path: Path) -> str:
+    """Hex SHA-256 of a mix as it is without licences, which change nothing of what is trained."""
+    return digest_without_licence(path, {"indent": 1})
 
 
 def read_mix(path: Path) -> Mix:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,28 @@ from rtmpose.checkout import shared
 from rtmpose.cluster.submit import forced, job_server
 from rtmpose.config import Params
 from rtmpose.files import write_atomic
+from rtmpose.provenance.sources import DataSource
 from rtmpose.training.launch import run_stage
 
 
 def run_finetune(
-    params: Params, *, mix: Path, init: Path | None, weights: Path, receipt: Path
+    params: Params,
+    *,
+    mix: Path,
+    init: Path | None,
+    weights: Path,
+    receipt: Path,
+    data: Sequence[DataSource] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Finetune as `finetune.distill` says, and write `weights` and `receipt`; the receipt, and that of the
-    run whose curves tell how the network was trained.
+    """Finetune as `finetune.distill` says, and write `weights` and `receipt`, both with the `data` that is in
+    them; the receipt, and that of the run whose curves tell how the network was trained.
 
     The fresh head is taken where its AP on the tuning split is no less than the first stage's. The receipt's
     `head` has both, and says which was taken. A killed stage goes on where it was. Raises what `run_stage`
     raises.
     """
     finetune, distill = params.finetune, params.finetune.distill
-    run = partial(run_stage, mix=mix, tau=finetune.tau, sigma=finetune.sigma)
+    run = partial(run_stage, mix=mix, tau=finetune.tau, sigma=finetune.sigma, data=data)
     teacher = shared(distill.teacher) if distill is not None and distill.teacher is not None else None
     first = run("finetune", params, init=init, weights=weights, receipt=receipt, teacher=teacher)
     if distill is None or not distill.head_share:

@@ -190,7 +190,8 @@ def test_what_the_gate_refuses_is_tried_with_sensitive_parts_in_float(
     copy = tmp_path / "m.onnx"
     copy.write_bytes(files.onnx.read_bytes())
     reference: Any = Verdicts()
-    trial = Trial(ModelFiles(copy), own_card, reference)
+    data = [{"name": "coco17", "sha256": "11", "licence": "CC BY 4.0"}]
+    trial = Trial(ModelFiles(copy), own_card.with_more(data=data), reference)
     used, probe = calibration.split(8)
     attempts, found = run.quantize_for_onnxruntime(trial, used, probe.inputs(own_card))
     assert found == known and [bool(one.refused) for one in attempts] == [True, False]
@@ -200,7 +201,7 @@ def test_what_the_gate_refuses_is_tried_with_sensitive_parts_in_float(
     assert len(maps[1]["float32"]) == len(maps[0]["float32"]) + 3
     card = read_card(copy.with_suffix(".int8.onnx"))
     assert "float32: head, backbone.stem" in str(card.quantization)
-    assert used.sha256 in str(card.quantization)
+    assert used.sha256 in str(card.quantization) and card.data[0].licence == "CC BY 4.0"
     assert attempts[1].megabytes == pytest.approx(
         copy.with_suffix(".int8.onnx").stat().st_size / 1e6, abs=1e-3
     )

@@ -32,7 +32,8 @@ def test_the_head_is_float(model: ov.Model) -> None:
 
 
 def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path: Path) -> None:
-    card = own_card.model_copy(update={"precision": "int8"})
+    data = [{"name": "coco17", "sha256": "11", "licence": "CC BY 4.0"}]
+    card = own_card.with_more(precision="int8", data=data)
     path = quantize.save_quantized(model, tmp_path / "deep" / "m.int8.xml", card)
     assert sorted(each.name for each in path.parent.iterdir()) == ["m.int8.bin", "m.int8.xml"]
     assert quantize.card_of(path) == card

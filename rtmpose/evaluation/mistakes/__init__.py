@@ -1,0 +1,1 @@
+"""What is wrong with predicted points: kinds of errors, what mending each would give, and the worst poses."""
