@@ -15,13 +15,13 @@ MIX, WEIGHTS, RECEIPT, CURVE = (
 
 
 def main(argv: list[str]) -> None:
-    from rtmpose.checkout import shared
     from rtmpose.config import load_params
     from rtmpose.training.following import write_curves
+    from rtmpose.training.job import named_weights
     from rtmpose.training.launch import run_stage, untrained
 
     params = load_params()
-    init = shared(params.pretrain.init) if params.pretrain.init else None
+    init = named_weights("pretrain.init", params.pretrain.init)
     if params.pretrain.enabled:
         receipt = run_stage("pretrain", params, mix=MIX, init=init, weights=WEIGHTS, receipt=RECEIPT)
         print(
