@@ -22,7 +22,8 @@ PLACE = "repository"  # where files from outside docs/ are in the site
 CARRIED = (
     "README.md",
     "CONTRIBUTING.md",
-    "benchmarks/RESULTS.md",
+    "benchmarks/*.md",
+    "benchmarks/*.json",
     "datasets/*.yaml",
     "conf/**/*.yaml",
     "deploy_targets/*.yaml",
