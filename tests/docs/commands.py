@@ -105,15 +105,13 @@ def _clicked(load: Callable[[], Any]) -> Callable[[list[str], bool], None]:
             if name not in command.commands:
                 raise Wrong(f"{name}: no such command")
             command = command.commands[name]
-        context = command.context_class(command, resilient_parsing=not whole)
+        context = command.context_class(command)
         try:
             if whole:
                 command.parse_args(context, words)
             else:
                 command.make_parser(context).parse_args(words)
         except Exception as error:  # Click's, which Typer may bring along under a name of its own
-            if type(error).__name__ in ("MissingParameter", "BadOptionUsage") and not whole:
-                return
             raise Wrong(f"{type(error).__name__}: {getattr(error, 'message', error)}") from None
 
     return checked
@@ -182,7 +180,7 @@ def _python(rest: list[str]) -> None:
         raise Wrong(f"{name}: no such module")
     sources = "".join(file.read_text() for file in path.parent.glob("*.py"))
     for option in (word.partition("=")[0] for word in options if word.startswith("--")):
-        if f'"{option}"' not in sources:
+        if f'"{option}"' not in sources and f'"{option.removeprefix("--")}"' not in sources:
             raise Wrong(f"{option}: is in no file beside {path.relative_to(ROOT)}")
 
 

@@ -68,12 +68,9 @@ def people(folder: Path) -> Path:
 def small(workspace: Workspace) -> None:
     """The recipe `own_data` as the tutorial composes it for a CPU, with a few seconds of training."""
     workspace.small()
-    shutil.copy(
-        compose(
-            workspace.folder, "recipe=own_data", "datasets.own.raw=my_people", "finetune.init=rtmpose-t.pth",
-            "model=t", "hardware=cpu", "input_size=[96,128]",
-        ),
-        workspace.folder / "params.yaml",
+    compose(
+        workspace.folder, "recipe=own_data", "datasets.own.raw=my_people", "finetune.init=rtmpose-t.pth",
+        "model=t", "hardware=cpu", "input_size=[96,128]",
     )  # fmt: skip
     workspace.set(
         finetune__epochs=1, finetune__weak_epochs=0, finetune__batch_size=16, finetune__picture_every=None,
