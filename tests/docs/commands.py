@@ -178,9 +178,11 @@ def _python(rest: list[str]) -> None:
         if (ROOT / name.replace(".", "/")).is_dir():
             return
         raise Wrong(f"{name}: no such module")
-    sources = "".join(file.read_text() for file in path.parent.glob("*.py"))
+    own = path.read_text()
+    beside = "".join(file.read_text() for file in path.parent.glob("*.py"))
     for option in (word.partition("=")[0] for word in options if word.startswith("--")):
-        if f'"{option}"' not in sources and f'"{option.removeprefix("--")}"' not in sources:
+        # A script may make its options of names.
+        if f'"{option}"' not in beside and f'"{option.removeprefix("--")}"' not in own:
             raise Wrong(f"{option}: is in no file beside {path.relative_to(ROOT)}")
 
 
