@@ -21,7 +21,7 @@ test: $(VENV)/.ready
 	@python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(SLOW)
 
 lint: $(VENV)/.ready
-	@ruff check . && ruff format --check . && mypy
+	@ruff check . && ruff format --check . && mypy && NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 ui: $(VENV)/.ready
 	@python -m pipelines.ui

@@ -19,11 +19,11 @@ def main(argv: list[str]) -> None:
     from rtmpose.provenance.sources import joined, of_mix
     from rtmpose.released.checkpoint import sources_before
     from rtmpose.training.following import write_curves
-    from rtmpose.training.job import pretrain_init
+    from rtmpose.training.job import named_weights
     from rtmpose.training.launch import run_stage, untrained
 
     params = load_params()
-    init = pretrain_init(params)
+    init = named_weights("pretrain.init", params.pretrain.init)
     before = sources_before(init, "initial weights") if init else ()
     if params.pretrain.enabled:
         data = joined(of_mix(MIX, params.datasets), before)

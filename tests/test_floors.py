@@ -16,7 +16,7 @@ from tests.support import ROOT
 # Names on one floor do not import each other.
 FLOORS = (
     ("cli",),
-    ("ladder", "page", "judging", "report"),
+    ("ladder", "page", "judging", "report", "doctor"),
     ("search", "inference", "promotion"),
     ("detection",),
     ("released", "pruning"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from rtmpose.cli import data, deploy, detector, judge, models, people, registry, released, serve
+from rtmpose.doctor import command as doctor
 from rtmpose.ending import run_command
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.add_typer(registry.commands)
 app.add_typer(released.commands)
 app.add_typer(released.weights, name="weights")
 app.add_typer(judge.commands)
+app.add_typer(doctor.commands)
 app.add_typer(serve.commands)
 app.add_typer(data.commands, name="dataset")
 app.add_typer(detector.commands, name="detector")

@@ -49,7 +49,7 @@ from rtmpose.models.weight_sets import chosen_weights
 from rtmpose.precision import Chosen
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, read_log
-from rtmpose.training.job import TRAINING_CODE, codec_of, shared_mix
+from rtmpose.training.job import TRAINING_CODE, codec_of, named_weights, shared_mix
 from rtmpose.training.launch import run_stage
 from rtmpose.training.reporter import RUN_FILE, open_run
 
@@ -104,7 +104,9 @@ def ladder_fingerprint(params: Params, mix: Path, precision: Precision | None = 
     same one. `precision`: see `job_fingerprint`.
     """
     ladder = ladder_of(params).model_dump(exclude={"rungs", "seeds"})
-    given = [path and sha256_of(shared(path)) for path in (params.pretrain.init, ladder["resnet_init"])]
+    named = {"pretrain.init": params.pretrain.init, "ladder.resnet_init": ladder["resnet_init"]}
+    files = [named_weights(key, path) for key, path in named.items()]
+    given = [file and sha256_of(file) for file in files]
     without = {"ladder", "seed", "hardware", "search", "targets", "register_as", "recipe"}
     recipe = params.model_dump(mode="json", exclude=without)
     return fingerprint(

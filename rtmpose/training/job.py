@@ -22,7 +22,7 @@ from rtmpose.data.stream.mix import Mix, mix_digest, read_mix
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator, Results
-from rtmpose.files import UserError, is_there, sha256_of, write_atomic
+from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint
 from rtmpose.models import Mismatch, PoseNet, build_model, load_exactly, load_weights, read_weights
 from rtmpose.provenance.sources import NOTE, DataSource
@@ -135,24 +135,21 @@ def codec_of(stage: str, params: Params, sigma: tuple[float, float] | None) -> S
     return SimCC(params.input_size, sigma=sigma)
 
 
-def pretrain_init(params: Params) -> Path | None:
-    """The weights whose backbone pretraining starts from, or, where it is off, hands on; UserError where the
-    file is missing.
-    """
-    if params.pretrain.init is None:
-        return None
-    path = shared(params.pretrain.init)
-    if not is_there(path):
-        raise UserError(
-            f"params.yaml: pretrain.init: {path} is missing; put the backbone there that the recipe starts "
-            "from (docs/recipes.md says how to make or fetch it), or name another"
-        )
-    return path
-
-
 def finetune_init(params: Params, pretrained: Path) -> Path:
     """The weights that finetuning and its search start from."""
-    return shared(params.finetune.init) if params.finetune.init is not None else pretrained
+    return named_weights("finetune.init", params.finetune.init) or pretrained
+
+
+def named_weights(key: str, path: str | None) -> Path | None:
+    """The file of weights that the parameter `key` names, absolute; UserError where it is not there."""
+    found = shared(path) if path is not None else None
+    if found is not None and not found.is_file():
+        raise UserError(
+            f"params.yaml: {key}: {found} is missing; put weights there (docs/recipes.md says which a recipe "
+            "starts from), or name others, such as the file that `rtmpose weights pull "
+            "rtmpose-m-body17-coco.pth` prints; null starts without"
+        )
+    return found
 
 
 def open_stream(

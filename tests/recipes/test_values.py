@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rtmpose.files import UserError
-from rtmpose.training.job import pretrain_init
+from rtmpose.training.job import named_weights
 from tests.recipes.conftest import Recipe
 from tests.recipes.facts import Facts, facts_of, facts_of_reference
 from tests.recipes.published import FINETUNED, PRETRAINED, Published
@@ -108,5 +108,5 @@ def test_a_missing_backbone_is_one_line(
     with pytest.raises(
         UserError, match=r"pretrain\.init: .*weights/udp-aic-coco-t\.pt is missing; .*docs/recipes\.md"
     ):
-        pretrain_init(params)
-    assert pretrain_init(recipe("coco17", "t")) is None
+        named_weights("pretrain.init", params.pretrain.init)
+    assert named_weights("pretrain.init", recipe("coco17", "t").pretrain.init) is None

@@ -144,6 +144,9 @@ def test_finetuning_starts_from_a_backbone_or_from_a_whole_network(tmp_path: Pat
     assert finetune_init(params, tmp_path) == tmp_path
     whole = params.model_copy(update={"finetune": params.finetune.model_copy(update={"init": str(path)})})
     assert finetune_init(whole, tmp_path) == path
+    lost = params.model_copy(update={"finetune": params.finetune.model_copy(update={"init": "no/such.pt"})})
+    with pytest.raises(UserError, match=r"^params.yaml: finetune.init: [^\n]*no/such.pt is missing"):
+        finetune_init(lost, tmp_path)
     backbone, all_of_it = (
         build_task(job(tmp_path, each, path)).model.state_dict() for each in (params, whole)
     )

@@ -133,7 +133,10 @@ def evaluation_crops(folder: Path, card: ModelCard, count: int) -> Pixels:
 
 
 def _too_few(source: str, found: int, wanted: int) -> UserError:
-    return UserError(f"{source}: {found} persons are too few to calibrate on {wanted}; give a larger set")
+    return UserError(
+        f"{source}: {found} persons are too few to calibrate on {wanted}; give a larger set, "
+        "or lower quantize.crops and quantize.probe_crops"
+    )
 
 
 def refuse_unlike(calibration: Calibration, card: ModelCard, data: Pixels | None = None) -> None:

@@ -291,6 +291,6 @@ def test_hands_are_named_by_the_id_in_the_file(tmp_path: Path) -> None:
 def test_which_data_sets_there_are() -> None:
     run = [sys.executable, "-m", "rtmpose.cli.app", "dataset", "list"]
     printed = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(printed) == 28 and not any("TEMPLATE" in line for line in printed)
+    assert len(printed) == 29 and not any("TEMPLATE" in line for line in printed)
     (line,) = [line for line in printed if line.startswith("coco_wholebody ")]
     assert "133 points" in line and "research" in line

@@ -1,0 +1,128 @@
+"""What a recipe lacks: planted lacks, and for each the line and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtmpose.config import DatasetParams, Params, load_params, with_values
+from rtmpose.doctor import recipe
+from rtmpose.doctor.finding import Finding
+from tests.support import ROOT
+
+NO_GPU: dict[str, Any] = {"gpus": []}
+TWO_GPUS: dict[str, Any] = {"gpus": [{}, {}]}
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def own(raw: Path, **more: Any) -> DatasetParams:
+    return DatasetParams(**({"descriptor": "own", "raw": str(raw), "evaluate": True} | more))
+
+
+def people(folder: Path, persons: int = 3) -> Path:
+    """A raw folder as `datasets/own.yaml` wants it: one image of 1000 bytes, the same persons twice."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/a.jpg").write_bytes(bytes(1000))
+    (folder / "annotations").mkdir()
+    for split in ("train", "val"):
+        content = {"annotations": [{"keypoints": [0, 0, 0]}] * persons}
+        (folder / f"annotations/{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_raw_folder_that_lacks_a_split(tmp_path: Path) -> None:
+    folder = people(tmp_path / "raw")
+    (found,) = recipe.raw("mine", own(folder))
+    assert found == Finding("data mine", f"{folder}, about 6 annotations")
+    (folder / "annotations/val.json").unlink()
+    (found,) = recipe.raw("mine", own(folder))
+    assert found.state == "lacks" and "annotations/val.json is missing" in found.found
+    assert found.fix == "-S datasets.mine.raw=FOLDER"
+    (found,) = recipe.raw("mine", own(folder, evaluate=False))
+    assert found.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nothing", "no such file"), ("coco_aic19", "without data of its own")]
+)
+def test_a_descriptor_that_reads_nothing(name: str, said: str, tmp_path: Path) -> None:
+    (found,) = recipe.raw("mine", own(tmp_path, descriptor=name))
+    assert found.state == "lacks" and said in found.found
+
+
+def test_a_published_set_says_what_to_download(tmp_path: Path) -> None:
+    (found,) = recipe.raw("coco", own(tmp_path, descriptor="coco17"))
+    assert found.state == "lacks" and "download train2017.zip (18 GB)" in found.found
+
+
+def test_room_for_shards(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = own(people(tmp_path / "raw", persons=1000))
+    width, height = params.shard.input_size
+    crops = 1000 * 1.25 * width * height
+    assert recipe.shard_bytes(params, chosen) == pytest.approx(crops + 1000 * (1 + params.shard.tune_share))
+    elsewhere = with_values(params, {"shard.url": "s3://bucket/here"})
+    assert recipe.shard_bytes(elsewhere, chosen) == pytest.approx(1000 * (1 + params.shard.tune_share))
+    mine = params.model_copy(update={"datasets": {"mine": chosen}})
+    (found,) = recipe.room(mine)
+    assert found.state == "ok"
+    monkeypatch.setattr(recipe, "free_gb", lambda _: crops * 1.9e-9)
+    (found,) = recipe.room(mine)
+    assert found.state == "lacks" and "shard.url" in found.fix
+
+
+def test_weights_that_are_missing(tmp_path: Path, params: Params) -> None:
+    assert list(recipe.weights(params)) == []
+    small = with_values(params, {"model.size": "s", "input_size": (192, 256)})
+    lost = with_values(small, {"finetune.init": str(tmp_path / "w.pth")})
+    (found,) = recipe.weights(lost)
+    assert found.state == "lacks" and f"{tmp_path}/w.pth is missing" in found.found
+    assert found.fix == "-S finetune.init=$(rtmpose weights pull rtmpose-s-body17-coco.pth)"
+    (tmp_path / "w.pth").write_bytes(bytes(2_000_000))
+    (found,) = recipe.weights(lost)
+    assert found.state == "ok" and "2 MB" in found.found
+    (found,) = recipe.weights(with_values(params, {"pretrain.enabled": False}))
+    assert found.state == "note" and "random" in found.found
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "answer", "address", "fix"),
+    [
+        (1, 1, NO_GPU, "", "-S hardware=cpu"),
+        (8, 1, TWO_GPUS, "", "-S hardware=gpu1"),
+        (1, 1, {"error": "no torch"}, "", "-S hardware=cpu"),
+        (2, 1, TWO_GPUS, "", ""),
+        (4, 0.5, TWO_GPUS, "", ""),
+        (1, 0, NO_GPU, "", ""),
+        (8, 1, NO_GPU, "http://head:8265", ""),
+    ],
+)
+def test_gpus_that_hardware_asks_for(
+    params: Params, tmp_path: Path, workers: int, share: float, answer: dict[str, Any], address: str, fix: str
+) -> None:
+    values = {
+        "hardware.workers": workers,
+        "hardware.gpus_per_worker": share,
+        "hardware.storage": str(tmp_path),
+    }
+    hardware, storage = recipe.devices(with_values(params, values), answer, address)
+    assert (hardware.state, hardware.fix) == ("lacks" if fix else "ok", fix) and storage.state == "ok"
+
+
+def test_storage_that_cannot_be_written(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    _, storage = recipe.devices(with_values(params, {"hardware.storage": "/shared/runs"}), NO_GPU, "")
+    assert storage.state == "lacks" and storage.fix.startswith("-S hardware.storage=")
+
+
+def test_recipes_are_composed_as_dvc_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = recipe.composed(["recipe=own_data", "datasets.own.raw=/data/my people"])
+    assert (found.recipe, found.datasets["own"].raw) == ("own_data", "/data/my people")
