@@ -44,7 +44,7 @@ def images(count: int) -> list[EvalImage]:
 
 def claiming(image: EvalImage) -> Sequence[Person]:
     """Points that are right as often as the score s says by 1 / (1 + exp(-(6 s - 3)))."""
-    rng = np.random.default_rng(image.image_id)
+    rng = np.random.default_rng(int(image.image_id))
     people = []
     for box, each in zip(truth_boxes(image), image.annotations[::2], strict=True):
         scores = rng.uniform(0.3, 0.7, 17)
