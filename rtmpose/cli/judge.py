@@ -77,7 +77,7 @@ def evaluate_pipeline(
         typer.echo(f"{write_calibrated(pipeline, confidence, calibrate)}: the model with that calibration")
     if out is not None:
         figures = {
-            "rows": [one.as_json() for one in rows] + [one.as_json() for one in films],
+            "rows": [*(row.as_json() for row in rows), *(one.as_json() for one in films)],
             "confidence": None if confidence is None else confidence.as_json(),
         }
         write_atomic(out, json.dumps(figures, indent=1, allow_nan=False))

@@ -14,9 +14,9 @@ from rtmpose.data.mannequins.film_files import TRUTH, VIDEO
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import load_ground_truth
 from rtmpose.files import UserError
-from rtmpose.geometry import Floats
 from rtmpose.judging.identities import Identities, Moment, identities
 from rtmpose.judging.poses import Judged, Row, in_skeleton, pairs_to
+from rtmpose.motion.boxes import Floats
 from rtmpose.motion.measures import jitter, lag
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.person import Person

@@ -1,0 +1,1 @@
+"""What comes from outside of a run: models of stores and releases, streams, and signals."""
