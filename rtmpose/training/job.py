@@ -109,7 +109,7 @@ def network(stage: str, params: Params, init: Path | None) -> tuple[PoseNet, Mis
     """A stage's network, and which of the weights that it starts from did not fit.
 
     Every rank builds the same one from the seed. `init` gives the backbone, or with `finetune.init` every
-    layer that fits; in the stage "head" all but the head.
+    layer that fits; in the stage "head" all but the head, and then all must fit.
     """
     torch.manual_seed(params.seed)
     train, hidden = (

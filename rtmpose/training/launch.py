@@ -165,7 +165,8 @@ def run_stage(
     if state:
         print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
     elif init is not None:
-        print(f"{stage}: starting from {init}. {network(stage, params, init)[1]}", flush=True)
+        fits = network(stage, params, init)[1]
+        print(f"{stage}: starting from {init}. {fits or 'Its head is new.'}", flush=True)
     lineage = lineage_tags(Path("dvc.lock"), mix, name)
     lineage |= {"stage": stage, "precision": chosen.precision}
     run_id = open_run(store.folder, stage, lineage | dict(tags or {}), state.get("run_id"))
