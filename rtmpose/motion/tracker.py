@@ -190,7 +190,7 @@ class PoseTracker:
         swap = sides.swapped(found.points, places, found.confidence, known.size, self._chains)
         if not swap.any() and not known.doubt.any():
             return
-        mend, known.doubt = sides.believed(swap, known.doubt, time - known.seen, self.options.doubt)
+        mend, known.doubt = sides.believed(swap, known.doubt, tracks.unposed(known, time), self.options.doubt)
         every = np.arange(len(found))[:, None]
         take = sides.sources(mend, self._chains, self._body.flip)
         for name in ("points", "confidence", "scores"):

@@ -117,6 +117,11 @@ def drift(tracks: Tracks, time: float) -> Floats:
     return tracks.body * travelled(time - tracks.seen, BODY_HORIZON)[:, None]
 
 
+def unposed(tracks: Tracks, time: float) -> Floats:
+    """For how long no point of each was seen, (N,) s; inf where none ever was."""
+    return np.asarray(time - tracks.point_seen.max(1))
+
+
 def expected(tracks: Tracks, shift: Floats, time: float) -> Floats:
     """Where the points are, (N, K, 2) px, of bodies that went by `shift` (N, 2): see `drift`."""
     own = (tracks.velocity - tracks.body[:, None]) * travelled(time - tracks.seen, LIMB_HORIZON)[

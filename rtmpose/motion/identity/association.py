@@ -81,7 +81,8 @@ def in_rounds(rounds: Sequence[tuple[Bools, Bools, Floats]], least: float) -> tu
     """The pairs of several assignments one after the other, each of those whom the ones before left over.
 
     Args:
-        rounds: of each the people of the past (N,) and the found ones (M,) who take part, and the worth (N, M).
+        rounds: of each the people of the past (N,) and the found ones (M,) who take part, and the worth
+        (N, M).
     """
     rows: Ints = np.zeros(0, np.int64)
     columns: Ints = np.zeros(0, np.int64)

@@ -17,7 +17,7 @@ from rtmpose.motion.boxes import (
     squared_length,
 )
 from rtmpose.motion.observed import Observed
-from rtmpose.motion.tracks import Tracks, drift, expected
+from rtmpose.motion.tracks import Tracks, drift, expected, unposed
 
 DRIFT = 0.5  # sizes per second by which the place of a point becomes less certain
 MOST_DRIFT = 0.5  # sizes
@@ -115,7 +115,7 @@ def likeness(known: Tracks, found: Observed, now: Moment, body: Body, visible: f
     overlap = overlaps(ours, theirs)
     if len(a):
         weights = known.confidence[a] * found.confidence[b]
-        elapsed = (now.time - known.point_seen.max(1))[a]
+        elapsed = unposed(known, now.time)[a]
         pose[a, b], evidence = pose_similarity(
             places[a], found.points[b], weights, known.size[a], elapsed, body
         )
