@@ -96,13 +96,16 @@ def track(
     skeleton: Points = None,
     every: Every = 5,
     smooth: Annotated[bool, typer.Option(help="Steady the points over time.")] = True,
+    memory: Annotated[
+        float, typer.Option(help="Seconds for which people out of sight are remembered.")
+    ] = 2.0,
     threads: Threads = None,
 ) -> None:
     """Follow the people of a video: the same person has the same identity in all frames."""
     from rtmpose.inference.run import Asked
     from rtmpose.motion.tracker import TrackOptions
 
-    options = TrackOptions(every=every, smooth=smooth)
+    options = TrackOptions(every=every, smooth=smooth, memory=memory)
     asked = Asked(_form(form, out), out, draw, sure, options=options)
     _run([video], asked, model, detector, skeleton, threads, video=True)
 

@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 
 SAME = 0.5  # likeness of two poses in one place
 FRAMED = 0.5  # IoU of two boxes around one person, at least
+CLEARLY = 0.5  # of the best likeness to anybody, below which a pose is not this person's
 FOREIGN = 0.1  # likeness of a pose to a person, below which it is another's
 
 
@@ -58,7 +59,8 @@ def associate(known: Tracks, found: Observed, now: Moment, body: Body, options: 
     like = likeness(known, found, now, body, options.visible)
     confident = found.box_score >= options.confident
     everyone = np.ones(len(known), bool)
-    rounds = [(everyone, found.posed & confident, like.both), (everyone, found.posed & ~confident, like.both)]
+    likely = np.where(anothers(like.pose), 0.0, like.both)
+    rounds = [(everyone, found.posed & confident, likely), (everyone, found.posed & ~confident, likely)]
     if not known.live.all():
         rounds.append((~known.live, found.posed, returns(known, found, now)))
     rows, columns = in_rounds(rounds, options.similar)
@@ -94,6 +96,14 @@ def in_rounds(rounds: Sequence[tuple[Bools, Bools, Floats]], least: float) -> tu
             rows, columns = np.append(rows, row[some]), np.append(columns, column[others])
             free_rows[rows], free[columns] = False, False
     return rows, columns
+
+
+def anothers(pose: Floats) -> Bools:
+    """Which people and poses, (N, M) as their likeness `pose`, do not belong together whatever the box says:
+    the pose is somebody else's, and clearly less like this person.
+    """
+    best = pose.max(0)
+    return (pose < CLEARLY * best) & (best >= SAME)
 
 
 def foreign(like: Likeness, fit: Floats, rows: Ints, columns: Ints) -> Bools:

@@ -1,4 +1,4 @@
-"""Who is who: assignment and likeness."""
+"""Who is who: the assignment, and what a box alone shows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtmpose.motion.identity.association import assigned, shown_twice
-from rtmpose.motion.identity.likeness import Body, combined, pose_similarity
-from rtmpose.motion.identity.returning import return_similarity
-from tests.motion.walkers import COCO17, Walker, truth
+from rtmpose.motion.identity.association import anothers, assigned, felt, foreign, in_rounds, shown_twice
+from rtmpose.motion.identity.likeness import Likeness
 
 Floats = NDArray[np.float64]
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
-BODY = Body(np.array(COCO17.sigmas), np.array(COCO17.flip))
 
 
 def worths(seed: int) -> Floats:
@@ -53,45 +50,6 @@ def test_the_order_of_people_does_not_matter(seed: int) -> None:
     assert set(zip(by_row[rows].tolist(), by_column[columns].tolist(), strict=True)) == pairs
 
 
-@few
-@given(seeds, st.floats(0.2, 5), st.floats(-500, 500))
-def test_likeness_knows_neither_place_nor_distance_nor_side(seed: int, larger: float, by: float) -> None:
-    rng = np.random.default_rng(seed)
-    first, second = rng.uniform(0, 200, (2, 3, 17, 2))
-    weights, size, elapsed = rng.random((3, 17)), rng.uniform(50, 150, 3), np.array([0.0, 0.5, 2.0])
-    found, _ = pose_similarity(first, second, weights, size, elapsed, BODY)
-    again, _ = pose_similarity(
-        first * larger + by, second * larger + by, weights, size * larger, elapsed, BODY
-    )
-    assert np.allclose(found, again, atol=1e-9) and (found >= 0).all() and (found <= 1).all()
-    evenly = np.ones((3, 17))
-    mirrored, _ = pose_similarity(first, second[:, BODY.flip], evenly, size, elapsed, BODY)
-    assert np.allclose(mirrored, pose_similarity(first, second, evenly, size, elapsed, BODY)[0])
-
-
-def test_likeness_to_oneself_is_one_and_fades_with_time_out_of_sight() -> None:
-    points = truth(Walker((300, 500)), [0.0, 0.0, 0.0])
-    elapsed = np.array([0.0, 0.3, 0.9])
-    found, evidence = pose_similarity(points, points, np.full((3, 17), 0.5), np.full(3, 170.0), elapsed, BODY)
-    assert found[0] == 1 and found[0] > found[1] > found[2] > 0
-    assert evidence.tolist() == [8.5] * 3
-
-
-def test_without_seen_points_the_box_decides() -> None:
-    pose, overlap = np.array([[0.9]]), np.array([[0.3]])
-    assert combined(pose, np.zeros((1, 1)), overlap) == 0.3
-    assert np.isclose(combined(pose, np.full((1, 1), 9.0), overlap), 0.6)
-
-
-def test_who_returns_went_on_or_stood_and_did_not_turn_back() -> None:
-    last, onward = np.zeros((1, 1, 2)), np.array([[[3.0, 0.0]]])
-    places = np.array([[[3.0, 0], [1.5, 0], [0, 0], [-2, 0], [1.5, 3]]])
-    found = return_similarity(last, onward, places, np.ones((1, 5)), np.array([1.0]))[0]
-    assert found[0] == 1 and found[0] > found[1] > found[2] > 0.4 and (found[3:] < 0.2).all()
-    halved = return_similarity(last, onward, places[:, :1], np.full((1, 1), 0.5), np.array([1.0]))
-    assert halved < 0.1
-
-
 def test_a_pose_that_is_like_somebody_elses_is_theirs() -> None:
     # Pose 1 was to continue person 1 but lies on person 0, whom pose 0 continues already.
     likely = np.array([[0.9, 0.85, 0.1], [0.3, 0.35, 0.2]])
@@ -100,3 +58,40 @@ def test_a_pose_that_is_like_somebody_elses_is_theirs() -> None:
     assert shown_twice(likely, alike, pairs, pairs).tolist() == [False, True, False]
     apart = np.eye(3)
     assert not shown_twice(likely, apart, pairs, pairs).any()
+
+
+@few
+@given(seeds)
+def test_a_later_round_gets_what_the_earlier_ones_left(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    worth = rng.random((2, 4, 5))
+    of, to = rng.random((2, 4)) < 0.7, rng.random((2, 5)) < 0.7
+    rounds = list(zip(of, to, worth, strict=True))
+    rows, columns = in_rounds(rounds, 0.3)
+    first = set(zip(*(part.tolist() for part in in_rounds(rounds[:1], 0.3)), strict=True))
+    pairs = set(zip(rows.tolist(), columns.tolist(), strict=True))
+    assert first <= pairs and len(set(rows.tolist())) == len(set(columns.tolist())) == len(pairs)
+    assert all(of[1][row] and to[1][column] and worth[1][row, column] >= 0.3 for row, column in pairs - first)
+
+
+def test_a_pose_that_is_clearly_somebody_elses_does_not_continue_the_box() -> None:
+    pose = np.array([[0.05, 0.05, 0.5], [0.9, 0.3, 0.9]])
+    assert anothers(pose).tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_a_pose_that_neither_continues_nor_fills_its_box_is_anothers() -> None:
+    pose = np.array([[0.0, 0.0, 0.6]])
+    like = Likeness(pose, pose, np.ones((1, 3)))
+    rows = np.zeros(3, np.int64)
+    assert foreign(like, np.array([0.3, 0.8, 0.3]), rows, np.arange(3)).tolist() == [True, False, False]
+
+
+def test_a_box_that_is_nobodys_shows_who_is_behind() -> None:
+    # Pose 0 continues person 0 but lies in the box of person 1; box 1 is that of a newcomer.
+    box = np.array([[0.3, 0.2, 0.0], [0.9, 0.8, 0.4]])
+    like = Likeness(box, box, box)
+    zero, one = np.array([0]), np.array([1])
+    rows, columns = felt(like, zero, zero, one)
+    assert rows.tolist() == [1] and columns.tolist() == [0]
+    own = Likeness(box, box, np.array([[0.9, 0.2, 0.0], [0.9, 0.8, 0.4]]))
+    assert not len(felt(own, zero, zero, one)[0])
