@@ -9,23 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion.simulated import COCO17, Truth, overlaps
+from rtmpose.motion import measures
 from rtmpose.motion.person import Person
+from rtmpose.motion.sides import chains_of
 
 Floats = NDArray[np.float64]
-LIMBS = (tuple(range(5, 11)), tuple(range(11, 17)))  # arms and legs: one may be swapped without the other
-STILL, WALKING = 0.002, 0.25  # of a person's size per second
-LEAST_APART = 0.08  # of a person's size: sides that lie closer cannot be told apart
-LAGS = np.arange(0, 0.2001, 0.005)  # s
+CHAINS = chains_of(COCO17)
+WALKING = 0.25  # of a person's size per second, from which somebody moves
+LEAST = 1.0  # seconds of points that a person's figures rest on
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Before and after the tracker."""
+    """Before and after the tracker, by `rtmpose/motion/measures.py`; means over people."""
 
-    jitter: tuple[float, float]  # per mille of size: root mean square of the steps of a still person's points
-    error: tuple[float, float]  # per mille of size: median distance of seen points to the truth
-    lag: tuple[float, float]  # ms: the delay of the truth that fits a walking person's points best
-    swapped: tuple[float, float]  # share of arms and legs with left for right
+    jitter: tuple[float, float]  # sizes/s²: acceleration that the movement does not explain
+    error: tuple[float, float]  # per mille of size: mean distance of seen points to the truth
+    lag: tuple[float, float]  # ms, of those who walk
+    swapped: tuple[float, float]  # share of frames with a chain of limbs that has left for right
 
     @classmethod
     def mean(cls, parts: Sequence[Steadiness]) -> Steadiness:
@@ -39,7 +40,7 @@ class Steadiness:
     def line(self) -> str:
         jitter, error, lag = (f"{a:.1f} → {b:.1f}" for a, b in (self.jitter, self.error, self.lag))
         swapped = " → ".join(f"{100 * share:.2f}" for share in self.swapped)
-        return f"jitter {jitter} ‰ of size, error {error} ‰, lag {lag} ms, swapped {swapped} %"
+        return f"jitter {jitter} sizes/s², error {error} ‰, lag {lag} ms, swapped {swapped} %"
 
 
 def _paths(truth: Sequence[Truth], people: Sequence[Sequence[Person]], count: int) -> Floats:
@@ -76,55 +77,22 @@ def steadiness(
     both = np.isfinite(paths[0]) & np.isfinite(paths[1]) & np.isfinite(true)
     paths = [np.where(both, path, np.nan) for path in paths]
     true = np.where(both, true, np.nan)
-    measures = (_jitter, _error, _lag, _swapped)
-    values = [tuple(measure(true, path, size, fps) for path in paths) for measure in measures]
-    return Steadiness(*[(float(a), float(b)) for a, b in values])
+    enough = np.flatnonzero(both.any((2, 3)).sum(0) >= LEAST * fps)
+    values = []
+    for path in paths:
+        each = [_measured(path[:, who], true[:, who], size[:, who], fps) for who in enough]
+        values.append(np.nanmean(np.array(each, np.float64).reshape(-1, 4), axis=0))
+    return Steadiness(*((float(a), float(b)) for a, b in zip(*values, strict=True)))
 
 
-def _speed(true: Floats, size: Floats, fps: float) -> Floats:
-    """Speed (T-1, P, 17) in sizes per second."""
-    return np.linalg.norm(np.diff(true, axis=0), axis=-1) * fps / size[1:, :, None]
-
-
-def _jitter(true: Floats, path: Floats, size: Floats, fps: float) -> float:
-    steps = np.linalg.norm(np.diff(path, axis=0), axis=-1) / size[1:, :, None]
-    still = _speed(true, size, fps) < STILL
-    return 1e3 * float(np.sqrt(np.nanmean(np.where(still, steps, np.nan) ** 2)))
-
-
-def _error(true: Floats, path: Floats, size: Floats, fps: float) -> float:
-    return 1e3 * float(np.nanmedian(np.linalg.norm(path - true, axis=-1) / size[..., None]))
-
-
-def _lag(true: Floats, path: Floats, size: Floats, fps: float) -> float:
-    """The delay at which the truth lies nearest to the points of people who move."""
-    moving = np.pad(_speed(true, size, fps) > WALKING, ((1, 0), (0, 0), (0, 0)))
-    misses = []
-    for lag in LAGS:
-        frames, part = divmod(lag * fps, 1.0)
-        whole = int(frames)
-        late = np.full_like(true, np.nan)
-        now = true[: len(true) - whole]
-        earlier = np.concatenate([now[:1] * np.nan, now[:-1]])
-        late[whole:] = now if part < 1e-9 else (1 - part) * now + part * earlier
-        distance = ((path - late) ** 2).sum(-1) / size[..., None] ** 2
-        misses.append(np.where(moving, distance, np.nan))
-    stack = np.array(misses)
-    stack = np.where(np.isfinite(stack).all(0), stack, np.nan)  # the same points at every lag
-    stack = np.minimum(stack, 0.02)  # swapped sides say nothing about time
-    return 1e3 * float(LAGS[int(np.argmin(np.nanmean(stack, axis=(1, 2, 3))))])
-
-
-def _swapped(true: Floats, path: Floats, size: Floats, fps: float) -> float:
-    flip = np.asarray(COCO17.flip)
-    wrong = total = 0
-    for limb in LIMBS:
-        points = list(limb)
-        own = np.linalg.norm(path - true, axis=-1)[..., points]
-        crossed = np.linalg.norm(path - true[..., flip, :], axis=-1)[..., points]
-        apart = np.linalg.norm(true - true[..., flip, :], axis=-1)[..., points]
-        usable = np.isfinite(own + crossed) & (apart > LEAST_APART * size[..., None])
-        some = usable.sum(-1) >= 2
-        better = np.where(usable, crossed - own, 0.0).sum(-1) < 0
-        wrong, total = wrong + int((some & better).sum()), total + int(some.sum())
-    return wrong / max(total, 1)
+def _measured(path: Floats, true: Floats, size: Floats, fps: float) -> tuple[float, float, float, float]:
+    """Jitter, error, lag and share of swapped frames of one person, path and truth (T, 17, 2), size (T,)."""
+    times, mean = np.arange(len(true)) / fps, float(np.nanmean(size))
+    speed = np.linalg.norm(np.diff(true, axis=0), axis=-1) * fps / mean
+    walks = np.nanmedian(np.append(speed, 0.0)) > WALKING
+    return (
+        measures.jitter(path, times, mean, true),
+        1e3 * measures.error(path, true, mean),
+        1e3 / fps * measures.lag(path, true) if walks else float("nan"),
+        measures.swapped_share(path, true, CHAINS, mean),
+    )

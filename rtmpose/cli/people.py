@@ -114,6 +114,9 @@ def track(
     skeleton: Points = None,
     every: Every = 5,
     smooth: Annotated[bool, typer.Option(help="Steady the points over time.")] = True,
+    memory: Annotated[
+        float, typer.Option(help="Seconds for which people out of sight are remembered.")
+    ] = 2.0,
     threads: Threads = None,
     precision: Kind = None,
     live: Live = None,
@@ -122,7 +125,7 @@ def track(
     from rtmpose.inference.run import Asked
     from rtmpose.motion.tracker import TrackOptions
 
-    options = TrackOptions(every=every, smooth=smooth).at(sure)
+    options = TrackOptions(every=every, smooth=smooth, memory=memory).at(sure)
     asked = Asked(_form(form, out), out, draw, sure, options=options, live=live)
     _run([video], asked, _Wanted(model, detector, skeleton, threads, precision), video=True)
 

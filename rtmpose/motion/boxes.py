@@ -13,6 +13,7 @@ Bools = NDArray[np.bool_]
 LEAST_MARGIN = 0.02  # of the extent, on each side
 MOST_MARGIN = 0.3
 MARGIN_GAIN = 0.5  # how much of a new detection's margins is taken over
+BORDER = 0.01  # of the picture's sides, within which an edge lies on its border
 
 
 def squared_length(vectors: Floats) -> Floats:
@@ -62,6 +63,32 @@ def moved(boxes: Floats, by: Floats) -> Floats:
     return boxes + by[..., [0, 1, 0, 1]]
 
 
+def middles(boxes: Floats) -> Floats:
+    """The middle (N, 2) of each box (N, 4)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def at_border(boxes: Floats, picture: tuple[int, int]) -> Bools:
+    """Which edges (N, 4) of boxes (N, 4) lie on the border of the picture of that width and height, px."""
+    sides = np.asarray(picture, np.float64)
+    near = BORDER * sides
+    return np.concatenate([boxes[:, :2] <= near, boxes[:, 2:] >= sides - near], 1)
+
+
+def cut_sides(boxes: Floats, picture: tuple[int, int]) -> tuple[Bools, Bools]:
+    """Whether the picture's border cuts boxes (N, 4) in their width (N,), and in their height (N,)."""
+    cut = at_border(boxes, picture)
+    return cut[:, 0] | cut[:, 2], cut[:, 1] | cut[:, 3]
+
+
+def carried(boxes: Floats, by: Floats, picture: tuple[int, int]) -> Floats:
+    """Where a detector would see boxes (N, 4) that moved by (N, 2) px: an edge on the picture's border stays
+    there, whether the person comes in or goes out, and what is outside is cut.
+    """
+    gone = moved(boxes, by)
+    return clipped(np.where(at_border(boxes, picture), boxes, gone), picture)
+
+
 def clipped(boxes: Floats, size: tuple[int, int]) -> Floats:
     """Boxes (N, 4) cut to the frame of `size` (w, h); one outside gets no area."""
     return np.clip(boxes, 0.0, np.tile(np.asarray(size, np.float64), 2))
@@ -80,6 +107,13 @@ def overlaps(first: Floats, second: Floats) -> Floats:
     common = both[..., 0] * both[..., 1]
     union = areas(first)[:, None] + areas(second) - common
     return np.asarray(common / np.maximum(union, np.spacing(1.0)))
+
+
+def paired_overlaps(first: Floats, second: Floats) -> Floats:
+    """Intersection over union (N,) of each box of `first` (N, 4) with the same of `second` (N, 4)."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    both = areas(np.concatenate([low, np.minimum(first[:, 2:], second[:, 2:])], 1))
+    return np.asarray(both / np.maximum(areas(first) + areas(second) - both, np.spacing(1.0)))
 
 
 def meeting(boxes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -32,16 +32,19 @@ def lag(points: ArrayLike, truth: ArrayLike, most: int = 10) -> float:
     """How many frames `points` (T, K, 2) come after `truth` (T, K, 2), from 0 to `most`.
 
     The shift of least squared distance, to a fraction of a frame by the parabola through its neighbours. A
-    point at rest has no lag: what does not move counts for nothing. NaN where there are too few frames.
+    point at rest has no lag: what does not move counts for nothing. Points that are no numbers (NaN) are left
+    out at all shifts alike. NaN where there are too few frames.
     """
     values, true = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     count = len(true) - most - 1
     if count < 2:
         return float("nan")
     shifts = range(-1, most + 1)
-    costs = np.array(
-        [((values[most : most + count] - _at(true, most - s, count)) ** 2).mean() for s in shifts]
-    )
+    squares = np.stack([(values[most : most + count] - _at(true, most - s, count)) ** 2 for s in shifts])
+    usable = np.isfinite(squares).all(0)
+    if not usable.any():
+        return float("nan")
+    costs = squares[:, usable].mean(1)
     best = int(np.argmin(costs[1:-1])) + 1
     before, here, after = costs[best - 1 : best + 2]
     bend = before - 2 * here + after
@@ -68,19 +71,26 @@ def mean_oks(points: ArrayLike, truth: ArrayLike, area: float, sigmas: ArrayLike
 
 def swapped_chains(points: ArrayLike, truth: ArrayLike, chains: Chains, size: float) -> Bools:
     """In which frames which chains of limbs are swapped, (T, C): the mirrored points (T, K, 2) are nearer to
-    `truth` (T, K, 2). Chains whose two sides lie within a tenth of a `size` (px) tell nothing.
+    `truth` (T, K, 2). Chains whose two sides lie within a tenth of a `size` (px) tell nothing, nor do pairs
+    of which a point is no number (NaN).
     """
     values, true = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     left, right = chains.left, chains.right
     as_is = _squares(values[:, left], true[:, left]) + _squares(values[:, right], true[:, right])
     mirrored = _squares(values[:, left], true[:, right]) + _squares(values[:, right], true[:, left])
-    apart = _squares(true[:, left], true[:, right]) @ chains.member / chains.member.sum(0)
-    return ((mirrored @ chains.member) < (as_is @ chains.member)) & (apart > (0.1 * size) ** 2)
+    usable = np.isfinite(as_is + mirrored)
+    as_is, mirrored, apart = (
+        np.where(usable, each, 0.0) @ chains.member
+        for each in (as_is, mirrored, _squares(true[:, left], true[:, right]))
+    )
+    pairs = np.maximum(usable @ chains.member, 1)
+    return (mirrored < as_is) & (apart / pairs > (0.1 * size) ** 2)
 
 
 def swapped_share(points: ArrayLike, truth: ArrayLike, chains: Chains, size: float) -> float:
-    """The share of frames in which some chain of limbs is swapped."""
-    return float(swapped_chains(points, truth, chains, size).any(1).mean())
+    """The share of the frames that have any point in which some chain of limbs is swapped."""
+    shown = np.isfinite(np.asarray(points, np.float64) + np.asarray(truth, np.float64)).any((1, 2))
+    return float(swapped_chains(points, truth, chains, size)[shown].any(1).mean())
 
 
 def _squares(first: Floats, second: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The people of one frame as arrays: what cannot be used is left out, and nobody is there twice."""
+"""The people of one frame as arrays: what cannot be used is left out, and nobody's pose is there twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmpose.files import UserError
-from rtmpose.motion.boxes import Bools, Floats, areas, extents, meeting, with_margins
+from rtmpose.motion.boxes import Bools, Floats, areas, extents, meeting, paired_overlaps, with_margins
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.person import Person
 from rtmpose.oks import oks_nms
@@ -17,6 +17,7 @@ from rtmpose.oks import oks_nms
 Ints = NDArray[np.int64]
 
 WHOLE = 0.99  # of the frame, from which a box says nothing about where somebody is
+LEAST_FIT = 0.01  # what counts for a pose without an extent
 
 
 @dataclass(eq=False)
@@ -30,6 +31,8 @@ class Observed:
     box: Floats  # (M, 4) px
     box_score: Floats  # (M,)
     presence: Floats  # (M,) mean confidence of the better half of the points
+    fit: Floats  # (M,) IoU of the box and one around the points that are seen
+    posed: Bools  # (M,) the pose is this person's own; else only the box says something
 
     def __len__(self) -> int:
         return len(self.index)
@@ -42,7 +45,8 @@ OBSERVED = tuple(each.name for each in fields(Observed))
 
 
 def observe(persons: Sequence[Person], points: int, size: tuple[int, int], options: TrackOptions) -> Observed:
-    """The usable people: with a finite box that has an area, at least one finite point, and confident enough.
+    """The usable people: with a finite box that has an area, and at least one finite point. Who is not
+    confident enough has no pose.
 
     A point that is no number counts as not seen, in the middle of the box. UserError where a person has other
     than `points` points: the model and the tracker do not belong together.
@@ -60,18 +64,19 @@ def observe(persons: Sequence[Person], points: int, size: tuple[int, int], optio
         box=np.array([person.box for person in persons], np.float64).reshape(count, 4),
         box_score=np.array([person.box_score for person in persons], np.float64),
         presence=np.zeros(count),
+        fit=np.zeros(count),
+        posed=np.zeros(count, bool),
     )
     found = _finite(all_of_them)
     found.presence = presence(found.confidence)
-    there = found.presence >= options.present
-    found = found if there.all() else found.select(there)
-    whole = areas(found.box) >= WHOLE * size[0] * size[1]
+    found.posed = found.presence >= options.present
+    extent = extents(found.points, found.confidence >= options.visible)
+    from_points = with_margins(extent, np.full((len(found), 4), (options.padding - 1) / 2))
+    framed = np.isfinite(extent[:, 0])
+    whole = framed & (areas(found.box) >= WHOLE * size[0] * size[1])
     if whole.any():
-        extent = extents(found.points, found.confidence >= options.visible)
-        margin = np.full((len(found), 4), (options.padding - 1) / 2)
-        from_points = with_margins(extent, margin)
-        usable = whole & np.isfinite(from_points).all(1)
-        found.box = np.where(usable[:, None], from_points, found.box)
+        found.box = np.where(whole[:, None], from_points, found.box)
+    found.fit = np.where(framed, paired_overlaps(np.where(framed[:, None], from_points, 0.0), found.box), 0.0)
     return found
 
 
@@ -99,12 +104,16 @@ def presence(confidence: Floats) -> Floats:
 
 
 def distinct(found: Observed, sigmas: Floats, threshold: float) -> Observed:
-    """Each person once: poses whose OKS with a better one is above `threshold` go, as RTMPose has it on every
-    frame. Better is who has the greater product of box score and presence.
+    """Each pose once: those whose OKS with a better one is above `threshold` are not their person's own, as
+    RTMPose has it on every frame. Better is who has the greatest product of box score, presence and fit: in a
+    crossing two boxes show the person in front, and its own is the one that frames it.
     """
-    if not len(meeting(found.box)[0]):
-        return found
-    poses = np.concatenate([found.points, found.confidence[..., None]], -1)
-    ranks = found.box_score * found.presence
-    kept = oks_nms(poses, ranks, areas(found.box), sigmas.tolist(), threshold)
-    return found if len(kept) == len(found) else found.select(np.sort(kept))
+    posed = np.flatnonzero(found.posed)
+    if len(meeting(found.box[posed])[0]):
+        poses = np.concatenate([found.points, found.confidence[..., None]], -1)[posed]
+        ranks = (found.box_score * found.presence * np.maximum(found.fit, LEAST_FIT))[posed]
+        kept = oks_nms(poses, ranks, areas(found.box[posed]), sigmas.tolist(), threshold)
+        own = np.zeros(len(found), bool)
+        own[posed[kept]] = True
+        found.posed = own
+    return found

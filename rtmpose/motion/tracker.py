@@ -17,21 +17,24 @@ import numpy as np
 
 from rtmpose.files import UserError
 from rtmpose.motion import sides, tracks
-from rtmpose.motion.association import Ints, associate
 from rtmpose.motion.boxes import (
     MARGIN_GAIN,
     Bools,
     Floats,
     areas,
+    carried,
     clipped,
     extents,
     margins_of,
     moved,
+    paired_overlaps,
     sizes,
     with_margins,
 )
+from rtmpose.motion.identity.association import FRAMED, Ints, associate
+from rtmpose.motion.identity.likeness import Body, Moment
 from rtmpose.motion.observed import Observed, distinct, observe
-from rtmpose.motion.one_euro import filtered, share
+from rtmpose.motion.one_euro import filtered
 from rtmpose.motion.options import TrackOptions
 from rtmpose.motion.person import Person
 from rtmpose.motion.schedule import Schedule
@@ -67,8 +70,8 @@ class PoseTracker:
         self.skeleton = skeleton
         self.options = options or TrackOptions()
         self.counts = TrackCounts()
-        self._sigmas = np.array(skeleton.sigmas or (UNKNOWN_SIGMA,) * skeleton.num_keypoints, np.float64)
-        self._flip = np.array(skeleton.flip, np.intp)
+        sigmas = np.array(skeleton.sigmas or (UNKNOWN_SIGMA,) * skeleton.num_keypoints, np.float64)
+        self._body = Body(sigmas, np.array(skeleton.flip, np.intp))
         self._chains = sides.chains_of(skeleton)
         self._named = 0  # identities given so far; none is given twice
         self._forget()
@@ -112,15 +115,22 @@ class PoseTracker:
         self.counts.frames += 1
         self.counts.detections += detected
         found = observe(persons, self.skeleton.num_keypoints, size, self.options)
-        found = distinct(found, self._sigmas, self.options.duplicate)
+        found = distinct(found, self._body.sigmas, self.options.duplicate)
+        if not detected:
+            found = found.select(found.posed)
         self._forget_old(time)
-        pairs = associate(self._tracks, found, time, self._sigmas, self._flip, self.options)
+        now = Moment(time, size, detected)
+        pairs = associate(self._tracks, found, now, self._body, self.options)
         self.counts.left_out += len(persons) - len(pairs.columns) - len(pairs.new)
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
         same = len(pairs.columns) == len(found) and in_order(pairs.columns)
-        given = self._continue(pairs.rows, found if same else found.select(pairs.columns), time, detected)
+        given = self._continue(pairs.rows, found if same else found.select(pairs.columns), now)
         lost = bool((was_live & ~self._tracks.live).any())
+        if len(pairs.felt):
+            self._tracks.put(
+                pairs.felt, tracks.felt(self._tracks.select(pairs.felt), found.box[pairs.boxes], now.time)
+            )
         if detected and len(pairs.new):
             given += self._begin(found.select(pairs.new), time)
         if detected:
@@ -146,12 +156,13 @@ class PoseTracker:
             self._schedule = self._schedule.at_once()
         self._time, self._size = time, size or self._size
 
-    def _continue(self, rows: Ints, found: Observed, time: float, detected: bool) -> list[tuple[int, Person]]:
+    def _continue(self, rows: Ints, found: Observed, now: Moment) -> list[tuple[int, Person]]:
         """Take the found people over into their tracks, and give them out."""
         if not len(rows):
             return []
         everyone = len(rows) == len(self._tracks) and in_order(rows)
         known = self._tracks if everyone else self._tracks.select(rows)
+        time = now.time
         shift = tracks.drift(known, time)
         if self.options.sides and self._chains.count:
             self._repair(known, found, shift, time)
@@ -160,14 +171,12 @@ class PoseTracker:
         self._smoothe(known, found.points, shown, shift, time)
         known.points = np.where(shown[..., None], found.points, known.points + shift[:, None])
         known.confidence = found.confidence
-        self._frame(known, found, shown, shift, detected)
-        known.size = known.size + share(tracks.SIZE_CUTOFF, time - known.seen) * (
-            sizes(known.box) - known.size
-        )
+        self._frame(known, found, shown, shift, now)
+        known.size = tracks.grown(known, now.time, now.size)
         known.point_seen = np.where(shown, time, known.point_seen)
         known.seen = np.full(len(rows), time)
         known.live = np.ones(len(rows), bool)
-        known.detections = known.detections + detected
+        known.detections = known.detections + now.detected
         known.frames = known.frames + 1
         self._name(known, known.detections >= self.options.confirm)
         if not everyone:
@@ -181,12 +190,12 @@ class PoseTracker:
         swap = sides.swapped(found.points, places, found.confidence, known.size, self._chains)
         if not swap.any() and not known.doubt.any():
             return
-        mend, known.doubt = sides.believed(swap, known.doubt, time - known.seen, self.options.doubt)
+        mend, known.doubt = sides.believed(swap, known.doubt, tracks.unposed(known, time), self.options.doubt)
         every = np.arange(len(found))[:, None]
-        take = sides.sources(mend, self._chains, self._flip)
+        take = sides.sources(mend, self._chains, self._body.flip)
         for name in ("points", "confidence", "scores"):
             setattr(found, name, getattr(found, name)[every, take])
-        take = sides.sources(swap & ~mend, self._chains, self._flip)
+        take = sides.sources(swap & ~mend, self._chains, self._body.flip)
         for name in ("points", "velocity", "confidence", "point_seen", "smooth", "slope"):
             setattr(known, name, getattr(known, name)[every, take])
         self.counts.swapped += int(swap.any(1).sum())
@@ -209,20 +218,24 @@ class PoseTracker:
         known.smooth = np.where(anew[..., None], points, smooth)
         known.slope = np.where(anew[..., None], 0.0, slope)
 
-    def _frame(
-        self, known: tracks.Tracks, found: Observed, shown: Bools, shift: Floats, detected: bool
-    ) -> None:
-        """The box of each person: the detector's, or around the points as its last one was."""
+    def _frame(self, known: tracks.Tracks, found: Observed, shown: Bools, shift: Floats, now: Moment) -> None:
+        """The box of each person: the detector's, or around the points as its last one was. A detector's box
+        that does not continue the person's is another's, in which the network has shown this one.
+        """
         extent = extents(found.points, shown)
         framed = ~np.isnan(extent[:, 0])
-        if detected:
+        from_points = with_margins(extent, known.margins)
+        instead = carried(known.box, shift, now.size)
+        if now.detected:
+            fit = paired_overlaps(found.box, instead)
+            other = framed & (fit < FRAMED)
+            other[other] = paired_overlaps(from_points[other], instead[other]) > fit[other]
             margins = margins_of(np.where(framed[:, None], extent, found.box), found.box)
             margins = known.margins + MARGIN_GAIN * (margins - known.margins)
-            known.margins = np.where(framed[:, None], margins, known.margins)
-            known.box = found.box
+            known.margins = np.where((framed & ~other)[:, None], margins, known.margins)
+            known.box = np.where(other[:, None], from_points, found.box)
         else:
-            instead = moved(known.box, shift)
-            known.box = np.where(framed[:, None], with_margins(extent, known.margins), instead)
+            known.box = np.where(framed[:, None], from_points, instead)
 
     def _begin(self, found: Observed, time: float) -> list[tuple[int, Person]]:
         """New people; those that are confident enough get an identity at once."""

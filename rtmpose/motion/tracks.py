@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rtmpose.motion.boxes import Bools, Floats, squared_length
+from rtmpose.motion.boxes import Bools, Floats, cut_sides, middles, sizes, squared_length
 from rtmpose.motion.one_euro import share
 
 Ints = NDArray[np.int64]
@@ -117,12 +117,41 @@ def drift(tracks: Tracks, time: float) -> Floats:
     return tracks.body * travelled(time - tracks.seen, BODY_HORIZON)[:, None]
 
 
+def unposed(tracks: Tracks, time: float) -> Floats:
+    """For how long no point of each was seen, (N,) s; inf where none ever was."""
+    return np.asarray(time - tracks.point_seen.max(1))
+
+
 def expected(tracks: Tracks, shift: Floats, time: float) -> Floats:
     """Where the points are, (N, K, 2) px, of bodies that went by `shift` (N, 2): see `drift`."""
     own = (tracks.velocity - tracks.body[:, None]) * travelled(time - tracks.seen, LIMB_HORIZON)[
         :, None, None
     ]
     return tracks.points + shift[:, None] + own
+
+
+def felt(tracks: Tracks, boxes: Floats, time: float) -> Tracks:
+    """The same people after a detector found their boxes (N, 4) alone: everything goes along with the box,
+    and no pose was seen.
+    """
+    by = middles(boxes) - middles(tracks.box)
+    return replace(
+        tracks,
+        seen=np.full(len(tracks), time),
+        box=boxes,
+        points=tracks.points + by[:, None],
+        smooth=tracks.smooth + by[:, None],
+    )
+
+
+def grown(tracks: Tracks, time: float, picture: tuple[int, int]) -> Floats:
+    """The sizes (N,) after new boxes at `time`. Whom the picture's border cuts is at least as large as what
+    is seen.
+    """
+    now = sizes(tracks.box)
+    smooth = tracks.size + share(SIZE_CUTOFF, time - tracks.seen) * (now - tracks.size)
+    narrowed, shortened = cut_sides(tracks.box, picture)
+    return np.where(narrowed | shortened, np.maximum(tracks.size, now), smooth)
 
 
 def body_step(points: Floats, before: Floats, usable: Bools, fallback: Floats) -> Floats:

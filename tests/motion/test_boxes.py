@@ -63,3 +63,34 @@ def test_overlap_is_of_both_alike_and_that_of_itself_is_one(seed: int) -> None:
 def test_a_box_outside_the_frame_gets_no_area() -> None:
     cut = boxes.clipped(np.array([[-50.0, -50, -10, 20], [-10, 5, 30, 700]]), (640, 480))
     assert boxes.areas(cut)[0] == 0 and cut[1].tolist() == [0, 5, 30, 480]
+
+
+@few
+@given(seeds)
+def test_a_box_on_the_border_stays_on_it_and_inside(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    picture = (640, 480)
+    first = np.sort(rng.uniform(20, 450, (4, 2, 2)), 1).reshape(4, 4)
+    first[:2, 0] = 0.0
+    by = rng.uniform(-15, 15, (4, 2))
+    after = boxes.carried(first, by, picture)
+    assert boxes.at_border(first, picture)[:2, 0].all() and not boxes.at_border(first[2:], picture).any()
+    assert (after[:2, 0] == 0).all() and np.allclose(after[:2, 1:], boxes.moved(first, by)[:2, 1:])
+    assert np.allclose(after[2:], boxes.moved(first, by)[2:])
+    far = boxes.carried(first, by * 100, picture)
+    assert (far >= 0).all() and (far <= np.tile(picture, 2)).all()
+
+
+def test_the_border_cuts_the_side_that_ends_on_it() -> None:
+    some = np.array([[0.0, 50, 40, 300], [50, 60, 90, 480], [0, 50, 640, 477], [9, 9, 99, 99]])
+    narrowed, shortened = boxes.cut_sides(some, (640, 480))
+    assert narrowed.tolist() == [True, False, True, False]
+    assert shortened.tolist() == [False, True, True, False]
+
+
+@few
+@given(seeds)
+def test_paired_overlap_is_the_diagonal_of_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = np.sort(rng.uniform(0, 90, (2, 5, 2, 2)), 2).reshape(2, 5, 4)
+    assert np.allclose(boxes.paired_overlaps(first, second), np.diag(boxes.overlaps(first, second)))

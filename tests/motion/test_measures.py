@@ -53,3 +53,19 @@ def test_swapped_frames_are_counted() -> None:
     swapped[:15] = STEPS[:15][:, list(COCO17.flip)]
     assert measures.swapped_share(swapped, STEPS, CHAINS, size=150) == pytest.approx(0.25)
     assert measures.swapped_share(STEPS + 1, STEPS, CHAINS, size=150) == 0
+
+
+def test_points_that_are_no_numbers_are_left_out() -> None:
+    times = np.arange(60) / 30
+    points = truth(Walker((200, 500), yaw=60), times)
+    late = np.concatenate([points[:3], points[:-3]])
+    flip = np.array(COCO17.flip)
+    mirrored = np.where((np.arange(60) % 2 == 0)[:, None, None], points[:, flip], points)
+    holes = points.copy()
+    holes[40:44] = holes[::5, 3] = np.nan
+    assert measures.lag(late, holes) == pytest.approx(measures.lag(late, points), abs=0.2)
+    whole = measures.swapped_share(mirrored, points, CHAINS, 100)
+    assert whole > 0.2
+    kept = [index for index in range(60) if not 40 <= index < 44]
+    swapped = measures.swapped_chains(mirrored[kept], points[kept], CHAINS, 100).any(1).mean()
+    assert measures.swapped_share(mirrored, holes, CHAINS, 100) == pytest.approx(swapped, abs=0.05)

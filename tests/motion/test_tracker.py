@@ -264,3 +264,28 @@ def test_nothing_that_came_in_is_changed(one: Person) -> None:
         given[0].keypoints[:] = 0
     assert np.array_equal(one.keypoints, kept)
     assert np.allclose(tracker.update([one], 0.4, SIZE, True)[0].keypoints, kept)
+
+
+def test_who_is_shown_by_the_person_in_front_is_known_again_and_takes_nobodys_place() -> None:
+    behind, front = (
+        person(Walker((x, y), height=h).points(0.0)) for x, y, h in ((400, 500, 250), (450, 540, 330))
+    )
+    tracker = PoseTracker(COCO17, EVERY_FRAME)
+    assert followed(tracker, [behind, front], 0.0, True) == [1, 2]
+    taken = replace(front, box=behind.box)
+    for index in range(1, 60):  # longer than the memory: the box keeps the one behind in mind
+        alone = index in (5, 10)  # the box in front is missed
+        given = tracker.update([taken] if alone else [taken, front], index / 20, SIZE, True)
+        assert [each.identity for each in given] == [2]
+        assert np.allclose(given[0].box, front.box, atol=20)
+    assert followed(tracker, [front, behind], 3.0, True) == [2, 1]
+
+
+def test_a_person_at_the_border_of_whom_few_points_are_seen_stays() -> None:
+    tracker = PoseTracker(COCO17, EVERY_FRAME)
+    one = person(Walker((20, 500), height=300).points(0.0))
+    one = replace(one, box=np.array([0.0, one.box[1], one.box[2], one.box[3]]))
+    assert followed(tracker, [one], 0.0, True) == [1]
+    for index in range(1, 40):
+        assert followed(tracker, [replace(one, confidence=np.full(17, 0.2))], index / 10, True) == []
+    assert followed(tracker, [one], 4.0, True) == [1]
