@@ -176,7 +176,7 @@ def test_a_forced_run_opens_its_store_anew(tmp_path: Path, monkeypatch: pytest.M
     params = load_params(ROOT / "params.yaml")
     monkeypatch.setattr(Store, "open", opened)
     monkeypatch.setattr(launch, "shared", lambda storage: tmp_path)
-    monkeypatch.setattr(launch, "job_fingerprint", lambda *_: "a")
+    monkeypatch.setattr(launch, "job_fingerprint", lambda *_, **__: "a")
     for forced in (True, False):
         monkeypatch.setattr(launch, "forced", lambda given=forced: given)
         with pytest.raises(Opened, match=f"fresh={forced}"):

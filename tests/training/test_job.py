@@ -35,6 +35,7 @@ WITHOUT_EFFECT = {
     "files": "reads and writes bytes as they are",
     "strict_yaml": "reads parameters, as config does",
     "fingerprint": "names runs",
+    "data.raw.mpii": "sizes of heads, which metrics divide by",
     "data.shards.cache": "copies whole shards, whose hashes the manifest holds",
     "data.raw.annotations": "reads raw folders, which training does not",
     "data.raw.stacks.cl_detection": "reads raw folders, which training does not",
