@@ -225,8 +225,8 @@ class PoseTracker:
         extent = extents(found.points, shown)
         framed = ~np.isnan(extent[:, 0])
         from_points = with_margins(extent, known.margins)
-        instead = carried(known.box, shift, now.size)
         if now.detected:
+            instead = carried(known.box, shift, now.size)
             fit = paired_overlaps(found.box, instead)
             other = framed & (fit < FRAMED)
             other[other] = paired_overlaps(from_points[other], instead[other]) > fit[other]
@@ -235,7 +235,7 @@ class PoseTracker:
             known.margins = np.where((framed & ~other)[:, None], margins, known.margins)
             known.box = np.where(other[:, None], from_points, found.box)
         else:
-            known.box = np.where(framed[:, None], from_points, instead)
+            known.box = np.where(framed[:, None], from_points, moved(known.box, shift))
 
     def _begin(self, found: Observed, time: float) -> list[tuple[int, Person]]:
         """New people; those that are confident enough get an identity at once."""

@@ -60,7 +60,9 @@ def associate(known: Tracks, found: Observed, now: Moment, body: Body, options: 
     confident = found.box_score >= options.confident
     everyone = np.ones(len(known), bool)
     likely = np.where(anothers(like.pose), 0.0, like.both)
-    rounds = [(everyone, found.posed & confident, likely), (everyone, found.posed & ~confident, likely)]
+    rounds = [(everyone, found.posed & confident, likely)]
+    if not confident.all():
+        rounds.append((everyone, found.posed & ~confident, likely))
     if not known.live.all():
         rounds.append((~known.live, found.posed, returns(known, found, now)))
     rows, columns = in_rounds(rounds, options.similar)
