@@ -94,7 +94,7 @@ def in_rounds(rounds: Sequence[tuple[Bools, Bools, Floats]], least: float) -> tu
     for of, to, worth in rounds:
         row, column = np.flatnonzero(of & free_rows), np.flatnonzero(to & free)
         if len(row) and len(column):
-            some, others = assigned(worth[np.ix_(row, column)], least)
+            some, others = assigned(worth[row][:, column], least)
             rows, columns = np.append(rows, row[some]), np.append(columns, column[others])
             free_rows[rows], free[columns] = False, False
     return rows, columns

@@ -108,9 +108,8 @@ def likeness(known: Tracks, found: Observed, now: Moment, body: Body, visible: f
         ours, theirs = carried(known.box, shift, now.size), found.box
     else:
         own = extents(places, known.confidence >= visible)
-        shown = extents(found.points, found.confidence >= visible)
         ours = np.where(np.isnan(own), moved(known.box, shift), own)
-        theirs = np.where(np.isnan(shown), found.box, shown)
+        theirs = np.where(np.isnan(found.extent), found.box, found.extent)
     a, b = np.nonzero(near(ours, NEAR * known.size, theirs) & found.posed)
     pose, both = np.zeros((2, len(known), len(found)))
     overlap = overlaps(ours, theirs)
