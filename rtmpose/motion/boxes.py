@@ -78,7 +78,8 @@ def at_border(boxes: Floats, picture: tuple[int, int]) -> Bools:
 def cut_sides(boxes: Floats, picture: tuple[int, int]) -> tuple[Bools, Bools]:
     """Whether the picture's border cuts boxes (N, 4) in their width (N,), and in their height (N,)."""
     cut = at_border(boxes, picture)
-    return cut[:, 0] | cut[:, 2], cut[:, 1] | cut[:, 3]
+    either = cut[:, :2] | cut[:, 2:]
+    return either[:, 0], either[:, 1]
 
 
 def carried(boxes: Floats, by: Floats, picture: tuple[int, int]) -> Floats:
@@ -109,10 +110,18 @@ def overlaps(first: Floats, second: Floats) -> Floats:
     return np.asarray(common / np.maximum(union, np.spacing(1.0)))
 
 
+def near(first: Floats, reach: Floats, second: Floats) -> Bools:
+    """Which of the boxes (N, 4), widened by `reach` (N,) px, meet which others (M, 4): (N, M)."""
+    wide = reach[:, None]
+    low, high = (first[:, :2] - wide)[:, None], (first[:, 2:] + wide)[:, None]
+    meet = (low < second[:, 2:]) & (high > second[:, :2])
+    return np.asarray(meet[..., 0] & meet[..., 1])
+
+
 def paired_overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union (N,) of each box of `first` (N, 4) with the same of `second` (N, 4)."""
-    low = np.maximum(first[:, :2], second[:, :2])
-    both = areas(np.concatenate([low, np.minimum(first[:, 2:], second[:, 2:])], 1))
+    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    both = np.maximum(sides[:, 0], 0.0) * np.maximum(sides[:, 1], 0.0)
     return np.asarray(both / np.maximum(areas(first) + areas(second) - both, np.spacing(1.0)))
 
 

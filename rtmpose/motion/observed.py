@@ -31,6 +31,7 @@ class Observed:
     box: Floats  # (M, 4) px
     box_score: Floats  # (M,)
     presence: Floats  # (M,) mean confidence of the better half of the points
+    extent: Floats  # (M, 4) px around the points that are seen, as `extents` has it
     fit: Floats  # (M,) IoU of the box and one around the points that are seen
     posed: Bools  # (M,) the pose is this person's own; else only the box says something
 
@@ -64,15 +65,16 @@ def observe(persons: Sequence[Person], points: int, size: tuple[int, int], optio
         box=np.array([person.box for person in persons], np.float64).reshape(count, 4),
         box_score=np.array([person.box_score for person in persons], np.float64),
         presence=np.zeros(count),
+        extent=np.zeros((count, 4)),
         fit=np.zeros(count),
         posed=np.zeros(count, bool),
     )
     found = _finite(all_of_them)
     found.presence = presence(found.confidence)
     found.posed = found.presence >= options.present
-    extent = extents(found.points, found.confidence >= options.visible)
-    from_points = with_margins(extent, np.full((len(found), 4), (options.padding - 1) / 2))
-    framed = np.isfinite(extent[:, 0])
+    found.extent = extents(found.points, found.confidence >= options.visible)
+    from_points = with_margins(found.extent, np.full((len(found), 4), (options.padding - 1) / 2))
+    framed = np.isfinite(found.extent[:, 0])
     whole = framed & (areas(found.box) >= WHOLE * size[0] * size[1])
     if whole.any():
         found.box = np.where(whole[:, None], from_points, found.box)

@@ -24,7 +24,6 @@ from rtmpose.motion.boxes import (
     areas,
     carried,
     clipped,
-    extents,
     margins_of,
     moved,
     paired_overlaps,
@@ -171,7 +170,7 @@ class PoseTracker:
         self._smoothe(known, found.points, shown, shift, time)
         known.points = np.where(shown[..., None], found.points, known.points + shift[:, None])
         known.confidence = found.confidence
-        self._frame(known, found, shown, shift, now)
+        self._frame(known, found, shift, now)
         known.size = tracks.grown(known, now.time, now.size)
         known.point_seen = np.where(shown, time, known.point_seen)
         known.seen = np.full(len(rows), time)
@@ -218,15 +217,15 @@ class PoseTracker:
         known.smooth = np.where(anew[..., None], points, smooth)
         known.slope = np.where(anew[..., None], 0.0, slope)
 
-    def _frame(self, known: tracks.Tracks, found: Observed, shown: Bools, shift: Floats, now: Moment) -> None:
+    def _frame(self, known: tracks.Tracks, found: Observed, shift: Floats, now: Moment) -> None:
         """The box of each person: the detector's, or around the points as its last one was. A detector's box
         that does not continue the person's is another's, in which the network has shown this one.
         """
-        extent = extents(found.points, shown)
+        extent = found.extent
         framed = ~np.isnan(extent[:, 0])
         from_points = with_margins(extent, known.margins)
-        instead = carried(known.box, shift, now.size)
         if now.detected:
+            instead = carried(known.box, shift, now.size)
             fit = paired_overlaps(found.box, instead)
             other = framed & (fit < FRAMED)
             other[other] = paired_overlaps(from_points[other], instead[other]) > fit[other]
@@ -235,14 +234,13 @@ class PoseTracker:
             known.margins = np.where((framed & ~other)[:, None], margins, known.margins)
             known.box = np.where(other[:, None], from_points, found.box)
         else:
-            known.box = np.where(framed[:, None], from_points, instead)
+            known.box = np.where(framed[:, None], from_points, moved(known.box, shift))
 
     def _begin(self, found: Observed, time: float) -> list[tuple[int, Person]]:
         """New people; those that are confident enough get an identity at once."""
         shown = found.confidence >= self.options.visible
-        extent = extents(found.points, shown)
-        framed = ~np.isnan(extent[:, :1])
-        margins = margins_of(np.where(framed, extent, found.box), found.box)
+        framed = ~np.isnan(found.extent[:, :1])
+        margins = margins_of(np.where(framed, found.extent, found.box), found.box)
         margins = np.where(framed, margins, (self.options.padding - 1) / 2)
         new = tracks.begun(
             found.points,

@@ -94,3 +94,13 @@ def test_paired_overlap_is_the_diagonal_of_all(seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = np.sort(rng.uniform(0, 90, (2, 5, 2, 2)), 2).reshape(2, 5, 4)
     assert np.allclose(boxes.paired_overlaps(first, second), np.diag(boxes.overlaps(first, second)))
+
+
+@few
+@given(seeds)
+def test_near_are_boxes_that_overlap_once_widened(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = np.sort(rng.uniform(0, 90, (2, 5, 2, 2)), 2).reshape(2, 5, 4)
+    reach = rng.uniform(0, 20, 5)
+    wide = first + reach[:, None] * (-1, -1, 1, 1)
+    assert (boxes.near(first, reach, second) == (boxes.overlaps(wide, second) > 0)).all()

@@ -60,7 +60,9 @@ def associate(known: Tracks, found: Observed, now: Moment, body: Body, options: 
     confident = found.box_score >= options.confident
     everyone = np.ones(len(known), bool)
     likely = np.where(anothers(like.pose), 0.0, like.both)
-    rounds = [(everyone, found.posed & confident, likely), (everyone, found.posed & ~confident, likely)]
+    rounds = [(everyone, found.posed & confident, likely)]
+    if not confident.all():
+        rounds.append((everyone, found.posed & ~confident, likely))
     if not known.live.all():
         rounds.append((~known.live, found.posed, returns(known, found, now)))
     rows, columns = in_rounds(rounds, options.similar)
@@ -92,7 +94,7 @@ def in_rounds(rounds: Sequence[tuple[Bools, Bools, Floats]], least: float) -> tu
     for of, to, worth in rounds:
         row, column = np.flatnonzero(of & free_rows), np.flatnonzero(to & free)
         if len(row) and len(column):
-            some, others = assigned(worth[np.ix_(row, column)], least)
+            some, others = assigned(worth[row][:, column], least)
             rows, columns = np.append(rows, row[some]), np.append(columns, column[others])
             free_rows[rows], free[columns] = False, False
     return rows, columns

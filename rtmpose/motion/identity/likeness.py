@@ -12,6 +12,8 @@ from rtmpose.motion.boxes import (
     carried,
     extents,
     meeting,
+    moved,
+    near,
     overlaps,
     sizes,
     squared_length,
@@ -102,16 +104,14 @@ def likeness(known: Tracks, found: Observed, now: Moment, body: Body, visible: f
     """
     shift = drift(known, now.time)
     places = expected(known, shift, now.time)
-    ours, theirs = carried(known.box, shift, now.size), found.box
-    if not now.detected:
-        own, shown = (
-            extents(places, known.confidence >= visible),
-            extents(found.points, found.confidence >= visible),
-        )
-        ours, theirs = np.where(np.isnan(own), ours, own), np.where(np.isnan(shown), theirs, shown)
-    around = NEAR * known.size[:, None] * (-1.0, -1.0, 1.0, 1.0)
-    a, b = np.nonzero((overlaps(ours + around, theirs) > 0) & found.posed)
-    pose, both = np.zeros((len(known), len(found))), np.zeros((len(known), len(found)))
+    if now.detected:
+        ours, theirs = carried(known.box, shift, now.size), found.box
+    else:
+        own = extents(places, known.confidence >= visible)
+        ours = np.where(np.isnan(own), moved(known.box, shift), own)
+        theirs = np.where(np.isnan(found.extent), found.box, found.extent)
+    a, b = np.nonzero(near(ours, NEAR * known.size, theirs) & found.posed)
+    pose, both = np.zeros((2, len(known), len(found)))
     overlap = overlaps(ours, theirs)
     if len(a):
         weights = known.confidence[a] * found.confidence[b]
