@@ -23,6 +23,7 @@ BESIDES_AP = {
     "coco_wholebody_hand": ("pck", "auc", "epe"),
     "wflw": ("nme",),
     "lapa106": ("nme",),
+    "lapa106_train": ("nme",),
     "coco_wholebody_face": ("nme",),
     "crowdpose": ("crowd",),
     "coco_wholebody": ("parts",),
