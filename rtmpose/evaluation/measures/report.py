@@ -19,7 +19,7 @@ from rtmpose.evaluation.scoring import Pose
 DRAWS = 1000  # of the images, for an interval
 LABELS = {"pck": "PCK", "tpck": "tPCK", "pckh": "PCKh"}
 OF_POINTS = (*LABELS, "auc", "nme", "epe")
-OWN_BOXES = "it is measured on ground-truth boxes; add ground_truth to evaluate.boxes (--boxes ground_truth with --raw)"
+OWN_BOXES = "it is measured on ground-truth boxes; add ground_truth to evaluate.boxes (with --raw: --boxes)"
 
 Results = Sequence[Mapping[str, Any]]
 
