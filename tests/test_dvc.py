@@ -71,3 +71,9 @@ def test_stages_depend_on_the_code_they_import(stage: str) -> None:
     used = {each for each in excuses for name in missing if name == each or name.startswith(f"{each}.")}
     unexcused = {name for name in missing if not any(f"{name}.".startswith(f"{each}.") for each in excuses)}
     assert not unexcused and used == set(excuses)
+
+
+def test_the_stage_that_judges_by_descriptors_depends_on_them() -> None:
+    """Each set's figures go by the metrics that its own descriptor names, so another one judges it anew."""
+    wanted = {"datasets", "rtmpose/descriptors.py", "rtmpose/config/metrics.py"}
+    assert wanted <= set(stages()["evaluate"]["deps"])

@@ -24,7 +24,7 @@ from rtmpose.evaluation.counted import Counted, listed, with_box
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.mapped import in_skeleton
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
-from rtmpose.evaluation.measures import measure
+from rtmpose.evaluation.measures import in_points, measure, sigmas_in
 from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.models import build_model, load_exactly
@@ -41,7 +41,8 @@ Progress = Callable[[int, int], None]  # (images read, images in all)
 class Evaluator:
     """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision.
 
-    `judged_as` is the data set by whose metrics it is judged besides AP (`evaluation.measures`), if any.
+    `judged_as` is the data set by whose metrics and sigmas it is judged besides AP (`evaluation.measures`),
+    if any.
     """
 
     model: nn.Module
@@ -93,14 +94,15 @@ class Evaluator:
     def _measures(self, truth: dict[str, Any], poses: list[Pose] | None, results: Results) -> Figures:
         if self.judged_as is None:
             return {}
+        own = self.judged_as.skeleton
         measures, unmeasured = measure(
             truth,
             poses,
             results,
             metrics=self.judged_as.metrics,
-            options=self.judged_as.metric_options,
+            options=in_points(self.judged_as.metric_options, own, self.skeleton),
             names=self.skeleton.names,
-            sigmas=self.skeleton.sigmas,
+            sigmas=sigmas_in(own, self.skeleton),
         )
         found = {
             "measures": {name: each.as_json() for name, each in measures.items()},

@@ -80,6 +80,6 @@ class Persons:
         points = end.split(MEAN)
         missing = [point for point in points if point not in self.names]
         if missing:
-            raise Unknown(f"its norm needs the point {missing[0]}, which the network's skeleton lacks")
+            raise Unknown(f"its norm needs {missing[0]}, a point that the network's skeleton lacks")
         index = [list(self.names).index(point) for point in points]
         return self.true[:, index].mean(1), np.asarray(self.labelled[:, index].all(1))

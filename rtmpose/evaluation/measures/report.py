@@ -18,6 +18,8 @@ from rtmpose.evaluation.scoring import Pose
 
 DRAWS = 1000  # of the images, for an interval
 LABELS = {"pck": "PCK", "tpck": "tPCK", "pckh": "PCKh"}
+OF_POINTS = (*LABELS, "auc", "nme", "epe")
+OWN_BOXES = "it is measured on ground-truth boxes; add ground_truth to evaluate.boxes (with --raw: --boxes)"
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -56,7 +58,7 @@ def measure(
     Args:
         truth: content of a COCO annotation file, its annotations in the K points `names`; areas px^2.
         poses: what was predicted in ground-truth boxes, by annotation id; None where the boxes are a
-            detector's: then only what compares COCO results is computed.
+            detector's: then only what compares COCO results is computed, and the others say so.
         results: COCO results for `crowd` and `parts`, which are kinds of AP.
         metrics: names of `rtmpose.config.Metric`; others are computed elsewhere and passed over.
         draws: how often the images are drawn again for the 95 % intervals.
@@ -74,7 +76,9 @@ def measure(
                 parts = {part: chosen(names, points) for part, points in (options.parts or {}).items()}
                 aps = part_aps(truth, results, sigmas, parts, times)
                 found |= {key: Measured(interval) for key, interval in aps.items()}
-            elif persons is not None:
+            elif name in OF_POINTS:
+                if persons is None:
+                    raise Unknown(OWN_BOXES)
                 found |= dict(_of_points(name, persons, options, times))
         except Unknown as reason:
             unknown[name] = str(reason)

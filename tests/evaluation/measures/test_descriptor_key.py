@@ -23,6 +23,7 @@ BESIDES_AP = {
     "coco_wholebody_hand": ("pck", "auc", "epe"),
     "wflw": ("nme",),
     "lapa106": ("nme",),
+    "lapa106_train": ("nme",),
     "coco_wholebody_face": ("nme",),
     "crowdpose": ("crowd",),
     "coco_wholebody": ("parts",),
@@ -90,7 +91,7 @@ def test_mistakes_are_one_line(keys: dict[str, Any], said: str, tmp_path: Path) 
         load_dataset(str(birds(tmp_path, **keys)))
 
 
-def measured(truth: dict[str, Any], poses: list[Pose], *metrics: str, **options: Any) -> Any:
+def measured(truth: dict[str, Any], poses: list[Pose] | None, *metrics: str, **options: Any) -> Any:
     told = MetricOptions.model_validate(options)
     return measure(
         truth, poses, [], metrics=metrics, options=told, names=NAMES, sigmas=[0.1] * len(NAMES), draws=20
@@ -106,6 +107,12 @@ def test_what_cannot_be_measured_says_why() -> None:
     )
     assert set(found) == {"EPE"} and set(unknown) == {"pckh", "nme", "crowd"}
     assert "head_size" in unknown["pckh"] and "another" in unknown["nme"] and "crowdIndex" in unknown["crowd"]
+
+
+def test_a_detectors_boxes_leave_metrics_of_points_out() -> None:
+    found, unknown = measured(drawn("hand")[0], None, "ap", "pck", "epe", "mre")
+    assert not found and set(unknown) == {"pck", "epe"}
+    assert all("add ground_truth to evaluate.boxes" in reason for reason in unknown.values())
 
 
 def test_a_person_without_a_pose_counts_as_the_mean_pose() -> None:
