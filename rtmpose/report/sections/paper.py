@@ -78,7 +78,7 @@ def published(params: Params) -> Published | str:
     recipe = next(
         (one for one in RECIPES if sorted(one.sets) == sorted(each.descriptor for each in sets)), None
     )
-    row = recipe and recipe.rows.get((params.model.size, params.input_size))
+    row = None if recipe is None else recipe.rows.get((params.model.size, params.input_size))
     if recipe is None or row is None:
         (width, height), names = params.input_size, ", ".join(trained) or "nothing"
         return (
@@ -89,8 +89,9 @@ def published(params: Params) -> Published | str:
         shown = ", ".join(f"{name} ×{count}" for name, count in trained.items())
         theirs = ", ".join(f"{name} ×{count}" for name, count in recipe.sets.items())
         return f"an epoch shows {shown}, the paper's {theirs}"
-    other = _other_training(params, recipe)
-    return other or Published(recipe, *row, None if params.pretrain.enabled else params.pretrain.init)
+    if (other := _other_training(params, recipe)) is not None:
+        return other
+    return Published(recipe, *row, init=None if params.pretrain.enabled else params.pretrain.init)
 
 
 def _other_system(params: Params) -> str | None:
