@@ -12,7 +12,7 @@ from rtmpose.config import ModelParams
 from rtmpose.report.blocks import Note, Table
 from rtmpose.report.folder import Folder
 from rtmpose.report.page import _title
-from rtmpose.report.sections.accuracy import _sets
+from rtmpose.report.sections.accuracy import _sets, accuracy
 from rtmpose.report.sections.data import _model, network_name
 from rtmpose.report.sections.measures import measured
 from tests.report.conftest import write
@@ -112,3 +112,9 @@ def test_the_teacher_and_the_fresh_head_are_told(run: Folder) -> None:
     assert rows["fresh head"] == (
         "taken: AP 62.0 after 60.0 on the tuning split; 1280 samples in 20 updates, best epoch 2"
     )
+
+
+def test_a_file_that_two_parts_need_is_missed_once(run: Folder) -> None:
+    (run.path / "metrics/evaluate.json").unlink()
+    missed = [block for block in accuracy(run).blocks if "metrics/evaluate.json" in repr(block)]
+    assert len(missed) == 1
