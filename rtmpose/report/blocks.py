@@ -111,7 +111,8 @@ def section(id: str, title: str, *parts: Callable[[], Part]) -> Section:
         try:
             found = part()
         except UserError as error:
-            blocks.append(Note(f"Not there: {unbroken(str(error))}.", "missing"))
+            note = Note(f"Not there: {unbroken(str(error))}.", "missing")
+            blocks += [note] if note not in blocks else []  # parts may lack the same file
             continue
         blocks += found.blocks
         figures += found.figures

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from rtmpose.config import Params, Record, Strict, load_params, parse
 from rtmpose.files import UserError, read_bytes, read_json
 
+UNKNOWN = "unknown"  # of a commit
 Model = TypeVar("Model", bound=Record | Strict)
 
 #: Everything that the page is made from, relative to the folder of a run; a star stands for the targets.
@@ -62,6 +63,17 @@ class Mix(Told):
     val: list[Shown]
 
 
+class FreshHead(Told):
+    """The second stage of distillation, beside the first one's AP; fractions of 1."""
+
+    taken: bool
+    best_AP: float
+    first_AP: float
+    steps: int | None = None
+    samples: int | None = None
+    best_epoch: int | None = None
+
+
 class Receipt(Told):
     """Of a training stage; `data` is None where it was trained before receipts said so."""
 
@@ -77,6 +89,9 @@ class Receipt(Told):
     devices: list[str] = Field(default_factory=list)
     data: list[Source] | None = None
     init: str | None = None
+    teacher: str | None = None
+    teacher_sha256: str | None = None
+    head: FreshHead | None = None
 
 
 class Choice(Told):
@@ -141,8 +156,12 @@ class Folder:
 
     path: Path
     name: str
-    commit: str  # of the code that made it
+    commit: str  # of the code that made it, or UNKNOWN
     conf: Path | None = None  # what `params.yaml` was composed from
+
+    @property
+    def shown_commit(self) -> str:
+        return "not known" if self.commit == UNKNOWN else self.commit
 
     def params(self) -> Params:
         return load_params(self.path / "params.yaml")

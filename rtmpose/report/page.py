@@ -13,7 +13,7 @@ from rtmpose.report.folder import Folder
 from rtmpose.report.sections.accuracy import accuracy
 from rtmpose.report.sections.again import again
 from rtmpose.report.sections.curves import curves
-from rtmpose.report.sections.data import data
+from rtmpose.report.sections.data import data, network_name
 from rtmpose.report.sections.deployment import confidence, gates, latency
 from rtmpose.report.sections.faults import faults
 
@@ -56,4 +56,4 @@ def _title(run: Folder) -> str:
     except UserError:
         return "A run of RTMPose"
     width, height = params.input_size
-    return f"RTMPose-{params.model.size} {width}×{height}, recipe {params.recipe}"
+    return f"{network_name(params.model)} {width}×{height}, recipe {params.recipe}"

@@ -13,17 +13,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rtmpose.checkout import code_root
-from rtmpose.files import UserError
-from rtmpose.fingerprint import git_commit
+from rtmpose.config import parse
+from rtmpose.files import UserError, read_json
 from rtmpose.promotion import registry
 from rtmpose.promotion.registry import Version
-from rtmpose.report.folder import SOURCES, Folder
+from rtmpose.report.folder import SOURCES, UNKNOWN, Folder, Receipt
 from rtmpose.tracking import runs
 from rtmpose.tracking.answers import reachable
 
 MODELS = re.compile(r"models:/(?P<name>[^@/]+)(@|/)(?P<which>[^@/]+)")
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REPORT, FILES, PAGE = "report", "files", "report.html"
+RECEIPT = "models/receipt.json"
 OLDER = "metrics"  # where runs that were registered before there were pages have their figures
 
 
@@ -72,8 +73,26 @@ def _local(run: str) -> Folder:
     if not present(folder):
         raise UserError(f"{run}: holds nothing of a run, such as {SOURCES[0]}; `dvc repro` makes one")
     conf = folder / "conf"
-    commit = git_commit(folder) if (folder / "dvc.yaml").exists() else "unknown"
-    return Folder(folder, folder.resolve().name, commit, conf if conf.is_dir() else None)
+    return Folder(folder, folder.resolve().name, _trained_by(folder), conf if conf.is_dir() else None)
+
+
+def _trained_by(folder: Path) -> str:
+    """The commit of the code that trained what lies in a folder, by the run that its receipt names; HEAD may
+    have moved on since. "unknown" where MLflow has no such run.
+    """
+    try:
+        run_id = parse(Receipt, read_json(folder / RECEIPT), Path(RECEIPT)).run_id
+        if run_id is None or not runs.is_there() or not runs.has_run(run_id):
+            return UNKNOWN
+        return _commit_of(run_id)
+    except UserError:  # no receipt, or a store that does not answer: the page says what it lacks in its place
+        return UNKNOWN
+
+
+def _commit_of(run_id: str) -> str:
+    store = runs.client()
+    with reachable(runs.tracking_uri()):
+        return str(store.get_run(run_id).data.tags.get("git_commit", UNKNOWN))
 
 
 def _versions(run_id: str) -> list[Version]:
@@ -86,8 +105,7 @@ def _versions(run_id: str) -> list[Version]:
 def _fetched(run_id: str, places: list[str], name: str) -> Iterator[Folder]:
     """The first of a run's artifact folders that is there, as a folder of a run."""
     store = runs.client()
-    with reachable(runs.tracking_uri()):
-        commit = store.get_run(run_id).data.tags.get("git_commit", "unknown")
+    commit = _commit_of(run_id)
     root = code_root()
     conf = None if root is None or not (root / "conf").is_dir() else root / "conf"
     with TemporaryDirectory() as here:

@@ -1,4 +1,4 @@
-"""The paper's row stands beside a run of its recipe alone; differences from a recipe are told."""
+"""The paper's row stands beside a run of its recipe alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rtmpose.config import Params, load_params
-from rtmpose.files import UserError
-from rtmpose.report.blocks import Code, Table
-from rtmpose.report.folder import Folder
-from rtmpose.report.sections.again import again, differences
+from rtmpose.report.sections.accuracy import _beside
 from rtmpose.report.sections.paper import Published, published
 from tests.support import ROOT
 from tests.test_workflow import compose
@@ -49,27 +45,47 @@ def test_another_recipe_has_none_and_why(coco: Params) -> None:
     once = coco.datasets | {"coco17": coco.datasets["coco17"].model_copy(update={"repeat": 1})}
     assert "coco17 ×1" in why(coco.model_copy(update={"datasets": once}))
     more = coco.datasets | {"mpii": coco.datasets["aic"].model_copy(update={"descriptor": "mpii"})}
-    assert "no table" in why(coco.model_copy(update={"datasets": more}))
+    assert "no figure of the paper is held here" in why(coco.model_copy(update={"datasets": more}))
+    # A second set in the same layout is another set.
+    twice = coco.datasets | {"mine": coco.datasets["coco17"]}
+    assert "no figure of the paper is held here" in why(coco.model_copy(update={"datasets": twice}))
+    assert "finetune from: mine.pt" in why(changed(coco, finetune={"init": "mine.pt"}))
 
 
-def test_parameters_that_differ_are_told_with_the_command_that_sets_them(tmp_path: Path) -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["finetune"]["tau"], content["model"]["size"] = 0.2, "s"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    assert differences(load_params(tmp_path / "params.yaml"), ROOT / "conf") == [
-        ("model.size", "t", "s"), ("finetune.tau", "0.1", "0.2")
-    ]  # fmt: skip
-    blocks = again(Folder(tmp_path, "x", "ab12-dirty", ROOT / "conf")).blocks
-    (code,) = (block for block in blocks if isinstance(block, Code))
-    assert "git checkout ab12\n" in code.text
-    assert "dvc exp run -S recipe=mannequin \\\n  -S model.size=s \\\n  -S finetune.tau=0.2" in code.text
-    assert any(isinstance(block, Table) and block.rows[0] == ("model.size", "t", "s") for block in blocks)
-    assert "no commit holds" in repr(blocks)
+@pytest.mark.parametrize(
+    ("recipe", "size", "ap"),
+    [
+        ("body/coco", "m", 74.6),
+        ("wholebody133", "m", 58.2),
+        ("wholebody/coco_384", "x", 65.3),
+        ("body/body8_384", "x", 78.8),
+    ],
+)
+def test_a_published_recipe_has_its_row(tmp_path: Path, recipe: str, size: str, ap: float) -> None:
+    params = load_params(compose(tmp_path, f"recipe={recipe}", f"model={size}"))
+    found = published(params)
+    assert isinstance(found, Published) and found.ap == ap
+    assert found.init == (None if params.pretrain.enabled else params.pretrain.init)
 
 
-def test_the_default_run_is_make_repro_and_an_unknown_recipe_is_told(run: Folder) -> None:
-    (code,) = (block for block in again(run).blocks if isinstance(block, Code))
-    assert code.text.endswith("\nmake repro")
-    params = run.params().model_copy(update={"recipe": "nobody's"})
-    with pytest.raises(UserError, match="cannot be composed"):
-        differences(params, ROOT / "conf")
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        ("rtmw133", "another system: model.neck is rtmw, RTMPose's none"),
+        ("dwpose133", "another system: a teacher guides it"),
+        ("body/coco_384", "no figure of the paper is held here for size m at 288×384"),
+        ("hand/hand5", "no figure of the paper is held here"),
+    ],
+)
+def test_a_recipe_without_a_row_says_why(tmp_path: Path, recipe: str, why: str) -> None:
+    found = published(load_params(compose(tmp_path, f"recipe={recipe}")))
+    assert isinstance(found, str) and why in found
+
+
+def test_the_papers_row_stands_under_the_boxes_that_it_was_measured_on(coco: Params) -> None:
+    row, note = _beside(coco)
+    assert row is not None and (row[1], row[7], row[8]) == ("–", "–", "75.8")
+    assert "on detector boxes" in note.text
+    whole = changed(coco, evaluate={"boxes": ["detections"]}, pretrain={"enabled": False, "init": "b.pt"})
+    row, note = _beside(whole)
+    assert row is not None and (row[1], row[8]) == ("75.8", "–") and "backbone is that of b.pt" in note.text

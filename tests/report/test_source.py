@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pipelines import report
 from rtmpose.files import UserError
-from rtmpose.report.folder import Folder, Mistakes, Receipt
+from rtmpose.report.folder import UNKNOWN, Folder, Mistakes, Receipt
 from rtmpose.report.source import found, place, present
 from rtmpose.tracking import runs
 from tests.report.conftest import write
@@ -45,6 +46,12 @@ def test_a_registered_version_and_its_run_have_the_files_of_their_page(
     ):
         with pytest.raises(UserError, match=why), found(asked):
             pass
+    # A folder's commit is that of the run that trained what lies in it.
+    trained = json.loads((folder / "models/receipt.json").read_text())
+    for known, commit in ((run_id, "ab12"), ("f" * 32, UNKNOWN)):
+        write(folder / "models/receipt.json", trained | {"run_id": known})
+        with found(str(folder)) as there:
+            assert there.commit == commit
     # Versions of before have their metrics only.
     older = runs.start_or_resume_run("older")
     runs.log_file(older, folder / "metrics/evaluate.json", "metrics")

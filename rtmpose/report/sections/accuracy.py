@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rtmpose.config import Params
@@ -11,9 +12,11 @@ from rtmpose.promotion.evidence import Comparison
 from rtmpose.report import charts
 from rtmpose.report.blocks import Block, Chart, Figure, Note, Part, Section, Table, section
 from rtmpose.report.folder import Folder, Mistakes, Told
+from rtmpose.report.sections.evaluated import mirrors, sets_of
+from rtmpose.report.sections.measures import measured
 from rtmpose.report.sections.paper import PAPER, Published, published
 
-EVALUATED, MISTAKES = "metrics/evaluate.json", "reports/mistakes.json"
+MISTAKES = "reports/mistakes.json"
 SHOWN = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 
 
@@ -30,7 +33,8 @@ class _Figures(Told):
 
 
 def accuracy(run: Folder) -> Section:
-    return section("accuracy", "Accuracy", lambda: _sets(run), lambda: _deployed(run), lambda: _slices(run))
+    parts = (_sets, measured, _deployed, _slices)
+    return section("accuracy", "Accuracy", *(partial(part, run) for part in parts))
 
 
 def points(value: float | None) -> str:
@@ -39,9 +43,9 @@ def points(value: float | None) -> str:
 
 
 def _sets(run: Folder) -> Part:
-    """The table of all sets: PyTorch with flip test, as COCO counts."""
+    """The table of all sets: PyTorch, as COCO counts."""
     params = run.params()
-    found = _figures(run, params)
+    found = sets_of(run, params, _Figures)
     intervals: dict[str, tuple[float, float]] = {}
     notes: list[Block] = []
     try:
@@ -60,7 +64,7 @@ def _sets(run: Folder) -> Part:
     if row is not None:
         rows.append(row)
     head = ("set", "AP", "95 % interval", *SHOWN[1:], "AP on detector boxes", "mean pose", "persons")
-    flip = "with" if params.evaluate.flip_test else "without"
+    flip = "with" if params.evaluate.flip_test and mirrors(params) else "without"
     boxes = "ground-truth" if "ground_truth" in params.evaluate.boxes else "detector"
     caption = f"COCO's figures in points of 100: PyTorch, {flip} flip test, on {boxes} boxes"
     first = next(iter(found))
@@ -72,32 +76,23 @@ def _sets(run: Folder) -> Part:
     return Part(tuple(blocks), (Figure("AP", value, shown),))
 
 
-def _figures(run: Folder, params: Params) -> dict[str, _Figures]:
-    """Those of every set by its key: the first one's stand at the top of the file."""
-    content: dict[str, Any] = run.object(EVALUATED)
-    first = next((key for key, data in params.datasets.items() if data.evaluate), "the first set")
-    others = {key: value for key, value in content.items() if isinstance(value, dict) and "AP" in value}
-    found = {}
-    for key, value in ({first: content} | others).items():
-        try:
-            found[key] = _Figures.model_validate(value)
-        except ValueError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{EVALUATED}: {key}: {reason}; {run.fix(EVALUATED)}") from None
-    return found
-
-
 def _beside(params: Params) -> tuple[tuple[str, ...] | None, Note]:
-    """The paper's row, and what it is comparable with."""
+    """The paper's row, in the columns of what it is comparable with: AP on a detector's boxes."""
     found = published(params)
     if not isinstance(found, Published):
-        return None, Note(f"No row of the paper stands beside it, since the recipe is another one: {found}.")
-    row = ("the paper's", f"{found.ap:.1f}", "–", "–", "–", "–", "–",
-           f"{found.ar:.1f}" if found.ar else "–", f"{found.ap:.1f}", "–", "–")  # fmt: skip
+        return None, Note(f"No row of the paper stands beside it: {found}.")
+    ap, ar = f"{found.ap:.1f}", f"{found.ar:.1f}" if found.ar else "–"
+    if params.evaluate.boxes == ["detections"]:
+        row = ("the paper's", ap, *["–"] * 5, ar, *["–"] * 3)
+    else:
+        row = ("the paper's", *["–"] * 7, ap, "–", "–")
+    recall = f" Its AR there is {ar}." if found.ar else ""
     text = (
-        f"The paper's row: {found.recipe.name}, {found.recipe.boxes}, with flip test ({PAPER}). It compares "
-        "with AP on detector boxes of the same images."
+        f"The paper's row: {found.recipe.name}, {found.recipe.boxes}, {found.recipe.flip} ({PAPER}). It "
+        f"compares with AP on detector boxes of the same images.{recall}"
     )
+    if found.init is not None:
+        text += f" The run's backbone is that of {found.init}, which stands for the paper's pretraining."
     return row, Note(text)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rtmpose.config import ModelParams
 from rtmpose.files import UserError
 from rtmpose.report.blocks import Figure, Note, Part, Section, Table, section
 from rtmpose.report.folder import Folder, Mix, Receipt, Source
@@ -9,6 +12,7 @@ from rtmpose.report.folder import Folder, Mix, Receipt, Source
 RECEIPT, PRETRAINED, MIX = "models/receipt.json", "models/pretrain.json", "data/mix.json"
 COMPARED = "metrics/compare.json"
 UNKNOWN = "not known"
+BASELINES = {"resnet50": "ResNet-50", "hrnet_w32": "HRNet-W32", "hrnet_w48": "HRNet-W48"}
 
 
 def data(run: Folder) -> Section:
@@ -17,14 +21,16 @@ def data(run: Folder) -> Section:
 
 def _model(run: Folder) -> Part:
     params, receipt = run.params(), run.read(RECEIPT, Receipt)
-    width, height = params.input_size
+    (width, height), model = params.input_size, params.model
+    built = [each for each in (model.backbone, model.neck, model.head) if each is not None]
     rows = [
         ("recipe", params.recipe),
-        ("network", f"RTMPose-{params.model.size} ({params.model.backbone}, {params.model.head})"),
+        ("network", f"{network_name(params.model)} ({', '.join(built)})"),
         ("input", f"{width}×{height} px"),
         ("points", params.skeleton),
         ("finetuned on", f"{receipt.samples or '?'} samples in {receipt.steps or '?'} updates"),
         ("best epoch", f"{receipt.best_epoch or '?'} of {params.finetune.epochs}"),
+        *_distilled(receipt),
         ("computed in", f"{receipt.precision or '?'} on {', '.join(receipt.devices) or 'a device not told'}"),
         ("loss", f"τ {receipt.tau}, σ {_sigma(receipt.sigma)}"),
         ("weights", f"sha256 {receipt.sha256}"),
@@ -34,6 +40,29 @@ def _model(run: Folder) -> Part:
         before = run.read(PRETRAINED, Receipt)
         rows.insert(4, ("pretrained on", f"{before.samples or '?'} samples in {before.steps or '?'} updates"))
     return Part((Table.of("What was trained", ("", ""), rows),))
+
+
+def network_name(model: ModelParams) -> str:
+    """What the network is called by: RTMPose and RTMW are CSPNeXt with their own necks and heads."""
+    if model.backbone != "cspnext":
+        return BASELINES[model.backbone]
+    if model.head != "simcc":
+        return f"CSPNeXt-{model.size}"
+    return f"{'RTMPose' if model.neck is None else 'RTMW'}-{model.size}"
+
+
+def _distilled(receipt: Receipt) -> list[tuple[str, str]]:
+    """The teacher, and the head that was trained afresh behind the first stage."""
+    rows = []
+    if receipt.teacher is not None:
+        name, known = Path(receipt.teacher).name, receipt.teacher_sha256 or UNKNOWN
+        rows.append(("guided by", f"{name}, sha256 {known}"))
+    if (head := receipt.head) is not None:
+        compared = f"AP {100 * head.best_AP:.1f} after {100 * head.first_AP:.1f} on the tuning split"
+        cost = f"{head.samples or '?'} samples in {head.steps or '?'} updates"
+        taken = "taken" if head.taken else "left aside"
+        rows.append(("fresh head", f"{taken}: {compared}; {cost}, best epoch {head.best_epoch or '?'}"))
+    return rows
 
 
 def _sigma(sigma: list[float] | None) -> str:

@@ -18,6 +18,8 @@ from rtmpose.files import write_atomic
 from rtmpose.provenance.sources import DataSource
 from rtmpose.training.launch import run_stage
 
+COUNTED = ("steps", "samples", "best_epoch")  # of a stage, in its receipt
+
 
 def run_finetune(
     params: Params,
@@ -32,7 +34,8 @@ def run_finetune(
     them; the receipt, and that of the run whose curves tell how the network was trained.
 
     The fresh head is taken where its AP on the tuning split is no less than the first stage's. The receipt's
-    `head` has both, and says which was taken. A killed stage goes on where it was. Raises what `run_stage`
+    `head` has both, says which was taken, and counts the second stage's updates; the receipt itself counts
+    those of the first one, whichever is taken. A killed stage goes on where it was. Raises what `run_stage`
     raises.
     """
     finetune, distill = params.finetune, params.finetune.distill
@@ -57,9 +60,9 @@ def run_finetune(
         taken = second["best_AP"] >= first["best_AP"]
         if taken:
             write_atomic(weights, new.read_bytes())
-    figures = {"best_AP": second["best_AP"], "first_AP": first["best_AP"]}
-    head = {"taken": taken, "store": second["store"]} | figures
-    told = {key: first[key] for key in ("teacher", "teacher_sha256")}
+    head = {"taken": taken, "first_AP": first["best_AP"]}
+    head |= {key: second[key] for key in ("best_AP", "store", "run_id", *COUNTED)}
+    told = {key: first[key] for key in ("teacher", "teacher_sha256", *COUNTED)}
     content = (second if taken else first) | told | {"head": head}
     write_atomic(receipt, json.dumps(content, indent=1) + "\n")
     which = "taken" if taken else "left aside"

@@ -30,6 +30,12 @@ def with_distill(distill: DistillParams | None, **changes: Any) -> Params:
     return params.model_copy(update={"finetune": params.finetune.model_copy(update=update)})
 
 
+COUNTS = {
+    "finetune": {"steps": 100, "samples": 6400, "best_epoch": 9},
+    "head": {"steps": 20, "samples": 1280, "best_epoch": 2},
+}
+
+
 class Stages:
     """Stands for training: each stage leaves its name as weights, and the AP that it is told."""
 
@@ -41,7 +47,7 @@ class Stages:
         self.asked.append((stage, {"params": params} | rest))
         rest["weights"].write_text(stage)
         content = {"stage": stage, "best_AP": self.ap[stage], "store": f"runs/{stage}"}
-        content |= {"teacher": str(rest["teacher"]), "teacher_sha256": "0"}
+        content |= {"teacher": str(rest["teacher"]), "teacher_sha256": "0", "run_id": stage, **COUNTS[stage]}
         rest["receipt"].write_text(json.dumps(content))
         return content
 
@@ -74,7 +80,9 @@ def test_the_better_head_is_handed_on(
     params = with_distill(DistillParams(teacher="/weights/teacher.pt"))
     found = finetuned(tmp_path, monkeypatch, params, train)
     assert found["stage"] == ("head" if taken else "finetune")
-    assert found["head"] == {"taken": taken, "store": "runs/head", "best_AP": second, "first_AP": 0.5}
+    head = {"taken": taken, "store": "runs/head", "run_id": "head", "best_AP": second, "first_AP": 0.5}
+    assert found["head"] == head | COUNTS["head"]
+    assert found["run_id"] == found["stage"] and COUNTS["finetune"].items() <= found.items()
     assert found["teacher"] == "/weights/teacher.pt", "the receipt names the teacher of the first stage"
     (_, first), (_, head) = train.asked
     assert first["teacher"] == Path("/weights/teacher.pt")
