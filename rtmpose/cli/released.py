@@ -134,7 +134,7 @@ def prune(
     from rtmpose.descriptors import load_skeleton
     from rtmpose.models import check_names, load_exactly
     from rtmpose.pruning.run import pruned, scores_of
-    from rtmpose.released.checkpoint import save_checkpoint
+    from rtmpose.released.checkpoint import save_checkpoint, sources_in
 
     check_names(to, "simcc")
     chosen = asked(file, None, None, input_size, skeleton, params)
@@ -144,6 +144,7 @@ def prune(
     smaller = pruned(network, chosen.architecture, to, scores)
     architecture = chosen.architecture.model_copy(update={"size": to})
     card = ModelCard.of(architecture, chosen.input_size, chosen.skeleton)
+    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
     save_checkpoint(out, smaller.state_dict(), card)
     typer.echo(json.dumps({"file": str(out)} | card.model_dump(mode="json")))
 
@@ -190,10 +191,10 @@ def _converted_checkpoint(
     _refuse_same(file, out)
     from rtmpose.deploy.card import ModelCard
     from rtmpose.models import load_exactly
-    from rtmpose.released.catalogue import published_as
+    from rtmpose.released.catalogue import published_at
     from rtmpose.released.checkpoint import save_checkpoint, sources_in
 
-    known = published_as(file.name)
+    known = published_at(file)
     if known is not None and known.weights.network not in ("rtmpose", "rtmw", "cspnext"):
         other = f"; its ONNX file runs: {known.weights_name}.onnx" if known.weights.onnx else ""
         raise UserError(f"{file}: a network of {known.weights.network}, which is none of ours{other}")

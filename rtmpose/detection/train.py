@@ -4,6 +4,7 @@ average, checkpoints and resuming (`rtmpose.training`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -27,6 +28,8 @@ from rtmpose.detection.stream import PhotographStream
 from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, git_commit
 from rtmpose.models import MEAN, STD, normalise
+from rtmpose.provenance.sources import UNKNOWN, DataSource, note
+from rtmpose.released.checkpoint import sources_before
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
 from rtmpose.training.job import TRAINING_CODE
@@ -91,9 +94,10 @@ def train_detector(
     """Train on `photographs` and write the `weights` with the best box AP on those for `tuning`.
 
     `init`: a checkpoint, official or ours, an ONNX file of RTMDet-nano, or the name of a size to start from
-    nothing. The run's store lies below `root`; one that was killed goes on from its last checkpoint, and ends
-    with the bits of an undisturbed one. Each line for `report` goes into the store's log and the run's curves
-    in MLflow, too. UserError as the loop raises it, and where AP was never a number.
+    nothing. The weights note whose data is in them. The run's store lies below `root`; one that was killed
+    goes on from its last checkpoint, and ends with the bits of an undisturbed one. Each line for `report`
+    goes into the store's log and the run's curves in MLflow, too. UserError as the loop raises it,
+    and where AP was never a number.
     """
     torch.manual_seed(training.seed)
     torch.set_num_threads(training.threads)
@@ -113,7 +117,7 @@ def train_detector(
     )
     store = Store.open(root, f"{STAGE}-{name}", fresh=False)
     run_id = _tracked(store, training, init, name)
-    store = Store(store.folder, store.token, {"run_id": run_id})
+    store = Store(store.folder, store.token, {"run_id": run_id}, note(sources(init, photographs)))
     reporter = Reporter(STAGE, run_id, store)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -153,6 +157,15 @@ def _tracked(store: Store, training: Training, init: Path | str, name: str) -> s
     run_id = open_run(store.folder, STAGE, tags, known)
     runs.log_params_flat(run_id, {STAGE: asdict(training) | {"init": Path(init).name}})
     return run_id
+
+
+def sources(init: Path | str, photographs: Sequence[Photograph]) -> tuple[DataSource, ...]:
+    """Whose data is in a detector: the photographs, by the folder that holds all of them, whose terms no
+    descriptor says, and what `init` was trained on.
+    """
+    folder = Path(os.path.commonpath([one.path.absolute().parent for one in photographs]))
+    own = DataSource(name=folder.name, sha256=_data(photographs), licence=UNKNOWN)
+    return (own, *(sources_before(init, "initial weights") if isinstance(init, Path) else ()))
 
 
 def _data(photographs: Sequence[Photograph]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from rtmpose.checkout import home
-from rtmpose.config import DatasetParams, Params, load_params, parse
-from rtmpose.descriptors import Dataset, load_dataset
+from rtmpose.config import DatasetParams, Params, load_params, parse, refuse_baseline
+from rtmpose.descriptors import Dataset, Split, load_dataset
 from rtmpose.doctor.child import ERROR, ask
 from rtmpose.doctor.finding import Finding, lack, note
 from rtmpose.doctor.machine import existing, free_gb
 from rtmpose.files import UserError
 
 PARAMS = Path("params.yaml")
-KEYPOINTS = b'"keypoints"'  # stands once in an annotation, and once more in a category
+TEACHERS = {"t": "l", "s": "l", "m": "l", "l": "x"}  # the published pairs (arXiv 2307.15880, section 4)
 CROP_BYTES = 1.25  # of a stored crop for each pixel of the input: benchmarks/scale.py, 60 kB at 192 × 256
 PERSONS_RENDERED = 2.5  # in a rendered image, on average
 COPIES = 2  # of each shard: the folder and DVC's cache
@@ -58,7 +59,7 @@ def raw(key: str, chosen: DatasetParams) -> Iterator[Finding]:
     except UserError as error:
         yield lack(what, str(error), name)
         return
-    persons = sum(annotation_count(root / dataset.splits[split].annotations) for split in used(chosen))
+    persons = sum(persons_of(dataset, root, split) for split in used(chosen))
     yield Finding(what, f"{root}, about {persons:,} annotations")
 
 
@@ -67,18 +68,31 @@ def used(chosen: DatasetParams) -> list[str]:
     return [split for split, wanted in (("train", chosen.train), ("val", chosen.evaluate)) if wanted]
 
 
-def annotation_count(path: Path) -> int:
+def mark(dataset: Dataset) -> tuple[bytes, int]:
+    """What stands in a set's annotation file for each annotation, as a regular expression, and how often it
+    stands there for one. COCO's form has it once more in a category, which is not counted apart.
+    """
+    match dataset.reader:
+        case "aic":  # {"human_annotations": {"human1": …}, "keypoint_annotations": {"human1": …}}
+            return rb'"human\d+"', 2
+        case "mpii":
+            return rb'"joints"', 1
+        case "cl_detection":
+            return rb'"point"', dataset.skeleton.num_keypoints
+        case _:
+            return re.escape(f'"{dataset.instances[0].parts[0].field}"'.encode()), 1
+
+
+def annotation_count(dataset: Dataset, path: Path) -> int:
     """How many annotations a JSON file holds, about: it is searched, not parsed, which takes a tenth of a
     second for COCO. 0 for what cannot be read.
     """
+    pattern, times = mark(dataset)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            count, place = 0, content.find(KEYPOINTS)
-            while place >= 0:
-                count, place = count + 1, content.find(KEYPOINTS, place + 1)
+            return sum(1 for _ in re.finditer(pattern, content)) // times
     except (OSError, ValueError):  # an empty file cannot be mapped
         return 0
-    return count
 
 
 def room(params: Params) -> Iterator[Finding]:
@@ -113,24 +127,37 @@ def shard_bytes(params: Params, chosen: DatasetParams) -> float:
 
 def persons_of(dataset: Dataset, root: Path, split: str) -> int:
     """About how many persons a split has."""
-    return annotation_count(root / dataset.splits[split].annotations) if split in dataset.splits else 0
+    if split not in dataset.splits:
+        return 0
+    layout = dataset.splits[split]
+    return round(annotation_count(dataset, root / layout.annotations) * _share(layout))
 
 
 def folder_bytes(dataset: Dataset, root: Path, split: str) -> float:
-    """The bytes of the images in a split's folder; of a very large one, estimated."""
+    """The bytes of a split's images, which lie in one file or a folder (of a very large one, estimated)."""
     if split not in dataset.splits:
         return 0.0
+    layout = dataset.splits[split]
+    place = root / layout.images
+    if place.is_file():
+        return place.stat().st_size * _share(layout)
     sizes: list[int] = []
     count = 0
     try:
-        with os.scandir(root / dataset.splits[split].images) as entries:
+        with os.scandir(place) as entries:
             for entry in entries:
                 count += 1
                 if count <= MOST_FILES and entry.is_file():
                     sizes.append(entry.stat().st_size)
     except OSError:
         return 0.0
-    return sum(sizes) * max(count / MOST_FILES, 1.0)
+    return sum(sizes) * max(count / MOST_FILES, 1.0) * _share(layout)
+
+
+def _share(layout: Split) -> float:
+    """The part of its files that belongs to a split."""
+    first, last = layout.share or (0.0, 1.0)
+    return last - first
 
 
 def weights(params: Params) -> Iterator[Finding]:
@@ -139,28 +166,46 @@ def weights(params: Params) -> Iterator[Finding]:
     if params.pretrain.enabled or params.finetune.init is None:
         named["pretrain.init"] = params.pretrain.init
     for key, path in named.items():
-        if path is None:
-            continue
-        found = home(path)
-        if found.is_file():
-            yield Finding("weights", f"{key}: {found}, {found.stat().st_size / 1e6:.0f} MB")
-        else:
-            yield lack("weights", f"{key}: {found} is missing", f"-S {key}={released(params)}")
+        if path is not None:
+            yield _there(key, path, released(params, params.model.size, "coco17"))
+    if (distill := params.finetune.distill) is not None and distill.teacher is not None:
+        larger = TEACHERS.get(params.model.size, "")
+        yield _there("finetune.distill.teacher", distill.teacher, released(params, larger, params.skeleton))
     if not any(named.values()) and not params.pretrain.enabled:
         yield note("weights", "none are named: finetuning starts from random ones", "-S finetune.init=FILE")
 
 
-def released(params: Params) -> str:
-    """What to write where weights are missing: released ones of the network's size, as the shell fetches
-    them, or else a placeholder.
+def _there(key: str, path: str, fix: str) -> Finding:
+    found = home(path)
+    if found.is_file():
+        return Finding("weights", f"{key}: {found}, {found.stat().st_size / 1e6:.0f} MB")
+    return lack("weights", f"{key}: {found} is missing", f"-S {key}={fix}")
+
+
+def released(params: Params, size: str, skeleton: str) -> str:
+    """What to write where weights are missing: released ones of that size, those points and the recipe's
+    input, as the shell fetches them, or else a placeholder.
     """
     from rtmpose.released.catalogue import catalogue
 
     for name, each in catalogue().weights.items():
-        fits = (each.network, each.size, each.skeleton) == ("rtmpose", params.model.size, "coco17")
+        fits = (each.network, each.size, each.skeleton) == ("rtmpose", size, skeleton)
         if fits and each.pth is not None and each.input == params.input_size:
             return f"$(rtmpose weights pull {name}.pth)"
     return "FILE"
+
+
+def last_stage(params: Params) -> Iterator[Finding]:
+    """Where a run ends that does not go on to the registry: a baseline is not exported."""
+    try:
+        refuse_baseline(params)
+    except UserError as error:
+        reason = str(error).partition(": ")[2].partition(";")[0]
+        if params.search.enabled:
+            yield lack("stages", f"ends at the stage search: {reason}", "-S search.enabled=false")
+        else:
+            found = f"ends at the stage evaluate: {reason}"
+            yield note("stages", found, "name that stage: dvc exp run -S … evaluate")
 
 
 def devices(params: Params, answer: dict[str, Any], address: str) -> Iterator[Finding]:
@@ -192,5 +237,6 @@ def of(params: Params, answer: dict[str, Any], address: str) -> list[tuple[str, 
         *((f"data {key}", partial(raw, key, chosen)) for key, chosen in params.datasets.items()),
         ("room", partial(room, params)),
         ("weights", partial(weights, params)),
+        ("stages", partial(last_stage, params)),
         ("hardware", partial(devices, params, answer, address)),
     ]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from rtmpose.config.base import Strict, parse
-from rtmpose.files import UserError, read_yaml
+from rtmpose.files import UserError, read_yaml, sha256_of
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 #: The digits of a SHA-256 that OpenMMLab's tool writes into names: `…-e48f03d0_20230504.pth`. A name that
@@ -127,6 +127,11 @@ class Released:
         """Such as `rtmpose-m-body17.onnx`; also what it is called in the cache."""
         return f"{self.weights_name}.{self.form}"
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the file itself, an ONNX file's as it lies in its zip; None where it is not known."""
+        return self.published.sha256 if self.form == "pth" else self.published.inner_sha256
+
 
 def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
     """The catalogue in a YAML file; UserError naming the key that it does not understand."""
@@ -171,6 +176,17 @@ def published_as(file: str) -> Released | None:
     None for any other name.
     """
     return next((one for one in known().values() if file in (one.published.file, one.name)), None)
+
+
+def published_at(path: Path) -> Released | None:
+    """The weights that a file holds: by its name, by that of the file it is a link to, or under any other
+    name by its SHA-256, where the catalogue has it; None for any other file.
+    """
+    named = published_as(path.name) or published_as(path.resolve().name)
+    if named is not None or not path.is_file():
+        return named
+    digest = sha256_of(path)
+    return next((one for one in known().values() if digest == one.sha256), None)
 
 
 def terms(weights: Weights) -> dict[str, str]:

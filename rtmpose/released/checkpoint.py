@@ -20,7 +20,7 @@ from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
 from rtmpose.models.weights import save_tensors
 from rtmpose.provenance.sources import UNKNOWN, DataSource, Use, from_note, used_before
-from rtmpose.released.catalogue import catalogue, published_as, terms
+from rtmpose.released.catalogue import catalogue, published_at, terms
 
 META, OURS = "meta", "rtmpose"
 
@@ -39,32 +39,33 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], card: ModelCard) 
 
 
 def read_with_note(path: Path) -> tuple[dict[str, Tensor], Note]:
-    """The weights that count in a checkpoint, and what it says of them: its own card, or for a file with the
-    name of a released one the catalogue. UserError for what is no checkpoint, or has a card that is none.
+    """The weights that count in a checkpoint, and what it says of them: its own card, or for a released file
+    the catalogue. UserError for what is no checkpoint, or has a card that is none.
     """
     content = read_checkpoint(path)
     weights = chosen_weights(content, path)
     card = _card(content, path)
     if card is not None:
         return weights, Note(card.skeleton, card.input_size)
-    released = published_as(path.name)
+    released = published_at(path)
     if released is None:
         return weights, Note()
     return weights, Note(released.weights.skeleton, released.weights.input)
 
 
 def sources_in(path: Path) -> tuple[DataSource, ...] | None:
-    """Whose data is in a checkpoint: by its own note or card, else by the catalogue for a file with the name
-    of a released one; None where nobody says.
+    """Whose data is in a checkpoint or a detector's ONNX file: by its own note or card, else by the catalogue
+    for a released file; None where nobody says.
     """
-    content = read_checkpoint(path)
-    noted = from_note(content, path)
-    if noted is not None:
-        return noted
-    card = _card(content, path)
-    if card is not None and card.data:
-        return card.data
-    released = published_as(path.name)
+    if path.suffix.lower() != ".onnx":
+        content = read_checkpoint(path)
+        noted = from_note(content, path)
+        if noted is not None:
+            return noted
+        card = _card(content, path)
+        if card is not None and card.data:
+            return card.data
+    released = published_at(path)
     if released is None:
         return None
     own = DataSource(name=released.weights_name, sha256=sha256_of(path), licence=catalogue().licence,

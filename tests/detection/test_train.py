@@ -20,7 +20,9 @@ from rtmpose.detection.stream import PhotographStream
 from rtmpose.detection.train import STRONG, WEAK, Training, train_detector
 from rtmpose.ending import run_command
 from rtmpose.files import UserError, read_json
-from rtmpose.models import normalise, save_tensors
+from rtmpose.models import normalise, read_weights, save_tensors
+from rtmpose.provenance.sources import UNKNOWN
+from rtmpose.released.checkpoint import sources_in
 from rtmpose.tracking import runs
 from tests.support import realdata
 from tests.tracking.conftest import empty_store, store
@@ -152,6 +154,8 @@ def test_a_detector_learns_a_few_images_and_goes_on(photographs: list[Photograph
         _best_overlap(tmp_path / f"{name}.pt", photographs, stream) for name in ("first", "best")
     )
     assert before < 0.02 and after > 0.04, (before, after)  # 0.08 and more, by the order of sums
+    (source,) = sources_in(tmp_path / "best.pt") or ()
+    assert (source.name, source.licence, source.use) == (tmp_path.name, UNKNOWN, "training")
     again = train_detector(training, "nano", photographs, photographs, report=lines.append, **place)
     assert again == done and len([line for line in lines if "loss" in line]) == 20  # nothing left to do
     [folder] = (tmp_path / "runs").iterdir()
@@ -183,7 +187,7 @@ def test_a_detector_whose_training_was_killed_ends_with_the_same_bits(
             trained("killed", step)
     assert not (tmp_path / "killed.pt").exists()
     trained("killed")
-    whole, killed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
+    whole, killed = (read_weights(tmp_path / f"{name}.pt") for name in ("whole", "killed"))
     assert all(torch.equal(value, killed[key]) for key, value in whole.items())
     [folder] = (tmp_path / "killed").iterdir()
     assert runs.logged_steps(read_json(folder / "run.json")["run_id"], "detector/loss") == {2, 4, 6, 8}

@@ -21,6 +21,7 @@ SHELL = ("", "sh")
 ASSIGNMENT = re.compile(r"^\w+=")
 MODULE = re.compile(r"^(?:tests|pipelines|ci|benchmarks)\.[a-z_][\w.]*$")
 SCRIPT = re.compile(r"^benchmarks/[\w/]+\.py$")
+NESTED = re.compile(r"\$\(([^()]+)\)")
 JOINS = {"&&", "||", "|", ";", ">", ">>", "2>", "2>&1", "<"}
 OURS = ("rtmpose", "dvc", "python", "make", "mlflow", "ray", "pip")
 
@@ -63,11 +64,15 @@ def commands_of(path: Path) -> Iterator[Command]:
 
 
 def split(line: str) -> Iterator[tuple[str, ...]]:
-    """The simple commands of a line that are ours; assignments before them are dropped."""
+    """The simple commands of a line that are ours, those whose output it takes first; assignments before them
+    are dropped.
+    """
     try:
         words = shlex.split(line, comments=True)
     except ValueError:  # a line of output with a lone quotation mark
         return
+    for inner in (found for word in words for found in NESTED.findall(word)):
+        yield from split(inner)
     part: list[str] = []
     for word in [*words, ";"]:
         if word in JOINS:

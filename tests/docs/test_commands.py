@@ -34,6 +34,7 @@ def test_commands_are_found() -> None:
     [
         ("A=1 B='2 3' dvc repro finetune  # follows", [("dvc", "repro", "finetune")]),
         ("make venv && rtmpose models list | head", [("make", "venv"), ("rtmpose", "models", "list")]),
+        ('ln -s "$(rtmpose weights pull a.pth)" b.pth', [("rtmpose", "weights", "pull", "a.pth")]),
         ("rtmpose-own version 1: 3 of 3 gates hold", []),
         ("it isn't one", []),
         ("curl http://127.0.0.1/x", []),

@@ -12,6 +12,7 @@ import torch
 
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.models import build_pose_net
+from rtmpose.released.catalogue import find
 from tests.docs.commands import commands_of
 from tests.support import ROOT
 from tests.test_workflow import compose
@@ -26,7 +27,8 @@ STAGES = ("raw own", "shard own", "mix", "pretrain", "search", "finetune", "eval
 SAME, ELSEWHERE = ["same"], list[str]()
 RUN = {
     "rtmpose dataset check own": SAME,
-    "rtmpose weights pull": ELSEWHERE,  # tests/released: it needs a network
+    "rtmpose weights pull rtmpose-t": SAME,
+    "rtmpose weights pull rtmpose-m": ELSEWHERE,  # as the small ones
     "rtmpose weights check": SAME,
     "rtmpose doctor": ELSEWHERE,  # tests/doctor
     "dvc exp run": [f"python -m pipelines.{stage}" for stage in STAGES],
@@ -79,6 +81,17 @@ def small(workspace: Workspace) -> None:
     )  # fmt: skip
 
 
+def released(workspace: Workspace) -> None:
+    """A mirror with small weights under the publisher's name, a cache, and the tutorial's link into it."""
+    folder, name = workspace.folder, "rtmpose-t-body17-coco.pth"
+    torch.manual_seed(1)
+    (folder / "mirror").mkdir()
+    net = build_pose_net("t", input_size=(192, 256))
+    torch.save({"state_dict": net.state_dict()}, folder / "mirror" / find(name).published.file)
+    workspace.environment |= {"RTMPOSE_MIRRORS": f"{folder}/mirror", "RTMPOSE_CACHE": f"{folder}/cache"}
+    (folder / "rtmpose-t.pth").symlink_to(folder / "cache/weights" / name)
+
+
 def planned() -> list[list[str]]:
     """What is run for the tutorial's commands; every one of them stands in the table."""
     found: list[list[str]] = []
@@ -97,13 +110,13 @@ def test_the_tutorial_from_annotation_to_prediction(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     small(workspace)
     people(tmp_path)
-    torch.manual_seed(1)
-    torch.save(build_pose_net("t", input_size=(96, 128)).state_dict(), tmp_path / "rtmpose-t.pth")
+    released(workspace)
     (tmp_path / "plan.json").write_text(json.dumps(planned()))
     workspace.environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
     done = workspace.run(sys.executable, "-m", "tests.docs.walk", "plan.json", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All weights of the model were loaded" in done.stdout
+    assert "data: rtmpose-t-body17-coco (initial weights): Apache-2.0" in done.stdout
     assert (tmp_path / "drawn.png").is_file() and (tmp_path / "own_train.jpg").is_file()
     assert json.loads((tmp_path / "metrics/register.json").read_text())["name"] == "rtmpose-own"
     assert "rtmpose-own" in done.stdout.partition("$ rtmpose models list")[2]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from rtmpose.config import DatasetParams, Params, load_params, with_values
+from rtmpose.config import DatasetParams, DistillParams, Params, load_params, with_values
+from rtmpose.descriptors import Reader, load_dataset
 from rtmpose.doctor import recipe
 from rtmpose.doctor.finding import Finding
 from tests.support import ROOT
@@ -47,6 +48,42 @@ def test_a_raw_folder_that_lacks_a_split(tmp_path: Path) -> None:
     assert found.fix == "-S datasets.mine.raw=FOLDER"
     (found,) = recipe.raw("mine", own(folder, evaluate=False))
     assert found.state == "ok"
+
+
+LISTED: dict[str, Any] = {
+    "coco17": {"annotations": [{"keypoints": [0]}] * 8},
+    "coco_wholebody_hand": {"annotations": [{"lefthand_kpts": [0], "righthand_kpts": [0]}] * 8},
+    "aic": [
+        {
+            "keypoint_annotations": {f"human{number}": [0] for number in range(1, count + 1)},
+            "human_annotations": {f"human{number}": [0] for number in range(1, count + 1)},
+        }
+        for count in (1, 7)
+    ],
+    "mpii": [{"joints": [[0, 0]], "joints_vis": [0]}] * 8,
+    "cephalometric38_stack": {"points": [{"name": "1", "point": [0, 0, 1]}] * 8 * 38},
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_annotations_are_counted_in_every_form(name: str, tmp_path: Path) -> None:
+    dataset = load_dataset(name)
+    path = tmp_path / dataset.splits["train"].annotations
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(LISTED[name]))
+    share = 0.75 if name == "cephalometric38_stack" else 1.0
+    assert recipe.persons_of(dataset, tmp_path, "train") == 8 * share
+
+
+def test_every_reader_has_a_form_that_is_counted() -> None:
+    counted = {load_dataset(name).reader for name in LISTED}
+    assert counted == {*get_args(Reader)}
+
+
+def test_a_stack_has_the_size_of_its_file(tmp_path: Path) -> None:
+    dataset = load_dataset("cephalometric38_stack")
+    (tmp_path / "train_stack.mha").write_bytes(bytes(8000))
+    assert [recipe.folder_bytes(dataset, tmp_path, split) for split in ("train", "val")] == [6000, 1000]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +127,33 @@ def test_weights_that_are_missing(tmp_path: Path, params: Params) -> None:
     assert found.state == "ok" and "2 MB" in found.found
     (found,) = recipe.weights(with_values(params, {"pretrain.enabled": False}))
     assert found.state == "note" and "random" in found.found
+
+
+def test_a_teacher_that_is_missing(tmp_path: Path, params: Params) -> None:
+    values = {
+        "finetune.distill": DistillParams(teacher=str(tmp_path / "l.pth")),
+        "skeleton": "coco_wholebody",
+        "finetune.skeleton": "coco_wholebody",
+        "input_size": (192, 256),
+    }
+    student = with_values(with_values(params, {"model.size": "m"}), values)
+    (found,) = recipe.weights(student)
+    assert found.state == "lacks" and f"finetune.distill.teacher: {tmp_path}/l.pth is missing" in found.found
+    assert found.fix == "-S finetune.distill.teacher=$(rtmpose weights pull rtmpose-l-wholebody.pth)"
+    (tmp_path / "l.pth").write_bytes(bytes(2_000_000))
+    (found,) = recipe.weights(student)
+    assert found.state == "ok" and "2 MB" in found.found
+
+
+def test_where_a_baseline_ends(params: Params) -> None:
+    assert list(recipe.last_stage(params)) == []
+    for values in ({"model.backbone": "hrnet_w32", "model.head": "heatmap"}, {"model.head": "simcc_plain"}):
+        baseline = with_values(params, values)
+        (found,) = recipe.last_stage(with_values(baseline, {"search.enabled": True}))
+        assert (found.state, found.fix) == ("lacks", "-S search.enabled=false")
+        (found,) = recipe.last_stage(with_values(baseline, {"search.enabled": False}))
+        assert found.state == "note" and found.found.startswith("ends at the stage evaluate: model.")
+        assert found.fix.endswith(" evaluate")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,25 @@ def test_released_weights_have_the_catalogues_terms_and_their_own(tmp_path: Path
     assert (own.name, own.licence, own.sha256) == (released.weights_name, "Apache-2.0", sha256_of(path))
     assert [one.name for one in data] == list(released.weights.data)
     assert all(one.licence and one.use == "initial weights" for one in data)
+
+
+def test_released_weights_are_known_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what a link leads to, and by the hash where the catalogue has one."""
+    from rtmpose.released import catalogue
+
+    known = catalogue.known()
+    save_tensors(tmp_path / "cspnext-m-udp-coco.pth", {"w": torch.ones(2)})
+    (tmp_path / "udp-aic-coco-m.pt").symlink_to("cspnext-m-udp-coco.pth")
+    own, *data = sources_in(tmp_path / "udp-aic-coco-m.pt") or ()
+    assert own.name == "cspnext-m-udp-coco" and {one.name for one in data} == {"aic", "coco17"}
+    copied = tmp_path / "copied.pt"
+    save_tensors(copied, {"w": torch.ones(3)})
+    assert sources_in(copied) is None
+    name = "rtmpose-s-body17-coco.pth"
+    published = known[name].published.model_copy(update={"sha256": sha256_of(copied)})
+    monkeypatch.setattr(catalogue, "known", lambda: known | {name: replace(known[name], published=published)})
+    own, *_ = sources_in(copied) or ()
+    assert own.name == "rtmpose-s-body17-coco"
 
 
 def test_a_card_counts_as_a_note(tmp_path: Path) -> None:
