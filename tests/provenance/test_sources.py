@@ -179,7 +179,9 @@ def test_released_weights_are_known_under_any_name(tmp_path: Path, monkeypatch: 
     assert sources_in(copied) is None
     name = "rtmpose-s-body17-coco.pth"
     published = known[name].published.model_copy(update={"sha256": sha256_of(copied)})
-    monkeypatch.setattr(catalogue, "known", lambda: known | {name: replace(known[name], published=published)})
+    monkeypatch.setattr(
+        catalogue, "known", lambda: {**known, name: replace(known[name], published=published)}
+    )
     own, *_ = sources_in(copied) or ()
     assert own.name == "rtmpose-s-body17-coco"
 

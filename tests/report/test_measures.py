@@ -106,7 +106,7 @@ def test_the_teacher_and_the_fresh_head_are_told(run: Folder) -> None:
     write(run.path / "models/receipt.json", content | told)
     (table,) = _model(run).blocks
     assert isinstance(table, Table)
-    rows = dict(table.rows)
+    rows = {row[0]: row[1] for row in table.rows}
     assert rows["finetuned on"] == "50176 samples in 784 updates", "the first stage's"
     assert rows["guided by"] == "teacher.pt, sha256 ef01"
     assert rows["fresh head"] == (
