@@ -124,7 +124,8 @@ class PoseTracker:
         was_live = self._tracks.live.copy()
         self._tracks.live[:] = False
         same = len(pairs.columns) == len(found) and in_order(pairs.columns)
-        given = self._continue(pairs.rows, found if same else found.select(pairs.columns), now)
+        continuing = found if same else found.select(pairs.columns)
+        given = self._continue(pairs.rows, continuing, pairs.borrowed(), now)
         lost = bool((was_live & ~self._tracks.live).any())
         if len(pairs.felt):
             self._tracks.put(
@@ -155,7 +156,9 @@ class PoseTracker:
             self._schedule = self._schedule.at_once()
         self._time, self._size = time, size or self._size
 
-    def _continue(self, rows: Ints, found: Observed, now: Moment) -> list[tuple[int, Person]]:
+    def _continue(
+        self, rows: Ints, found: Observed, borrowed: Bools, now: Moment
+    ) -> list[tuple[int, Person]]:
         """Take the found people over into their tracks, and give them out."""
         if not len(rows):
             return []
@@ -170,7 +173,7 @@ class PoseTracker:
         self._smoothe(known, found.points, shown, shift, time)
         known.points = np.where(shown[..., None], found.points, known.points + shift[:, None])
         known.confidence = found.confidence
-        self._frame(known, found, shift, now)
+        self._frame(known, found, borrowed, shift, now)
         known.size = tracks.grown(known, now.time, now.size)
         known.point_seen = np.where(shown, time, known.point_seen)
         known.seen = np.full(len(rows), time)
@@ -217,9 +220,12 @@ class PoseTracker:
         known.smooth = np.where(anew[..., None], points, smooth)
         known.slope = np.where(anew[..., None], 0.0, slope)
 
-    def _frame(self, known: tracks.Tracks, found: Observed, shift: Floats, now: Moment) -> None:
+    def _frame(
+        self, known: tracks.Tracks, found: Observed, borrowed: Bools, shift: Floats, now: Moment
+    ) -> None:
         """The box of each person: the detector's, or around the points as its last one was. A detector's box
-        that does not continue the person's is another's, in which the network has shown this one.
+        that is `borrowed`, or does not continue the person's, is another's, in which the network has shown
+        this one.
         """
         extent = found.extent
         framed = ~np.isnan(extent[:, 0])
@@ -227,7 +233,7 @@ class PoseTracker:
         if now.detected:
             instead = carried(known.box, shift, now.size)
             fit = paired_overlaps(found.box, instead)
-            other = framed & (fit < FRAMED)
+            other = framed & (borrowed | (fit < FRAMED))
             other[other] = paired_overlaps(from_points[other], instead[other]) > fit[other]
             margins = margins_of(np.where(framed[:, None], extent, found.box), found.box)
             margins = known.margins + MARGIN_GAIN * (margins - known.margins)

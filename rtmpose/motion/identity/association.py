@@ -44,6 +44,10 @@ class Matches:
     felt: Ints  # (R,) people of the past whom a box alone shows: their pose was not seen
     boxes: Ints  # (R,) found people, the box of each of whom is that of the one beside
 
+    def borrowed(self) -> Bools:
+        """Which of `columns` (P,) have a box that is somebody else's."""
+        return np.isin(self.columns, self.boxes)
+
 
 def associate(known: Tracks, found: Observed, now: Moment, body: Body, options: TrackOptions) -> Matches:
     """Which person of the past each found one continues.
@@ -116,15 +120,17 @@ def foreign(like: Likeness, fit: Floats, rows: Ints, columns: Ints) -> Bools:
 
 
 def felt(like: Likeness, rows: Ints, columns: Ints, new: Ints) -> tuple[Ints, Ints]:
-    """Pairs of people whose pose was not seen and of boxes that are nobody's: a box whose pose is that of
-    somebody in front still says where the one behind is. The box of a person who has another one by the pose
-    is nobody's, too.
+    """Pairs of people whose pose was not seen and of boxes that are theirs: a box whose pose is that of
+    somebody in front still says where the one behind is. Such are boxes that nobody has, and those of people
+    who are known by the pose, where the box continues somebody else better.
     """
-    unseen, nobodys = (np.ones(count, bool) for count in like.box.shape)
+    unseen, free = (np.ones(count, bool) for count in like.box.shape)
     unseen[rows] = False
-    nobodys[new] = False
-    nobodys[columns[like.box[rows, columns] >= FRAMED]] = False
-    return in_rounds([(unseen, nobodys, like.box)], FRAMED)
+    free[new] = False
+    own = like.box[rows, columns]
+    better = np.where(unseen[:, None], like.box, 0.0).max(0)[columns]
+    free[columns[(own >= FRAMED) & (own >= better)]] = False
+    return in_rounds([(unseen, free, like.box)], FRAMED)
 
 
 def shown_twice(likely: Floats, alike: Floats, rows: Ints, columns: Ints) -> NDArray[np.bool_]:

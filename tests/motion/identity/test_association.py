@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtmpose.motion.identity.association import anothers, assigned, felt, foreign, in_rounds, shown_twice
+from rtmpose.motion.identity.association import (
+    Matches,
+    anothers,
+    assigned,
+    felt,
+    foreign,
+    in_rounds,
+    shown_twice,
+)
 from rtmpose.motion.identity.likeness import Likeness
 
 Floats = NDArray[np.float64]
@@ -95,3 +103,14 @@ def test_a_box_that_is_nobodys_shows_who_is_behind() -> None:
     assert rows.tolist() == [1] and columns.tolist() == [0]
     own = Likeness(box, box, np.array([[0.9, 0.2, 0.0], [0.9, 0.8, 0.4]]))
     assert not len(felt(own, zero, zero, one)[0])
+
+
+def test_a_box_belongs_to_whom_it_continues_best() -> None:
+    # Person 0 is known by pose 0, in a box that is more like the one of person 1, who is not seen.
+    box = np.array([[0.6], [0.9]])
+    like = Likeness(box, box, box)
+    zero, none = np.array([0]), np.zeros(0, np.int64)
+    rows, columns = felt(like, zero, zero, none)
+    assert rows.tolist() == [1] and columns.tolist() == [0]
+    assert Matches(zero, zero, none, rows, columns).borrowed().tolist() == [True]
+    assert not len(felt(Likeness(box, box, box[::-1]), zero, zero, none)[0])
