@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rtmpose.cli.options import input_pair
+from rtmpose.files import UserError, write_atomic
+
+if TYPE_CHECKING:
+    from rtmpose.judging.calibrated import Reliability
+    from rtmpose.judging.film import FilmRow
+    from rtmpose.judging.poses import Row
 
 commands = typer.Typer()
 
@@ -46,19 +52,13 @@ def evaluate_pipeline(
     """Judge detector and pose model together: AP with 95 % intervals on photographs, on those of one person
     beside other models, and on films of mannequins.
     """
-    from rtmpose.files import UserError, write_atomic
     from rtmpose.inference.pipeline import PosePipeline
     from rtmpose.judging.calibrated import write_calibrated
-    from rtmpose.judging.film import FilmRow, film_table, judge_film
-    from rtmpose.judging.poses import Row, table
+    from rtmpose.judging.film import film_table, judge_film
+    from rtmpose.judging.poses import table
     from rtmpose.judging.run import Others, judge_photographs
 
-    if data is None and not film:
-        raise UserError("evaluate-pipeline: nothing to judge on; give --data, --film, or both")
-    if calibrate is not None and data is None:
-        raise UserError("--calibrate: is fitted on photographs; give --data")
-    if any(count < 1 for count in every or []):
-        raise UserError("--every: give numbers of 1 or more")
+    _refuse_unfit(data, film or [], calibrate, every or [])
     pipeline = PosePipeline.load(model, detector, threads=threads, precision=precision)
     rows: list[Row] = []
     films: list[FilmRow] = []
@@ -76,13 +76,28 @@ def evaluate_pipeline(
     if confidence is not None and calibrate is not None:
         typer.echo(f"{write_calibrated(pipeline, confidence, calibrate)}: the model with that calibration")
     if out is not None:
-        figures = {
-            "rows": [*(row.as_json() for row in rows), *(one.as_json() for one in films)],
-            "confidence": None if confidence is None else confidence.as_json(),
-        }
-        write_atomic(out, json.dumps(figures, indent=1, allow_nan=False))
-        if confidence is not None and confidence.points:
-            write_atomic(out.with_suffix(".png"), confidence.picture())
+        _write(out, rows, films, confidence)
+
+
+def _refuse_unfit(data: Path | None, films: list[Path], calibrate: Path | None, every: list[int]) -> None:
+    """UserError for options that do not go together."""
+    if data is None and not films:
+        raise UserError("evaluate-pipeline: nothing to judge on; give --data, --film, or both")
+    if calibrate is not None and data is None:
+        raise UserError("--calibrate: is fitted on photographs; give --data")
+    if any(count < 1 for count in every):
+        raise UserError("--every: give numbers of 1 or more")
+
+
+def _write(out: Path, rows: list[Row], films: list[FilmRow], confidence: Reliability | None) -> None:
+    """The figures as JSON, and where points were judged their reliability as a picture beside it."""
+    figures = {
+        "rows": [*(row.as_json() for row in rows), *(one.as_json() for one in films)],
+        "confidence": None if confidence is None else confidence.as_json(),
+    }
+    write_atomic(out, json.dumps(figures, indent=1, allow_nan=False))
+    if confidence is not None and confidence.points:
+        write_atomic(out.with_suffix(".png"), confidence.picture())
 
 
 @commands.command()

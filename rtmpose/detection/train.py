@@ -109,12 +109,7 @@ def train_detector(
         threads=training.threads,
     )
     network = initial(init, stream)
-    name = fingerprint(
-        training=asdict(training) | {"threads": None},
-        init=sha256_of(init) if isinstance(init, Path) else init,
-        data=[_data(some) for some in (photographs, tuning)],
-        code=code_version(CODE),
-    )
+    name = _named(training, init, photographs, tuning)
     store = Store.open(root, f"{STAGE}-{name}", fresh=False)
     run_id = _tracked(store, training, init, name)
     store = Store(store.folder, store.token, {"run_id": run_id}, note(sources(init, photographs)))
@@ -141,13 +136,30 @@ def train_detector(
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             precision="fp32",
         ).train()
-        if not position.best_sha256 or not store.best_is(position.best_sha256):
-            raise UserError(
-                f"{store.folder}: holds no weights that could be chosen: AP on the tuning images was never a "
-                "number, or they are damaged; lower --lr, or delete the folder to start anew"
-            )
-        write_atomic(weights, (store.folder / BEST).read_bytes())
+        _hand_over(store, position, weights)
     return position
+
+
+def _named(
+    training: Training, init: Path | str, photographs: Sequence[Photograph], tuning: Sequence[Photograph]
+) -> str:
+    """The name of a run: what its result depends on."""
+    return fingerprint(
+        training=asdict(training) | {"threads": None},
+        init=sha256_of(init) if isinstance(init, Path) else init,
+        data=[_data(some) for some in (photographs, tuning)],
+        code=code_version(CODE),
+    )
+
+
+def _hand_over(store: Store, position: Position, weights: Path) -> None:
+    """Write the best weights of a run; UserError where it has none."""
+    if not position.best_sha256 or not store.best_is(position.best_sha256):
+        raise UserError(
+            f"{store.folder}: holds no weights that could be chosen: AP on the tuning images was never a "
+            "number, or they are damaged; lower --lr, or delete the folder to start anew"
+        )
+    write_atomic(weights, (store.folder / BEST).read_bytes())
 
 
 def _tracked(store: Store, training: Training, init: Path | str, name: str) -> str:

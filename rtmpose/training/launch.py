@@ -162,11 +162,7 @@ def run_stage(
         print(f"{stage}: run {name} is finished already; its weights are handed over again", flush=True)
         return hand_over(store, done, weights, receipt, data)
     state = store.load() or {}
-    if state:
-        print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
-    elif init is not None:
-        fits = network(stage, params, init)[1]
-        print(f"{stage}: starting from {init}. {fits or 'Its head is new.'}", flush=True)
+    print_start(stage, params, name, state, init)
     lineage = lineage_tags(Path("dvc.lock"), mix, name)
     lineage |= {"stage": stage, "precision": chosen.precision}
     run_id = open_run(store.folder, stage, lineage | dict(tags or {}), state.get("run_id"))
@@ -174,17 +170,23 @@ def run_stage(
     runs.log_params_flat(run_id, params.model_dump(mode="json") | facts)
     start = init and shared_file(init, store.folder)
     uri = runs.tracking_uri()
-    # Ray Train's workers have a current folder of their own.
-    hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
-    params = params.model_copy(update={"hardware": hardware})
     job = Job(
-        stage, params, chosen.precision, shared_mix(mix), store.folder, store.token, run_id, uri, start, tau,
-        sigma, teacher and shared_file(teacher, store.folder, "teacher.pt"),
+        stage, with_own_cache(params), chosen.precision, shared_mix(mix), store.folder, store.token, run_id,
+        uri, start, tau, sigma, teacher and shared_file(teacher, store.folder, "teacher.pt"),
         None if data is None else tuple(data),
     )  # fmt: skip
     with runs.finished(run_id):
         launch(job)
     return hand_over(store, conclusion(job, store, name) | chosen.facts(), weights, receipt, data)
+
+
+def print_start(stage: str, params: Params, name: str, state: Mapping[str, Any], init: Path | None) -> None:
+    """Say from where a run goes on, or which weights it starts from; of one from nothing, nothing."""
+    if state:
+        print(f"{stage}: resuming run {name} from step {state['step']}", flush=True)
+    elif init is not None:
+        fits = network(stage, params, init)[1]
+        print(f"{stage}: starting from {init}. {fits or 'Its head is new.'}", flush=True)
 
 
 def unmirrored(stage: str, params: Params) -> str | None:
@@ -195,6 +197,12 @@ def unmirrored(stage: str, params: Params) -> str | None:
         return None
     why = f"{skeleton.name} has no flip_pairs, and no `mirror: true`"
     return f"{stage}: nothing is mirrored, although flip is above 0: {why}"
+
+
+def with_own_cache(params: Params) -> Params:
+    """The same with the whole path of the cache: Ray Train's workers have a current folder of their own."""
+    hardware = params.hardware.model_copy(update={"cache": str(home(params.hardware.cache))})
+    return params.model_copy(update={"hardware": hardware})
 
 
 def run_elsewhere(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from tests.page.support import encoded
 from tests.support import SHARED
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-OPTIONS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PHOTO = SHARED / "realdata/coco/val2017/000000000785.jpg"
 # How many pixels have the colour of right limbs.
 COLOURED = """() => {
@@ -47,17 +44,6 @@ class Seen:
             self.page.click(button)
         download.value.save_as(tmp_path / "saved")
         return (tmp_path / "saved").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian's package `chromium`)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `dev`")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from rtmpose.report.folder import Folder
 from rtmpose.report.page import write
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # What sticks out of the window, but for what lies in a part that scrolls by itself.
 STICKS_OUT = """() => [...document.querySelectorAll("body *")]
   .filter(one => !one.closest(".scroll, pre, svg") && one.getBoundingClientRect().right > innerWidth + 1)
@@ -42,17 +39,6 @@ FAINT = """() => {
   }
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian's package `chromium`)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `dev`")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def test_wide_and_narrow_light_and_dark(browser: Any, run: Folder, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -28,7 +27,7 @@ from rtmpose.config import Reach
 from rtmpose.data.raw.annotations import RawImage
 from rtmpose.data.raw.photograph import PhotographError
 from rtmpose.data.shards.complete_folders import complete_folder
-from rtmpose.data.shards.crops import FINER, QUALITY, CutFor
+from rtmpose.data.shards.crops import QUALITY, CutFor
 from rtmpose.data.shards.cutting import (
     Plan,
     SampleKind,
@@ -38,6 +37,7 @@ from rtmpose.data.shards.cutting import (
     skip,
     write_shard,
 )
+from rtmpose.data.shards.estimates import crop_bytes, file_bytes
 from rtmpose.data.shards.manifest import FORMAT, MANIFEST
 from rtmpose.data.shards.places import LocalPlace, Place, Receipt, RemotePlace
 from rtmpose.descriptors import Dataset
@@ -48,13 +48,11 @@ Progress = Callable[[int, int], None]  # (samples done, samples in all)
 
 SKIPPED = "skipped.csv"
 SHARD_BYTES = 200_000_000
-# Only for planning shard sizes, measured on photographs: of the region that `_crop_bytes` estimates; headers
-# and JSON.
-BYTES_PER_PIXEL, BYTES_PER_SAMPLE = 0.45, 2500
 CODE = (
     "data/raw/photograph.py",
     "data/shards/cutting.py",
     "data/shards/crops.py",
+    "data/shards/estimates.py",
     "data/shards/sample.py",
     "data/shards/write.py",
     "geometry.py",
@@ -192,7 +190,7 @@ def write_train_shards(
     used = [raw for raw in images if raw.persons or raw.left_out or raw.skipped]
     cut = [replace(raw, annotations=[], left_out=[], skipped=[]) for raw in used if raw.persons]
     cut.sort(key=_dealt)
-    plans = _plan(cut, split, shard_bytes, partial(_crop_bytes, cut_for), lambda raw: len(raw.persons))
+    plans = _plan(cut, split, shard_bytes, partial(crop_bytes, cut_for), lambda raw: len(raw.persons))
     whole = _Set(dataset, split, kind, used, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh, max_skipped, url))
 
@@ -224,7 +222,7 @@ def write_eval_shards(
         if not raw.path.is_file():
             raise UserError(f"{raw.path}: named in the annotations but missing; unpack the images again")
     cut = [replace(raw, persons=[], left_out=[], skipped=[]) for raw in listed]
-    plans = _plan(cut, split, shard_bytes, _file_bytes, lambda raw: 1)
+    plans = _plan(cut, split, shard_bytes, file_bytes, lambda raw: 1)
     whole = _Set(dataset, split, SampleKind(dataset.skeleton), listed, plans, shard_bytes)
     return _write(whole, out_dir, _Options(workers, progress, resume, fresh))
 
@@ -252,30 +250,6 @@ def _plan(
         groups[-1].append(replace(raw, path=raw.path.absolute()))  # workers may be in another folder
         filled += size(raw)
     return [Plan(f"{split}-{i:06d}.tar", group, sum(map(samples, group))) for i, group in enumerate(groups)]
-
-
-def _file_bytes(raw: RawImage) -> float:
-    """What an image's file takes; of one in a stack, about what a PNG of it does."""
-    if raw.page is not None:
-        return float((raw.width or 0) * (raw.height or 0))
-    return float(raw.path.stat().st_size)
-
-
-def _crop_bytes(cut_for: CutFor, raw: RawImage) -> float:
-    """About what the crops of an image take: a full box, turned anyhow. Exact regions would take a tenth of
-    the whole time.
-    """
-    width, height = raw.width or 10**6, raw.height or 10**6
-    aspect = cut_for.input_size[0] / cut_for.input_size[1]
-    total = float(BYTES_PER_SAMPLE * len(raw.persons))
-    for x, y, w, h in (person.box for person in raw.persons):
-        across = max(w, h * aspect) * cut_for.padding
-        reach = math.hypot(across, across / aspect) / 2 * (1 + cut_for.scale)
-        wide = min(x + w / 2 + reach, width) - max(x + w / 2 - reach, 0)
-        high = min(y + h / 2 + reach, height) - max(y + h / 2 - reach, 0)
-        reduction = min(1.0, FINER * cut_for.input_size[0] / (across * (1 - cut_for.scale)))
-        total += wide * high * reduction**2 * BYTES_PER_PIXEL
-    return total
 
 
 def _write(whole: _Set, out_dir: Path, options: _Options) -> dict[str, Any]:

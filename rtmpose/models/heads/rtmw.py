@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtmpose.models.heads.simcc import SPLIT_RATIO, GatedAttention, ScaleNorm, initialise
+from rtmpose.models.heads.simcc import SPLIT_RATIO, GatedAttention, initialise, mixed
 
 FINER = 2  # cells of the fine level per cell of the coarse one, in each direction
 
@@ -53,8 +53,8 @@ class RTMWHead(nn.Module):
         self.conv_dec = ConvNormReLU(spread, spread, kernel)
         self.final_layer = ConvNormReLU(channels, num_keypoints, kernel)
         self.final_layer2 = ConvNormReLU(channels // 2 + spread, num_keypoints, kernel)
-        self.mlp = _mixed(cells, hidden // 2)
-        self.mlp2 = _mixed(cells * FINER**2, hidden // 2)
+        self.mlp = mixed(cells, hidden // 2)
+        self.mlp2 = mixed(cells * FINER**2, hidden // 2)
         self.gau = GatedAttention(hidden) if gau else nn.Identity()
         self.cls_x = nn.Linear(hidden, width * SPLIT_RATIO, bias=False)
         self.cls_y = nn.Linear(hidden, height * SPLIT_RATIO, bias=False)
@@ -73,7 +73,3 @@ def maps_of_levels(
     fine, coarse = levels
     spread = conv_dec(F.pixel_shuffle(coarse, FINER))
     return final_layer(coarse).flatten(2), final_layer2(torch.cat((spread, fine), dim=1)).flatten(2)
-
-
-def _mixed(cells: int, width: int) -> nn.Sequential:
-    return nn.Sequential(ScaleNorm(), nn.Linear(cells, width, bias=False))

@@ -76,6 +76,11 @@ class GatedAttention(nn.Module):
         return self.res_scale(x) + attended * largest * largest
 
 
+def mixed(cells: int, width: int) -> nn.Sequential:
+    """A flattened map (N, K, cells) -> (N, K, width)."""
+    return nn.Sequential(ScaleNorm(), nn.Linear(cells, width, bias=False))
+
+
 class SimCCHead(nn.Module):
     """(N, C, H/32, W/32) features -> SimCC logits x (N, K, 2W) and y (N, K, 2H).
 
@@ -97,7 +102,7 @@ class SimCCHead(nn.Module):
         width, height = input_size
         cells = (width // stride) * (height // stride)
         self.final_layer = nn.Conv2d(channels, num_keypoints, kernel, padding=kernel // 2)
-        self.mlp = nn.Sequential(ScaleNorm(), nn.Linear(cells, hidden, bias=False))
+        self.mlp = mixed(cells, hidden)
         self.gau = GatedAttention(hidden) if gau else nn.Identity()
         self.cls_x = nn.Linear(hidden, width * SPLIT_RATIO, bias=False)
         self.cls_y = nn.Linear(hidden, height * SPLIT_RATIO, bias=False)
