@@ -176,9 +176,10 @@ def tune_trials(job: Job, ledger: Ledger, runs: TrialRuns) -> None:
         f"{search.reference_seeds} runs of the reference and {search.trials} trials of "
         f"{search.trial_steps} steps, {search.concurrent} at a time"
     )
-    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
-        # They print a failed trial's traceback, which is raised here.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # They print the traceback of a failed trial, which is raised here, and of a search that is interrupted
+    # while Ray writes its own notes, which nobody reads.
+    for name in ("tune", "execution.tune_controller", "execution.experiment_state"):
+        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
     # The workers of a distributed trial are left behind without the dashboard's agents.
     cpus = search.workers * max(hardware.cpus_per_worker, search.concurrent)
     cpus += search.concurrent if search.workers > 1 else 0
