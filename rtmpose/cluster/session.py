@@ -39,8 +39,11 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     """
     setup_environment()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    if not joins_cluster():  # Ray's own minute is for the head of a cluster that somebody starts again
+    if not joins_cluster():
+        # Ray's own minute is for the head of a cluster that somebody starts again, and its watcher, one more
+        # process of two seconds, for machines that a provider takes away.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with signals_later():
         import ray
 

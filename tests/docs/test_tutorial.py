@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 # What a command of the tutorial becomes here: by its beginning, the commands that are run in its place.
 # `SAME` is the command itself, with RENAMED's words in it; `ELSEWHERE` one that another test runs.
 STAGES = ("raw own", "shard own", "mix", "pretrain", "search", "finetune", "evaluate", "export", "quantize",
-          "benchmark cpu-x86", "pick", "compare", "register")  # fmt: skip
+          "benchmark cpu-x86", "pick", "compare", "register", "report")  # fmt: skip
 SAME, ELSEWHERE = ["same"], list[str]()
 RUN = {
     "rtmpose dataset check own": SAME,
@@ -119,4 +119,5 @@ def test_the_tutorial_from_annotation_to_prediction(tmp_path: Path) -> None:
     assert "data: rtmpose-t-body17-coco (initial weights): Apache-2.0" in done.stdout
     assert (tmp_path / "drawn.png").is_file() and (tmp_path / "own_train.jpg").is_file()
     assert json.loads((tmp_path / "metrics/register.json").read_text())["name"] == "rtmpose-own"
+    assert "rtmpose-own" in (tmp_path / "reports/report.html").read_text()
     assert "rtmpose-own" in done.stdout.partition("$ rtmpose models list")[2]

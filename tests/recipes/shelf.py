@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from rtmpose.config import Params, Reach
+from rtmpose.data.radiographs.dataset import draw_dataset
 from rtmpose.data.raw.annotations import RawImage, index_raw, read_images
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
 from rtmpose.data.stream.mix import Mix, MixEntry
@@ -18,6 +19,7 @@ from tests.support import realdata
 WHOLE_BODY = "coco_wholebody/annotations/coco_wholebody_val_v1.0.json"
 PHOTOGRAPHS = "coco_wholebody/val2017"
 HALPE = "others/halpe/test_halpe.json"
+RADIOGRAPHS = "cephalometric38_stack"
 # A descriptor, and the annotation file and image folder of its real samples.
 REAL = {
     "coco17": (WHOLE_BODY, PHOTOGRAPHS),
@@ -65,6 +67,9 @@ class Shelf:
         dataset = load_dataset(name)
         if name in DRAWN:
             return dataset, write_drawn(dataset, self.folder / "raw" / name)
+        if name == RADIOGRAPHS:
+            draw_dataset(self.folder / "raw" / name, images=8, size=(160, 192), seed=23)
+            return dataset, self.folder / "raw" / name
         if name == "humanart":
             root = self.folder / "raw/humanart"
             source = realdata("others/humanart")

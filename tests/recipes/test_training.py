@@ -1,7 +1,7 @@
 """Every recipe trains: from raw samples through its shards, pretraining and finetuning, to figures.
 
 Two updates each, one of the strong and one of the weak augmentation, in batches of two; one for the largest
-models.
+models and the largest images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from rtmpose.data.stream.mix import Mix
 from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator
-from rtmpose.models import save_tensors
+from rtmpose.models import build_model, save_tensors
+from rtmpose.training.distill.stages import head_params
+from rtmpose.training.distill.task import PROJECTION
 from rtmpose.training.job import Job, build_task, open_stream
 from rtmpose.training.optim import learning_rate
 from rtmpose.training.update import Task, Updater
@@ -33,6 +35,7 @@ CPU = torch.device("cpu")
 ALIKE = {
     *[(name, "l") for name in ("coco17", "body/coco", "body/coco_384", "body/aic_coco_384", "wholebody133")],
     *[(name, "s") for name in ("body/body8", "body/halpe26")],
+    *[(name, "x") for name in ("body/body8_384", "body/halpe26_384")],
 }
 # Metrics that the samples of a set do not show, and why.
 UNMEASURED = {"mpii": {"pckh": "the samples come without the file of head boxes"}}
@@ -49,8 +52,8 @@ def one_thread() -> Iterator[None]:
 
 
 def small(params: Params) -> Params:
-    """The recipe, with two samples to a batch and everything in this process."""
-    values = {f"{stage}.batch_size": 2 for stage in ("pretrain", "finetune")}
+    """The recipe, with two samples to a batch, or one to a pass, and everything in this process."""
+    values = {"pretrain.batch_size": 2, "finetune.batch_size": max(2, params.finetune.accumulate)}
     return with_values(params, values | {"hardware.loader_workers": 0, "evaluate.batch_size": 8})
 
 
@@ -64,21 +67,24 @@ class Trained:
     losses: list[float]
 
 
-def trained(stage: str, params: Params, mix: Mix, init: Path | None, steps: int) -> Trained:
+def trained(
+    stage: str, params: Params, mix: Mix, init: Path | None, steps: int, teacher: Path | None = None
+) -> Trained:
     """A stage of the recipe after `steps` updates at its full rate."""
     finetune, model = params.finetune, params.model
-    job = Job(stage, params, "fp32", mix, Path(), "", "", "", init, finetune.tau, finetune.sigma)
+    job = Job(stage, params, "fp32", mix, Path(), "", "", "", init, finetune.tau, finetune.sigma, teacher)
     train, task = job.train, build_task(job)
     before = watched(task)
     stream = open_stream(params, train, mix, udp=task.codec.udp)
     updater = Updater(
         task, device=CPU, precision="fp32", global_batch=train.batch_size, weight_decay=model.weight_decay,
-        optim=train.optim, ema_momentum=model.ema_momentum,
+        optim=train.optim, ema_momentum=model.ema_momentum, accumulate=train.accumulate, frozen=train.freeze,
     )  # fmt: skip
     warm, losses = train.optim.warmup_steps, []
     for epoch, augment in [(0, train.strong), (train.epochs - 1, train.weak)][:steps]:
         batch = next(iter(stream.epoch(epoch, augment)))
-        assert batch.weights.shape == (2, load_skeleton(train.skeleton).num_keypoints)
+        points = load_skeleton(train.skeleton).num_keypoints
+        assert batch.weights.shape == (train.batch_size, points)
         rate = learning_rate(warm, optim=train.optim, epochs=train.epochs, steps_per_epoch=warm)
         done = updater.step(batch, rate)
         assert not done.skipped
@@ -89,8 +95,11 @@ def trained(stage: str, params: Params, mix: Mix, init: Path | None, steps: int)
 def watched(task: Task) -> Tensor:
     """The weights that are looked at: of the backbone's first layer, and of the head's."""
     state = task.model.state_dict()
-    head = next(value for key, value in state.items() if key.startswith("head.") and value.ndim == 4)
-    return torch.cat([state["backbone.stem.0.conv.weight"].ravel(), head.ravel()]).clone()
+    parts = [
+        next(value for key, value in state.items() if key.startswith(f"{part}.") and value.ndim == 4)
+        for part in ("backbone", "head")
+    ]
+    return torch.cat([part.ravel() for part in parts]).clone()
 
 
 def learned(run: Trained) -> None:
@@ -119,6 +128,45 @@ def test_a_recipe_trains_on_samples(
         assert torch.equal(run.before[: len(stem)], stem)
     if size not in "lx" and params.input_size != (288, 384):
         judged(params, run.task, mix)
+
+
+@pytest.mark.slow
+def test_a_teacher_guides_the_student_and_then_its_fresh_head(
+    recipe: Recipe, shelf: Shelf, tmp_path: Path
+) -> None:
+    """The recipe `dwpose133`: under a larger network, then a new head under the student itself."""
+    params = small(recipe("dwpose133", "t"))
+    mix, teacher, student = shelf.mix(params), tmp_path / "teacher.pt", tmp_path / "student.pt"
+    larger, points = recipe("wholebody133", "m").model, load_skeleton(params.skeleton).num_keypoints
+    save_tensors(teacher, {"state_dict": build_model(larger, points, params.input_size).state_dict()})
+    guided = trained("finetune", params, mix, None, 2, teacher)
+    learned(guided)
+    weights = guided.task.model.state_dict()
+    kept = {key: value for key, value in weights.items() if not key.startswith(PROJECTION)}
+    save_tensors(student, {"state_dict": kept})
+    head = trained("head", head_params(params), mix, student, 1, student)
+    learned(head)
+    held = head.task.model.state_dict()
+    assert all(torch.equal(held[key], kept[key]) for key in held if key.startswith("backbone."))
+    judged(params, head.task, mix)
+
+
+OTHERS = ("rtmw133-m", "cephalometric-t", "cephalometric1024-t", "cephalometric_hrnet-hrnet_w32")
+SMALLER = {"cephalometric_hrnet-hrnet_w32": [128, 128]}  # where a sample of its own size takes 4 s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", OTHERS)
+def test_a_recipe_of_another_paper_trains(which: str, recipe: Recipe, shelf: Shelf) -> None:
+    params = small(recipe(*which.split("-")))
+    if which in SMALLER:
+        params = with_values(params, dict.fromkeys(("input_size", "shard.input_size"), SMALLER[which]))
+    mix = shelf.mix(params)
+    if params.pretrain.enabled:
+        learned(trained("pretrain", params, mix, None, 1))
+    run = trained("finetune", params, mix, None, 1 if max(params.input_size) > 512 else 2)
+    learned(run)
+    judged(params, run.task, mix)
 
 
 def judged(params: Params, task: Task, mix: Mix) -> None:
