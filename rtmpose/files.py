@@ -276,20 +276,18 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml  # late: much of the library reads none, and PyTorch is enough for it
 
-    from rtmpose.strict_yaml import Loader
+    from rtmpose.strict_yaml import load
 
     content = read_bytes(path)
     if len(content) > YAML_BYTES:
         raise UserError(f"{path}: {len(content)} bytes are too many for YAML (at most {YAML_BYTES})")
     try:
-        return yaml.load(content.decode("utf-8-sig"), Loader)
+        return load(content.decode("utf-8-sig"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{path}{where}: not valid YAML: {reason}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not valid YAML: nested too deeply") from None
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rtmpose.deploy.card import ModelCard
@@ -38,7 +36,8 @@ from rtmpose.skeleton import Skeleton
 from rtmpose.topdown import ThroughArrays, TopDown, crop_boxes
 
 Arrays = tuple[NDArray[np.floating], ...]
-Run = Callable[[NDArray[Any]], Arrays]
+# From an image and boxes (N, 4) xywh px of it to keypoints (N, K, 2) px and scores (N, K).
+Points = Callable[[NDArray[np.uint8], Floats], Arrays]
 E2E = ".e2e.onnx"
 
 
@@ -49,7 +48,7 @@ class PoseNetwork:
     path: Path
     card: ModelCard
     skeleton: Skeleton
-    _points: Callable[[NDArray[np.uint8], Floats], Arrays]
+    _points: Points
 
     def __call__(self, image: NDArray[np.uint8], boxes: Floats) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) px and raw scores (N, K) of the persons in boxes (N, 4) xywh px of an RGB
@@ -99,66 +98,58 @@ def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threa
 def _open_whole(opened: EndToEnd, whole: Path, path: Path, threads: int) -> PoseNetwork:
     """An end-to-end file: all from pixels to points is one graph."""
     card, size = opened.card, opened.card.input_size
+    udp = card.codec().udp
 
-    def opening(count: int) -> Run:
+    def opening(count: int) -> Points:
         session = opened.session if count == 1 else open_file(whole, count, spinning=False)
-        return lambda pixels: tuple(session.run(POINTS, {CROPS: pixels}))
 
-    spread, udp = Spread(opening, threads), card.codec().udp
-
-    def points(image: NDArray[np.uint8], boxes: Floats) -> Arrays:
-        def some(part: slice, run: Run) -> Arrays:
-            crops = crop_boxes(image, boxes[part], size, udp=udp)
-            found, scores = run(crops.pixels)
+        def points(image: NDArray[np.uint8], boxes: Floats) -> Arrays:
+            crops = crop_boxes(image, boxes, size, udp=udp)
+            found, scores = session.run(POINTS, {CROPS: crops.pixels})
             return crop_to_image(found, crops.center, crops.scale, size), scores
 
-        return spread(len(boxes), some)
+        return points
 
-    return PoseNetwork(path, card, skeleton_of(card, path), points)
+    return PoseNetwork(path, card, skeleton_of(card, path), Spread(opening, threads))
 
 
 def _open_plain(path: Path, threads: int) -> PoseNetwork:
-    """An exported file with everything around it as its card says, in the caller's thread."""
+    """An exported file with everything around it as its card says."""
     card = read_card(path)
     skeleton = skeleton_of(card, path)
-    spread = Spread(lambda count: through(open_file(path, count, spinning=False)), threads)
 
-    def network(images: NDArray[np.float32]) -> Arrays:
-        return spread(len(images), lambda part, run: run(images[part]))
+    def opening(count: int) -> Points:
+        network = ThroughArrays(through(open_file(path, count, spinning=False)))
+        way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
+        return lambda image, boxes: way.points(way.crops(image, boxes))
 
-    way = TopDown(ThroughArrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
-
-    @torch.inference_mode()
-    def points(image: NDArray[np.uint8], boxes: Floats) -> Arrays:
-        return way.points(way.crops(image, boxes))
-
-    return PoseNetwork(path, card, skeleton, points)
+    return PoseNetwork(path, card, skeleton, Spread(opening, threads))
 
 
 class Spread:
-    """Persons of a batch, computed in parts by several threads at once.
+    """The persons of an image, computed in parts by several threads at once: crops, network and points.
 
     `opening(n)` opens the network for n threads. What it gives is called from several threads, and must let
     go of Python's lock while it computes.
     """
 
-    def __init__(self, opening: Callable[[int], Run], threads: int) -> None:
+    def __init__(self, opening: Callable[[int], Points], threads: int) -> None:
         self.opening, self.threads = opening, threads
         self.alone = opening(1)
         self.pool = ThreadPoolExecutor(threads - 1, "pose") if threads > 1 else None
 
     @cached_property
-    def together(self) -> Run:
+    def together(self) -> Points:
         """The network whose threads share a forward pass; opened when there are first too few persons."""
         return self.opening(self.threads)
 
-    def __call__(self, count: int, compute: Callable[[slice, Run], Arrays]) -> Arrays:
-        """What `compute(part, run)` gives for all parts of `count` persons, in their order; arrays (n, …)."""
+    def __call__(self, image: NDArray[np.uint8], boxes: Floats) -> Arrays:
+        """What the network gives for all boxes, in their order."""
         if self.pool is None:
-            return compute(slice(0, count), self.alone)
-        if count < self.threads:
-            return compute(slice(0, count), self.together)
-        waiting, found, lock = parts_of(count, self.threads), {}, Lock()
+            return self.alone(image, boxes)
+        if len(boxes) < self.threads:
+            return self.together(image, boxes)
+        waiting, found, lock = parts_of(len(boxes), self.threads), {}, Lock()
 
         def work() -> None:
             while True:
@@ -166,7 +157,7 @@ class Spread:
                     part = next(waiting, None)
                 if part is None:
                     return
-                found[part.start] = compute(part, self.alone)
+                found[part.start] = self.alone(image, boxes[part])
 
         others = [self.pool.submit(work) for _ in range(self.threads - 1)]
         try:

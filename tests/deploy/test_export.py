@@ -113,12 +113,6 @@ def test_the_float16_file_in_onnx_runtime(files: ModelFiles, half_file: Path) ->
     assert found["keypoints_px_mean"] <= 0.5
 
 
-def test_the_float16_export_gives_the_same_bytes_again(half_file: Path, tmp_path: Path) -> None:
-    path = tmp_path / "again.onnx"
-    export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16")
-    assert path.read_bytes() == half_file.read_bytes()
-
-
 def test_what_overflows_without_powers_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

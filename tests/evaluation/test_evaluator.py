@@ -18,7 +18,7 @@ from rtmpose.evaluation.evaluator import Evaluator, opened
 from rtmpose.files import UserError
 from rtmpose.models import build_model, build_pose_net
 from rtmpose.targets import SimCC
-from tests.data.raw.test_annotations import small_coco
+from tests.data.raw.samples import small_coco
 from tests.support import ROOT
 
 COCO = load_dataset("coco17")

@@ -36,7 +36,8 @@ import psutil
 import torch
 
 from rtmpose.files import UserError
-from tests.faults.inputs import Kind, kinds
+from tests.faults.inputs import kinds
+from tests.faults.kind import Kind
 from tests.faults.mutations import MARK
 
 SECONDS = 20  # for one input; twice as long before its process is ended from outside

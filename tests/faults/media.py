@@ -26,7 +26,7 @@ from rtmpose.inference.inputs import inputs_of
 from rtmpose.inference.photo import read_photo
 from rtmpose.inference.video import Video, VideoWriter
 from tests.faults import fuzz as fuzzer
-from tests.faults.inputs import Kind, Rng
+from tests.faults.kind import Kind, Rng
 from tests.faults.mutations import damaged
 
 SIZE = (48, 64)  # (h, w)

@@ -13,7 +13,7 @@ import pytest
 from rtmpose.files import UserError
 from tests.faults import fuzz as fuzzer
 from tests.faults.fuzz import OUTCOMES, attempt, drawn, fuzz
-from tests.faults.inputs import Kind
+from tests.faults.kind import Kind
 from tests.faults.mutations import changed, damaged
 
 

@@ -17,7 +17,7 @@ from rtmpose.deploy.card import Confidence
 from rtmpose.deploy.e2e import EndToEnd, e2e_path, export_e2e
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
-from rtmpose.inference.network import Run, Spread, open_network, parts_of
+from rtmpose.inference.network import Points, Spread, open_network, parts_of
 from rtmpose.inference.photo import predict_image
 from rtmpose.inference.pipeline import PosePipeline
 from tests.deploy.support import relabelled
@@ -123,35 +123,38 @@ def test_a_model_with_other_points_is_refused(files: ModelFiles) -> None:
         PosePipeline.load(files.onnx, skeleton="halpe26", threads=1)
 
 
+IMAGE = np.zeros((8, 8, 3), np.uint8)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_parts_are_put_together_in_the_order_of_the_persons(threads: int, count: int) -> None:
     opened: list[int] = []
 
-    def opening(number: int) -> Run:
+    def opening(number: int) -> Points:
         opened.append(number)
-        return lambda batch: (batch * 2, np.full(len(batch), number))
+        return lambda image, boxes: (boxes * 2, np.full(len(boxes), number))
 
-    batch, spread = np.arange(count), Spread(opening, threads)
+    boxes, spread = np.arange(4.0 * count).reshape(count, 4), Spread(opening, threads)
     for _ in range(2):
-        doubled, by = spread(count, lambda part, run: run(batch[part]))
-        assert doubled.tolist() == (batch * 2).tolist()
+        doubled, by = spread(IMAGE, boxes)
+        assert doubled.tolist() == (boxes * 2).tolist()
         assert set(by) == {threads if count < threads else 1}, "few persons share all threads"
     assert opened == ([1, threads] if count < threads else [1])
 
 
 def test_what_one_thread_meets_ends_the_call() -> None:
-    def compute(part: slice, run: Run) -> tuple[np.ndarray, ...]:
-        if 3 in range(9)[part]:
+    def points(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, ...]:
+        if 3 in boxes:
             raise UserError("three")
-        return run(np.arange(9)[part])
+        return (boxes * 2,)
 
-    spread = Spread(lambda _: lambda batch: (batch * 2,), 3)
-    assert spread(3, compute)[0].tolist() == [0, 2, 4]
+    spread, nine = Spread(lambda _: points, 3), np.arange(9.0)
+    assert spread(IMAGE, nine[:3])[0].tolist() == [0, 2, 4]
     for _ in range(2):
         with pytest.raises(UserError, match="three"):
-            spread(9, compute)
-    assert spread(3, compute)[0].tolist() == [0, 2, 4], "it goes on after an error"
+            spread(IMAGE, nine)
+    assert spread(IMAGE, nine[:3])[0].tolist() == [0, 2, 4], "it goes on after an error"
 
 
 @given(st.integers(1, 200), st.integers(1, 32))

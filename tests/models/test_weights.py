@@ -1,60 +1,23 @@
-"""Loading weights: our own files, official training checkpoints, other sizes, broken files, and files that
-attack.
-"""
+"""Loading weights: our own files, official training checkpoints, other sizes, and broken files."""
 
 from __future__ import annotations
 
-import builtins
-import functools
-import importlib
-import io
-import os
 import pickle
 import sys
-import types
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rtmpose.files import UserError
 from rtmpose.models import Mismatch, build_pose_net, load_weights
 from rtmpose.models.archive import read_checkpoint
-from rtmpose.models.pickled import Name, Placeholder, rebuild
-
-SMALL = {"input_size": (64, 64), "num_keypoints": 3, "hidden": 8}
-
-
-def net(**options: Any) -> nn.Module:
-    return build_pose_net("t", **{**SMALL, **options})
-
-
-def state(value: float | None = None, **options: Any) -> dict[str, Tensor]:
-    """A state dict of fresh weights, or with every floating entry `value`."""
-    fresh = net(**options).state_dict()
-    if value is None:
-        return fresh
-    return {
-        key: torch.full_like(one, value) if one.is_floating_point() else one for key, one in fresh.items()
-    }
-
-
-def loaded(path: Path, **options: Any) -> tuple[dict[str, Tensor], Mismatch]:
-    model = net(**options)
-    mismatch = load_weights(model, path)
-    return model.state_dict(), mismatch
-
-
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    assert all(torch.equal(actual[key], expected[key]) for key in expected)
-
+from rtmpose.models.pickled import Placeholder
+from tests.models.checkpoints import assert_same, loaded, net, save_official, state
 
 # Our own files
 
@@ -79,39 +42,6 @@ def test_averaged_weights_of_a_training_checkpoint_are_preferred(tmp_path: Path)
 
 
 # Official checkpoints
-
-
-def save_official(
-    path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], zipped: bool = True
-) -> None:
-    """A training checkpoint as MMEngine writes it, with instances of classes that do not exist when it is
-    read.
-    """
-    module = types.ModuleType("mmengine.logging.history_buffer")
-    names = {
-        "mmengine": types.ModuleType("mmengine"),
-        "mmengine.logging": types.ModuleType("mmengine.logging"),
-    }
-    exec(
-        "class HistoryBuffer:\n"
-        "    def __init__(self): self._log_history = {'loss': [1.0]}\n"
-        "class Hub(dict): pass\n"
-        "class Names(list): pass\n",
-        module.__dict__,
-    )
-    with monkeypatch.context() as patch:
-        for name, one in {**names, module.__name__: module}.items():
-            patch.setitem(sys.modules, name, one)
-        buffer = module.HistoryBuffer()
-        buffer.history, buffer.statistics = np.arange(4.0), np.float64(3)
-        hub = {
-            "log_scalars": OrderedDict({"train/loss": buffer}),
-            "hub": module.Hub(a=1),
-            "names": module.Names("ab"),
-        }
-        content = {"meta": {"epoch": 420, "seed": 21}, "message_hub": hub, "optimizer": {}, **extra}
-        torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    assert "mmengine" not in sys.modules
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -250,141 +180,6 @@ def test_a_storage_cut_to_one_number_is_not_spread(tmp_path: Path) -> None:
 def test_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_weights(net(), tmp_path / name)
-
-
-# Files that attack. Each gadget is first shown to work on an unsafe reader, so that the tests can fail.
-
-
-class Reduce:
-    """Pickles as a call of `function` with `args`, then `state` for `__setstate__`."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.parts
-
-    def __call__(self) -> None:
-        """Pickle asks whether what it shall call can be called."""
-
-
-def text(source: str) -> bytes:
-    return source.encode()
-
-
-ATTACKS: dict[str, Callable[[Path], Any]] = {
-    "os.system": lambda mark: Reduce(os.system, (f"touch {mark}",)),
-    "eval": lambda mark: Reduce(eval, (f"open({str(mark)!r}, 'w')",)),
-    "exec": lambda mark: Reduce(exec, (f"open({str(mark)!r}, 'w')",)),
-    "import": lambda mark: [Reduce(importlib.import_module, ("os",)), Reduce(os.mkdir, (str(mark),))],
-    "torch.save": lambda mark: Reduce(torch.save, ({}, str(mark))),
-    "nested": lambda mark: {"a": [(Reduce(io.FileIO, (str(mark), "w")),)]},
-    "setstate": lambda mark: Reduce(
-        Reduce(functools.partial, (print,), (os.mkdir, (str(mark),), {}, None)), ()
-    ),
-    "list items": lambda mark: Reduce(list, (), None, iter([Reduce(os.mkdir, (str(mark),))])),
-    "dict items": lambda mark: Reduce(dict, (), None, None, iter([(1, Reduce(os.mkdir, (str(mark),)))])),
-    "inside the weights": lambda mark: OrderedDict(x=Reduce(os.mkdir, (str(mark),))),
-}
-OPCODES: dict[str, Callable[[Path], bytes]] = {
-    "posix.system": lambda mark: text(f"cposix\nsystem\n(S'touch {mark}'\ntR."),
-    "INST": lambda mark: text(f"(S'touch {mark}'\niposix\nsystem\n."),
-    "getattr chain": lambda mark: text(
-        f"cbuiltins\ngetattr\n(cbuiltins\n__import__\n(S'os'\ntRS'system'\ntR(S'touch {mark}'\ntR."
-    ),
-    "dotted name": lambda mark: (
-        b"\x80\x04\x8c\x09torch.hub\x8c\x09os.system\x93\x8c" + bytes([len("touch "
-                                                                           f"{mark}")]) + "touch "
-                                                                                          f"{mark}".encode()
-        + b"\x85R."
-    ),
-    "through torch.serialization": lambda mark: (
-        b"\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93\x8c" + bytes([len(f"touch {mark}")])
-        + f"touch {mark}".encode() + b"\x85R."
-    ),
-}  # fmt: skip
-
-
-def remove(mark: Path) -> None:
-    if mark.is_dir():
-        mark.rmdir()
-    mark.unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_calls_in_a_checkpoint_are_never_made(tmp_path: Path, attack: str, zipped: bool) -> None:
-    path, mark = tmp_path / "evil.pth", tmp_path / "mark"
-    expected = state()
-    content = {"message_hub": ATTACKS[attack](mark), "state_dict": expected}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    torch.load(path, weights_only=False)
-    assert mark.exists(), "the attack itself does not work"
-    remove(mark)
-    actual, _ = loaded(path)
-    assert not mark.exists()
-    assert_same(actual, expected)
-
-
-@pytest.mark.parametrize("attack", OPCODES)
-def test_handwritten_pickles_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str) -> None:
-    monkeypatch.chdir(tmp_path)  # a short path, for one-byte lengths
-    mark = Path("mark")
-    pickled = OPCODES[attack](mark)
-    pickle.loads(pickled)
-    assert mark.exists(), "the attack itself does not work"
-    mark.unlink()
-    with zipfile.ZipFile("evil.pth", "w") as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        archive.writestr("archive/version", "3\n")
-    Path("bare.pth").write_bytes(pickled)
-    for path in ("evil.pth", "bare.pth"):
-        with pytest.raises(UserError, match=path):
-            load_weights(net(), path)
-        assert not mark.exists()
-
-
-def test_only_the_allow_list_is_ever_rebuilt() -> None:
-    for module, names in {
-        "builtins": dir(builtins),
-        "os": dir(os),
-        "torch": dir(torch),
-        "torch._utils": [name for name in dir(torch._utils) if not name.startswith("_rebuild")],
-        "torch.storage": dir(torch.storage),
-        "torch.serialization": dir(torch.serialization),
-        "collections": ["namedtuple", "Counter", "OrderedDict.fromkeys"],
-    }.items():
-        for name in names:
-            assert type(rebuild(Name(module, name), ("x", "y"))) is Placeholder, (module, name)
-
-
-def test_attributes_set_by_a_pickle_stay_in_it(tmp_path: Path) -> None:
-    """BUILD on what a file names must not reach our classes or PyTorch's functions."""
-    names = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "os system", "torch FloatStorage")
-    for name in names:
-        pickled = b"c" + name.replace(" ", "\n").encode() + b"\n(N(dS'marked'\nI1\nstb."
-        with zipfile.ZipFile(tmp_path / "evil.pth", "w") as archive:
-            archive.writestr("archive/data.pkl", pickled)
-        with pytest.raises(UserError):
-            load_weights(net(), tmp_path / "evil.pth")
-        module, attribute = name.split()
-        for touched in (
-            getattr(importlib.import_module(module), attribute),
-            Placeholder,
-            Placeholder(),
-            dict,
-        ):
-            assert not hasattr(touched, "marked")
-
-
-def test_tensors_may_not_reach_beyond_their_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = torch.zeros(4).untyped_storage()
-    flat = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
-    for offset, size, stride in ((0, (1000,), (1,)), (3, (2,), (1,)), (0, (2,), (-1,)), (-1, (2,), (1,))):
-        tensor = Reduce(torch._utils._rebuild_tensor_v2, (flat, offset, size, stride, False, OrderedDict()))
-        save_official(tmp_path / "far.pth", monkeypatch, {"state_dict": {"x": tensor}})
-        with pytest.raises(UserError, match=r"far\.pth"):
-            read_checkpoint(tmp_path / "far.pth")
 
 
 # Names of others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,24 @@ WITHOUT_EFFECT = {
 }
 
 
+@cache
+def edges() -> dict[str, set[str]]:
+    """What every module of the library imports of it."""
+    found: dict[str, set[str]] = {}
+    for each in imports(PACKAGE):
+        found.setdefault(each.importer, set()).add(each.imported)
+    return found
+
+
 def closure(*roots: str) -> set[str]:
     """Every module of the library that importing and running `roots` loads."""
-    edges: dict[str, set[str]] = {}
-    for each in imports(PACKAGE):
-        edges.setdefault(each.importer, set()).add(each.imported)
     found: set[str] = set()
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            waiting += edges.get(module, ())
+            waiting += edges().get(module, ())
     return found
 
 

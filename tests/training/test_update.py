@@ -20,7 +20,7 @@ from rtmpose.training.guard import Step
 from rtmpose.training.update import Updater, simcc_task
 from tests.training.ranks import on_ranks, share
 
-SIZE = (96, 128)
+SIZE = (64, 64)
 OPTIM = OptimParams(lr=1e-3, clip_grad=0.005, ema_gamma=3.0)
 # Adam divides each gradient by its own size, and so makes much of rounding where that is small: at 1e-3 the
 # order of the rows alone, in one process, moves weights by 1e-10 in three updates.

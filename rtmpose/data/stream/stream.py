@@ -165,7 +165,7 @@ def _batches(
     try:
         for batch in loaded:
             if isinstance(batch, UserError):
-                raise batch
+                raise type(batch)(*batch.args)  # `batch` itself would be in a ring with its traceback
             yield batch
     finally:
         # It holds the stream, and the stream the loader: such a ring delays the workers' end by seconds.

@@ -23,7 +23,7 @@ from rtmpose.data.raw.photograph import decode
 from rtmpose.data.raw.sheet import BOX, CAPTION, CELL, GAP, contact_sheet
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from tests.data.raw.test_annotations import COCO, SAMPLES, small_coco
+from tests.data.raw.samples import COCO, SAMPLES, small_coco
 from tests.support import ROOT, realdata
 
 BIRDS = """

@@ -209,9 +209,8 @@ def test_a_shard_missing_from_the_store_ends_training_in_one_line(cut: Path, tmp
     remote = moved(cut, tmp_path / "remote", f"file://{tmp_path}/store")
     lost = next((tmp_path / "store").glob("*-000001.tar"))
     lost.unlink()
-    with pytest.raises(UserError, match=f"{lost.name}: .*check the URL") as error:
+    with pytest.raises(UserError, match=rf"^[^\n]*{lost.name}: .*check the URL[^\n]*\Z"):
         list(stream(remote, cache(tmp_path), workers=1).epoch(0, AugmentConfig()))
-    assert "\n" not in str(error.value)
 
 
 def test_each_shard_is_copied_once_an_epoch(cut: Path, tmp_path: Path) -> None:

@@ -1,12 +1,9 @@
-"""Sharding over a cluster, resumed after a kill, into a store: the same bytes as one undisturbed process
-writes on a disk.
-"""
+"""Sharding over a cluster and resumed after a kill: the same bytes as one undisturbed process writes."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,78 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pytest
 import yaml
 
 from rtmpose.cluster import session as cluster
 from rtmpose.cluster.session import map_on_cluster
-from rtmpose.data.raw.annotations import RawImage, read_images
-from rtmpose.data.shards import places
+from rtmpose.data.raw.annotations import RawImage
 from rtmpose.data.shards.complete_folders import resumable_folder
-from rtmpose.data.shards.places import RemotePlace
-from rtmpose.data.shards.write import write_eval_shards, write_train_shards
+from rtmpose.data.shards.write import write_eval_shards
 from rtmpose.descriptors import Dataset, load_dataset
 from rtmpose.files import UserError
+from tests.data.shards.resuming import COCO, Killed, alter, cut, kept, resumed, truncate
 from tests.data.shards.test_write import contents, half
-from tests.s3 import BUCKET, s3_server
 from tests.support import ROOT
-
-COCO = load_dataset("coco17")
-
-
-class Killed(BaseException):
-    """Stands for a kill in the middle of a run."""
-
-
-def cut(images: list[RawImage], out: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "dataset": COCO,
-        "input_size": (96, 128),
-        "shard_bytes": 20_000,
-        "workers": 1,
-        **options,
-    }
-    return write_train_shards(images, out, **settings)
-
-
-def resumed(images: list[RawImage], root: Path, stop: int | None = None, **options: Any) -> dict[str, Any]:
-    """Cut into `root`/out by way of `root`/halfway, killed after `stop` shards; what was there goes on."""
-    ended = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal ended
-        ended += 1
-        if ended == stop:
-            raise Killed
-
-    with resumable_folder(root / "out", root / "halfway", ["train"]) as (folder, receipts):
-        return cut(images, folder / "train", resume=receipts / "train", progress=progress, **options)
-
-
-def kept(output: str) -> int:
-    """How many shards the run says that it kept."""
-    return sum(
-        int(number)
-        for number in re.findall(r"(\d+) of \d+ shards of an earlier run are whole and kept", output)
-    )
-
-
-@pytest.fixture
-def killed(images: list[RawImage], tmp_path: Path) -> Path:
-    """A folder in which a run was killed after three of its shards."""
-    with pytest.raises(Killed):
-        resumed(images, tmp_path, stop=3)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("undisturbed") / "train"
-    cut(list(read_images(COCO, mannequins / "coco17", "train")), folder)
-    return contents(folder)
 
 
 def test_a_killed_run_goes_on(
@@ -136,16 +75,6 @@ def test_a_finished_set_is_found_again(
     halves = replace(COCO.skeleton, upper=COCO.skeleton.upper[1:])
     resumed(images, tmp_path, dataset=replace(COCO, skeleton=halves))
     assert kept(capsys.readouterr().out) == 0
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -329,120 +258,6 @@ def test_a_worker_that_dies(running_cluster: None, tmp_path: Path, monkeypatch: 
     assert len(list(tmp_path.iterdir())) == 8
     with pytest.raises(UserError, match=r"^a worker process died 2 times [^\n]*$"):
         list(map_on_cluster(partial(die, tmp_path, 99), range(8, 10), 2))
-
-
-def at_url(url: str) -> dict[str, bytes]:
-    """Every file below a URL."""
-    file_system, root = fsspec.core.url_to_fs(url)
-    return {Path(name).name: file_system.cat_file(name) for name in file_system.find(root)}
-
-
-def check_remote(manifest: dict[str, Any], out: Path, undisturbed: dict[str, bytes]) -> None:
-    """Tars and indices are those of a local run, and lie at the manifest's URL only; nothing but it tells the
-    two apart.
-    """
-    stored = at_url(manifest["url"])
-    local = json.loads(undisturbed["manifest.json"])
-    assert (
-        json.loads(json.dumps(manifest))
-        == local | {"url": manifest["url"]}
-        == json.loads(stored["manifest.json"])
-    )
-    data = {name: content for name, content in undisturbed.items() if name.endswith((".tar", ".idx"))}
-    assert {name: stored[name] for name in data} == data
-    assert set(stored) - set(data) == {
-        "manifest.json",
-        "skipped.csv",
-        "plan",
-        *(f"{n}.json" for n in data if n.endswith("tar")),
-    }
-    assert set(contents(out)) == {"manifest.json", "skipped.csv"}
-
-
-def test_into_a_store(
-    images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """Also: a killed run goes on, and the store's own hash tells an object that was replaced."""
-    with s3_server(monkeypatch):
-        url = f"s3://{BUCKET}/set/train"
-        with pytest.raises(Killed):
-            resumed(images, tmp_path, stop=3, url=url)
-        (folder,) = fsspec.filesystem("s3").ls(f"{BUCKET}/set/train")
-        alter_object(f"s3://{folder}/train-000001.tar")
-        manifest = resumed(images, tmp_path, url=url)
-        assert kept(capsys.readouterr().out) == 2
-        check_remote(manifest, tmp_path / "out/train", undisturbed)
-        resumed(images, tmp_path, url=url)
-        assert kept(capsys.readouterr().out) == len(manifest["shards"])
-        resumed(images, tmp_path, url=url, fresh=True)
-        assert kept(capsys.readouterr().out) == 0
-        check_remote(manifest, tmp_path / "out/train", undisturbed)
-
-
-def alter_object(url: str) -> None:
-    """Other content of the same length."""
-    with fsspec.open(url, "rb") as file:
-        content = bytearray(file.read())
-    content[600] ^= 1
-    with fsspec.open(url, "wb") as file:
-        file.write(bytes(content))
-
-
-def test_a_store_without_hashes_is_read(
-    images: list[RawImage], tmp_path: Path, undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
-) -> None:
-    url = f"file://{tmp_path}/store"
-    with pytest.raises(Killed):
-        resumed(images, tmp_path, stop=3, url=url)
-    (folder,) = (tmp_path / "store").iterdir()
-    alter(folder / "train-000000.tar")
-    truncate(folder / "train-000001.tar.json")
-    manifest = resumed(images, tmp_path, url=f"{url}/")
-    assert kept(capsys.readouterr().out) == 1
-    check_remote(manifest, tmp_path / "out/train", undisturbed)
-
-
-def test_a_store_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with s3_server(monkeypatch):
-        place = RemotePlace(f"s3://{BUCKET}/set", first_pause=0.01)
-        tar = tmp_path / "a"
-        tar.write_bytes(b"tar" * 1000)
-        receipt = {"name": "a.tar", "samples": 1, "bytes": 3000}
-        upload = places._upload
-        monkeypatch.setattr(places, "_upload", failing(4, upload))
-        place.put(tar, b"rows", receipt)
-        assert at_url(place.url)["a.tar"] == b"tar" * 1000
-        monkeypatch.setattr(places, "_upload", failing(5, upload))
-        with pytest.raises(
-            UserError,
-            match=rf"^s3://{BUCKET}/set/a\.tar: 5 attempts failed, the last one: out of order; [^\n]*$",
-        ):
-            place.put(tar, b"rows", receipt)
-        with pytest.raises(UserError, match=r"^s3://nobucket/set/plan: [^\n]*check shard\.url"):
-            RemotePlace("s3://nobucket/set", first_pause=60).open([], fresh=False)
-    with pytest.raises(UserError, match=rf"^s3://{BUCKET}/set/plan: 5 attempts failed, [^\n]*$"):
-        place.open([], fresh=False)  # nobody listens any more
-
-
-def failing(times: int, action: Callable[..., Any]) -> Callable[..., Any]:
-    """`action` that fails the first `times` times."""
-    calls = 0
-
-    def wrapped(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls <= times:
-            raise RuntimeError("out\nof order")
-        return action(*arguments)
-
-    return wrapped
-
-
-@pytest.mark.parametrize(("url", "expected"), [("nothing://x", "Protocol not known"), ("gs://x/y", "gcsfs")])
-def test_urls_that_nobody_opens(images: list[RawImage], tmp_path: Path, url: str, expected: str) -> None:
-    with pytest.raises(UserError, match=rf"^{url}/\w+/plan: [^\n]*{expected}[^\n]*$"):
-        cut(images, tmp_path / "train", url=url)
 
 
 @pytest.mark.slow

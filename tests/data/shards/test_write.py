@@ -29,7 +29,7 @@ from rtmpose.data.shards.sample import INDEX, read_sample
 from rtmpose.data.shards.write import in_tune, write_eval_shards, write_train_shards
 from rtmpose.descriptors import load_dataset
 from rtmpose.files import UserError
-from tests.data.raw.test_annotations import small_coco
+from tests.data.raw.samples import small_coco
 from tests.support import realdata
 
 COCO = load_dataset("coco17")

@@ -25,7 +25,7 @@ from rtmpose.evaluation.evaluator import Evaluator
 from rtmpose.evaluation.scoring import Pose
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import SimCC
-from tests.data.raw.test_annotations import SAMPLES
+from tests.data.raw.samples import SAMPLES
 from tests.support import ROOT, realdata
 
 WHOLE = ("coco_wholebody/annotations/coco_wholebody_val_v1.0.json", "coco_wholebody/val2017")
