@@ -9,6 +9,7 @@ import yaml
 
 YAML_NODES = 100_000
 DEPTH = 100  # of collections within each other: libyaml's reader calls itself for each, and would crash
+UNFINISHED = (0, 0)
 DIGITS = 40  # more need not be computed to know that a number is beyond 64 bits
 # By libyaml where PyYAML has it, as its wheels do: ten times as fast.
 _Safe: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,19 +35,21 @@ class _Loader(_Safe):  # type: ignore[valid-type, misc]
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
-            _count_nodes(node, {})
+            _measure(node, {})
         return node
 
 
-def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """The number of nodes once every alias is followed; YAMLError where they are too many."""
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """The number of nodes, and of collections within each other, once every alias is followed; YAMLError
+    where they are too many.
+    """
     if id(node) in known:
-        if known[id(node)] == 0:
+        if known[id(node)] == UNFINISHED:
             raise yaml.MarkedYAMLError(
                 problem="an alias inside of what it stands for", problem_mark=node.start_mark
             )
         return known[id(node)]
-    known[id(node)] = 0
+    known[id(node)] = UNFINISHED
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -60,10 +63,15 @@ def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
         children = node.value
     elif isinstance(node, yaml.ScalarNode):
         _refuse_scalar(node)
-    known[id(node)] = count = 1 + sum(_count_nodes(child, known) for child in children)
+    measured = [_measure(child, known) for child in children]
+    count = 1 + sum(nodes for nodes, _ in measured)
+    depth = max((depth for _, depth in measured), default=0) + bool(children)
     if count > YAML_NODES:
         raise yaml.MarkedYAMLError(problem=f"more than {YAML_NODES} values", problem_mark=node.start_mark)
-    return count
+    if depth > DEPTH:
+        raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
+    known[id(node)] = count, depth
+    return count, depth
 
 
 def _refuse_scalar(node: yaml.ScalarNode) -> None:

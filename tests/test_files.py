@@ -89,6 +89,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (b"a: &a [*a]\n", "an alias inside of what it stands for"),
         (b"[" * 50_000, "nested too deeply"),
         (b"- " * 50_000, "nested too deeply"),
+        (
+            b"".join(
+                b"- &s%d %s*s%d%s\n" % (n, b"[" * 90, n - 1, b"]" * 90) if n else b"- &s0 a\n"
+                for n in range(12)
+            ),
+            "nested too deeply",
+        ),
         (b"a: \xff\xfe", "not valid YAML"),
         (b"\x00\x01\x02", "not valid YAML"),
         (b'a: "\\ud800"', "surrogate|Unicode"),

@@ -40,10 +40,8 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     setup_environment()
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if not joins_cluster():
-        # Ray's own minute is for the head of a cluster that somebody starts again, and its watcher, one more
-        # process of two seconds, for machines that a provider takes away.
+        # Ray's own minute is for the head of a cluster that somebody starts again.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with signals_later():
         import ray
 
@@ -53,6 +51,8 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     options: dict[str, Any] = {}
     if not joins_cluster():
         # "local": without it Ray joins whatever cluster somebody has started on this machine.
+        # Ray Train's watcher is for machines that a provider takes away. It takes two seconds to start.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
     try:

@@ -9,13 +9,14 @@ threads, all threads share one forward pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rtmpose.deploy.card import ModelCard
@@ -130,13 +131,17 @@ class Spread:
     """The persons of an image, computed in parts by several threads at once: crops, network and points.
 
     `opening(n)` opens the network for n threads. What it gives is called from several threads, and must let
-    go of Python's lock while it computes.
+    go of Python's lock in its forward pass.
     """
 
     def __init__(self, opening: Callable[[int], Points], threads: int) -> None:
         self.opening, self.threads = opening, threads
         self.alone = opening(1)
-        self.pool = ThreadPoolExecutor(threads - 1, "pose") if threads > 1 else None
+        # A thread asks for PyTorch's number of threads when it first computes, and may then find the one that
+        # another has set for a moment (`one_thread`).
+        number = torch.get_num_threads()
+        pooled = partial(ThreadPoolExecutor, initializer=torch.set_num_threads, initargs=(number,))
+        self.pool = pooled(threads - 1, "pose") if threads > 1 else None
 
     @cached_property
     def together(self) -> Points:
@@ -149,15 +154,20 @@ class Spread:
             return self.alone(image, boxes)
         if len(boxes) < self.threads:
             return self.together(image, boxes)
-        waiting, found, lock = parts_of(len(boxes), self.threads), {}, Lock()
+        waiting, lock = parts_of(len(boxes), self.threads), Lock()
+        found: dict[int, Arrays] = {}
+        failed: dict[int, Exception] = {}
 
         def work() -> None:
-            while True:
+            while not failed:
                 with lock:
                     part = next(waiting, None)
                 if part is None:
                     return
-                found[part.start] = self.alone(image, boxes[part])
+                try:
+                    found[part.start] = self.alone(image, boxes[part])
+                except Exception as error:
+                    failed[part.start] = error
 
         others = [self.pool.submit(work) for _ in range(self.threads - 1)]
         try:
@@ -165,9 +175,9 @@ class Spread:
         finally:
             with lock:
                 waiting.close()
-            failed = [error for one in others if (error := one.exception())]
+            wait(others)
         if failed:
-            raise failed[0]
+            raise failed[min(failed)]  # parts before it are computed, so it is the first box that fails
         return tuple(np.concatenate(one) for one in zip(*(found[at] for at in sorted(found)), strict=True))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from rtmpose.files import UserError
 from rtmpose.inference.network import Points, Spread, open_network, parts_of
 from rtmpose.inference.photo import predict_image
 from rtmpose.inference.pipeline import PosePipeline
+from rtmpose.topdown import one_thread
 from tests.deploy.support import relabelled
 
 BOXES = np.array([[10.0, 20.0, 70.0, 100.0], [-30.0, 5.5, 60.0, 305.5], [0.0, 0.0, 160.0, 120.0]])
@@ -155,6 +158,25 @@ def test_what_one_thread_meets_ends_the_call() -> None:
         with pytest.raises(UserError, match="three"):
             spread(IMAGE, nine)
     assert spread(IMAGE, nine[:3])[0].tolist() == [0, 2, 4], "it goes on after an error"
+
+
+def test_pytorchs_number_of_threads_stays_the_processs() -> None:
+    """Threads that keep PyTorch to one for a moment, side by side, leave it as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+
+        def points(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, ...]:
+            with one_thread():
+                return (torch.from_numpy(boxes).add(1).numpy(),)
+
+        spread = Spread(lambda _: points, 3)
+        for _ in range(50):
+            spread(IMAGE, np.arange(64.0))
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @given(st.integers(1, 200), st.integers(1, 32))

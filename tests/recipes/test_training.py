@@ -143,9 +143,11 @@ def test_a_teacher_guides_the_student_and_then_its_fresh_head(
     learned(guided)
     weights = guided.task.model.state_dict()
     kept = {key: value for key, value in weights.items() if not key.startswith(PROJECTION)}
+    assert len(kept) < len(weights), "the student learned the teacher's features, too"
     save_tensors(student, {"state_dict": kept})
     head = trained("head", head_params(params), mix, student, 1, student)
     learned(head)
+    assert guided.task.guide is not None and head.task.guide is not None
     held = head.task.model.state_dict()
     assert all(torch.equal(held[key], kept[key]) for key in held if key.startswith("backbone."))
     judged(params, head.task, mix)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,7 +166,7 @@ def _batches(
     try:
         for batch in loaded:
             if isinstance(batch, UserError):
-                raise type(batch)(*batch.args)  # `batch` itself would be in a ring with its traceback
+                raise copy(batch)  # `batch` itself would be in a ring with its traceback
             yield batch
     finally:
         # It holds the stream, and the stream the loader: such a ring delays the workers' end by seconds.

@@ -43,7 +43,7 @@ def test_without_a_usable_box_the_points_extent_is_taken(box: Any, desk: Desk, t
         1,
         0,
     )
-    assert "first annotation 2 of image 2" in found.notes and 0 < found.figures["error"] < 3
+    assert "first annotation 2 of image 2" in found.notes and 0 < found.figures["keypoint_error"] < 3
     meant = box in (None, "absent", []) or (
         isinstance(box, list) and len(box) == 4 and box[0] not in ("a", True)
     )

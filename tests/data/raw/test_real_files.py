@@ -82,7 +82,7 @@ def test_an_area_of_nothing_counts_as_none(name: str, desk: Desk, tmp_path: Path
         del annotation["area"]
     write_annotations(root, content)
     figures = desk.evaluate(given(name)).figures
-    assert figures == desk.evaluate(root).figures and 0 < figures["error"] < 3
+    assert figures == desk.evaluate(root).figures and 0 < figures["keypoint_error"] < 3
 
 
 def test_persons_without_a_box_are_predicted_and_said(desk: Desk) -> None:

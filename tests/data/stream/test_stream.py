@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rtmpose.data.shards.sample import INDEX, span
 from rtmpose.data.shards.write import write_eval_shards, write_train_shards
 from rtmpose.data.stream.batch import Batch
 from rtmpose.data.stream.mix import MixEntry
+from rtmpose.data.stream.pixels import Impossible
 from rtmpose.data.stream.stream import TrainStream
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.files import UserError
@@ -185,6 +187,15 @@ def test_missing_and_damaged_shards_are_named(folder: Path, tmp_path: Path) -> N
     shard.write_bytes(shard.read_bytes()[:5000])
     with pytest.raises(UserError, match=f"{shard.name}: missing or not"):
         opened()
+
+
+@pytest.mark.parametrize("error", [UserError("a.tar: gone"), Impossible("name", "no transform")], ids=repr)
+def test_what_a_worker_says_is_raised_as_it_is(folder: Path, error: UserError) -> None:
+    one = stream(folder)
+    one.loader = [error]  # type: ignore[assignment]
+    with pytest.raises(type(error), match=f"^{re.escape(str(error))}$") as found:
+        next(one.epoch(0, AUGMENT))
+    assert found.value is not error and vars(found.value) == vars(error)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
