@@ -48,7 +48,7 @@ class Workspace:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
             "DVC_NO_ANALYTICS": "1",
             "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",  # several workspaces are at work at once
         }
 
     def set(self, **changes: Any) -> None:
@@ -89,6 +89,7 @@ class Workspace:
             datasets={"coco17": data}, shard__tune_share=0.2, pretrain__enabled=False, search__enabled=False,
             finetune__epochs=6, finetune__weak_epochs=1, finetune__batch_size=8, finetune__checkpoint_steps=3,
             finetune__log_steps=1, finetune__evaluate_every=3, hardware__loader_workers=0,
+            hardware__cpus_per_worker=1,
             quantize__crops=32, quantize__probe_crops=4, quantize__sensitivity_seconds=0,
             promotion__min_ap=0.0, promotion__slice_floors={},
         )  # fmt: skip

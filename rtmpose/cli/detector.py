@@ -45,13 +45,18 @@ def export(
     ] = None,
     input_size: InputOption = "320x320",
 ) -> None:
-    """Write a detector as an ONNX file for every runtime: boxes and scores, suppression outside."""
+    """Write a detector as an ONNX file for every runtime: boxes and scores, suppression outside; say whose
+    data is in it.
+    """
     from rtmpose.detection.conversion import export_detector
     from rtmpose.detection.network import load_rtmdet
+    from rtmpose.provenance.sources import lines
+    from rtmpose.released.checkpoint import sources_in
 
-    network = load_rtmdet(weights, size)
-    export_detector(network, output, input_pair(input_size))
+    network, data = load_rtmdet(weights, size), sources_in(weights)
+    export_detector(network, output, input_pair(input_size), data or ())
     typer.echo(f"{output}: RTMDet-{network.size}, {input_size}, {network.classes} class(es)")
+    typer.echo("\n".join(lines(data)))
 
 
 @commands.command()
@@ -75,6 +80,9 @@ def train(
         int, typer.Option(min=0, help="How many epochs at the end are without scaling and colours.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    licence: Annotated[str, typer.Option(help="The terms of the photographs; the weights note them.")] = (
+        "not known"
+    ),
     storage: Annotated[Path, typer.Option(help="The folder of runs, which go on where they ended.")] = Path(
         "runs"
     ),
@@ -95,6 +103,7 @@ def train(
         typer.echo(json.dumps(shown))
 
     best = train_detector(
-        training, init or size or "nano", people, tuning, root=storage, weights=weights, report=report
-    )
+        training, init or size or "nano", people, tuning, root=storage, weights=weights, report=report,
+        licence=licence,
+    )  # fmt: skip
     typer.echo(f"{weights}: AP {best.best_ap:.3f} after epoch {best.best_epoch}")

@@ -6,7 +6,7 @@ What we export computes boxes and scores, and leaves suppression outside: so eve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rtmpose.detection.graph import PROPERTY, DetectorCard
 from rtmpose.detection.network import LEAST, RTMDet
 from rtmpose.files import UserError
 from rtmpose.models import MEAN, STD
+from rtmpose.provenance.sources import DataSource
 
 OPSET = 18
 OUTPUTS = ("boxes", "scores")
@@ -38,8 +39,11 @@ class Deployed(nn.Module):
         return boxes, logits.sigmoid()
 
 
-def export_detector(network: RTMDet, path: Path, input_size: tuple[int, int]) -> Path:
-    """Write a network as one ONNX file with a free batch dimension, which `open_detector` reads back.
+def export_detector(
+    network: RTMDet, path: Path, input_size: tuple[int, int], data: Sequence[DataSource] = ()
+) -> Path:
+    """Write a network as one ONNX file with a free batch dimension, which `open_detector` reads back. Its card
+    says whose `data` is in it.
 
     Input `input` float32 (N, 3, H, W) RGB normalised, `input_size` (w, h) px. Outputs `boxes` (N, A, 4) xyxy
     px of the input and `scores` (N, A, C) of all A cells, before suppression. The file appears under `path`
@@ -55,6 +59,7 @@ def export_detector(network: RTMDet, path: Path, input_size: tuple[int, int]) ->
         mean=MEAN,
         std=STD,
         classes=tuple(["person", *(f"class {n}" for n in range(1, network.classes))]),
+        data=tuple(data),
     )
     examples = [torch.zeros(2, 3, input_size[1], input_size[0])]
     before = network.training

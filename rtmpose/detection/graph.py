@@ -19,6 +19,7 @@ from pydantic import PositiveInt
 
 from rtmpose.config import Strict, parse
 from rtmpose.files import UserError
+from rtmpose.provenance.sources import DataSource
 
 Family = Literal["rtmdet", "yolox"]
 RGB = tuple[float, float, float]
@@ -37,7 +38,7 @@ class DetectorCard(Strict):
     """Metadata of a detector that we exported, one JSON string under `rtmpose.detector`.
 
     The network's size, its input (w, h) px, the channels' order, mean and std in that order in grey levels,
-    and its classes by label.
+    its classes by label, and whose data is in it.
     """
 
     size: str
@@ -46,6 +47,7 @@ class DetectorCard(Strict):
     mean: RGB
     std: RGB
     classes: tuple[str, ...]
+    data: tuple[DataSource, ...] = ()
 
 
 @dataclass(frozen=True)

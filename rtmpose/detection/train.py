@@ -21,14 +21,14 @@ from rtmpose.detection.conversion import rtmdet_from_onnx, with_statistics
 from rtmpose.detection.detector import NetworkDetector
 from rtmpose.detection.evaluate import LEAST_SCORE, Photograph, judge
 from rtmpose.detection.forms import Boxes
-from rtmpose.detection.graph import Pixels
+from rtmpose.detection.graph import Graph, Pixels
 from rtmpose.detection.loss import detection_task
 from rtmpose.detection.network import RTMDet, load_rtmdet
 from rtmpose.detection.stream import PhotographStream
 from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, git_commit
 from rtmpose.models import MEAN, STD, normalise
-from rtmpose.provenance.sources import UNKNOWN, DataSource, note
+from rtmpose.provenance.sources import UNKNOWN, DataSource, note, used_before
 from rtmpose.released.checkpoint import sources_before
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
@@ -90,11 +90,12 @@ def train_detector(
     root: Path,
     weights: Path,
     report: Callable[[dict[str, Any]], None],
+    licence: str = UNKNOWN,
 ) -> Position:
     """Train on `photographs` and write the `weights` with the best box AP on those for `tuning`.
 
     `init`: a checkpoint, official or ours, an ONNX file of RTMDet-nano, or the name of a size to start from
-    nothing. The weights note whose data is in them. The run's store lies below `root`; one that was killed
+    nothing. The weights note whose data is in them, and under which `licence` the photographs are. The run's store lies below `root`; one that was killed
     goes on from its last checkpoint, and ends with the bits of an undisturbed one. Each line for `report`
     goes into the store's log and the run's curves in MLflow, too. UserError as the loop raises it,
     and where AP was never a number.
@@ -112,7 +113,7 @@ def train_detector(
     name = _named(training, init, photographs, tuning)
     store = Store.open(root, f"{STAGE}-{name}", fresh=False)
     run_id = _tracked(store, training, init, name)
-    store = Store(store.folder, store.token, {"run_id": run_id}, note(sources(init, photographs)))
+    store = Store(store.folder, store.token, {"run_id": run_id}, note(sources(init, photographs, licence)))
     reporter = Reporter(STAGE, run_id, store)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -171,13 +172,19 @@ def _tracked(store: Store, training: Training, init: Path | str, name: str) -> s
     return run_id
 
 
-def sources(init: Path | str, photographs: Sequence[Photograph]) -> tuple[DataSource, ...]:
-    """Whose data is in a detector: the photographs, by the folder that holds all of them, whose terms no
-    descriptor says, and what `init` was trained on.
+def sources(
+    init: Path | str, photographs: Sequence[Photograph], licence: str = UNKNOWN
+) -> tuple[DataSource, ...]:
+    """Whose data is in a detector: the photographs, by the folder that holds all of them, and what `init` was
+    trained on.
     """
     folder = Path(os.path.commonpath([one.path.absolute().parent for one in photographs]))
-    own = DataSource(name=folder.name, sha256=_data(photographs), licence=UNKNOWN)
-    return (own, *(sources_before(init, "initial weights") if isinstance(init, Path) else ()))
+    own = DataSource(name=folder.name, sha256=_data(photographs), licence=licence)
+    if isinstance(init, str):
+        return (own,)
+    card = Graph(init).card if init.suffix == ".onnx" else None
+    known = used_before(card.data, "initial weights") if card and card.data else None
+    return (own, *(known or sources_before(init, "initial weights")))
 
 
 def _data(photographs: Sequence[Photograph]) -> str:

@@ -54,8 +54,8 @@ def read_with_note(path: Path) -> tuple[dict[str, Tensor], Note]:
 
 
 def sources_in(path: Path) -> tuple[DataSource, ...] | None:
-    """Whose data is in a checkpoint or a detector's ONNX file: by its own note or card, else by the catalogue
-    for a released file; None where nobody says.
+    """Whose data is in a checkpoint: by its own note or card, else by the catalogue for a released file, also
+    an ONNX file; None where nobody says.
     """
     if path.suffix.lower() != ".onnx":
         content = read_checkpoint(path)

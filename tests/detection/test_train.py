@@ -13,11 +13,11 @@ import torch
 
 from rtmpose.cli.app import app
 from rtmpose.config import AugmentConfig
-from rtmpose.detection.evaluate import Photograph
+from rtmpose.detection.evaluate import Photograph, read_people
 from rtmpose.detection.loss import Corners, assign, detection_loss, overlaps
 from rtmpose.detection.network import RTMDet, load_rtmdet, points, strides
 from rtmpose.detection.stream import PhotographStream
-from rtmpose.detection.train import STRONG, WEAK, Training, train_detector
+from rtmpose.detection.train import STRONG, WEAK, Training, sources, train_detector
 from rtmpose.ending import run_command
 from rtmpose.files import UserError, read_json
 from rtmpose.models import normalise, read_weights, save_tensors
@@ -218,10 +218,19 @@ def test_the_commands_train_export_and_judge_on_photographs(
     size = ["--input", "96x64"]
     init = ["--init", str(realdata("detectors/rtmdet-nano_320_person.onnx"))]
     place = ["--weights", weights, "--storage", str(tmp_path / "runs")]
-    said = command("train", *data, *tune, *size, *init, *place, "--batch", "2", "--epochs", "1")
+    short = ["--batch", "2", "--epochs", "1", "--licence", "our own"]
+    said = command("train", *data, *tune, *size, *init, *place, *short)
     assert json.loads(said[0])["step"] == 2 and said[-1].startswith(f"{weights}: AP ")
     assert "after epoch 1" in said[-1]
-    assert command("export", weights, file, *size) == [f"{file}: RTMDet-nano, 96x64, 1 class(es)"]
+    first, own, before = command("export", weights, file, *size)
+    assert (
+        first == f"{file}: RTMDet-nano, 96x64, 1 class(es)" and own == "data: train2017 (training): our own"
+    )
+    assert before == "data: rtmdet-nano_320_person.onnx (initial weights): not known"
+    further = sources(Path(file), read_people(truth, coco / "train2017"), "theirs")
+    assert [(one.use, one.licence) for one in further] == [
+        ("training", "theirs"), ("initial weights", "our own"), ("initial weights", "not known")
+    ]  # fmt: skip
     [line] = command("eval", file, *data)
     found = json.loads(line)
     assert found["images"] == 4 and found["persons"] == len(content["annotations"])

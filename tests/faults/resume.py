@@ -109,10 +109,9 @@ def prepared(folder: Path) -> Workspace:
     """
     workspace = Workspace(folder).small()
     workspace.environment[MARK] = uuid.uuid4().hex
-    workspace.environment["OMP_NUM_THREADS"] = "1"
     workspace.set(
         finetune__epochs=6, finetune__checkpoint_steps=4, finetune__evaluate_every=3,
-        hardware__cpus_per_worker=1, hardware__max_failures=100, model__hidden=64, model__ema_momentum=0.01,
+        hardware__max_failures=100, model__hidden=64, model__ema_momentum=0.01,
         model__weight_decay=0.05, input_size=[64, 64], shard__input_size=[64, 64],
     )  # fmt: skip
     for stage, *arguments in (("raw", "coco17"), ("shard", "coco17"), ("mix",), ("pretrain",), ("search",)):

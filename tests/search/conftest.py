@@ -17,7 +17,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             "reference_seeds": 2, "concurrent": 1,
             "space": {"finetune.tau": TAU, "model.kernel": {"choices": [5, 7]}},
         },
-        model__hidden=32, hardware__cpus_per_worker=1, input_size=[64, 64], shard__input_size=[64, 64],
+        model__hidden=32, input_size=[64, 64], shard__input_size=[64, 64],
     )  # fmt: skip
     for stage, *arguments in (("raw", "coco17"), ("shard", "coco17"), ("mix",), ("pretrain",)):
         done = workspace.stage(stage, *arguments)
