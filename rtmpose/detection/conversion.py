@@ -42,8 +42,8 @@ class Deployed(nn.Module):
 def export_detector(
     network: RTMDet, path: Path, input_size: tuple[int, int], data: Sequence[DataSource] = ()
 ) -> Path:
-    """Write a network as one ONNX file with a free batch dimension, which `open_detector` reads back. Its card
-    says whose `data` is in it.
+    """Write a network as one ONNX file with a free batch dimension, which `open_detector` reads back. Its
+    card says whose `data` is in it.
 
     Input `input` float32 (N, 3, H, W) RGB normalised, `input_size` (w, h) px. Outputs `boxes` (N, A, 4) xyxy
     px of the input and `scores` (N, A, C) of all A cells, before suppression. The file appears under `path`

@@ -95,10 +95,10 @@ def train_detector(
     """Train on `photographs` and write the `weights` with the best box AP on those for `tuning`.
 
     `init`: a checkpoint, official or ours, an ONNX file of RTMDet-nano, or the name of a size to start from
-    nothing. The weights note whose data is in them, and under which `licence` the photographs are. The run's store lies below `root`; one that was killed
-    goes on from its last checkpoint, and ends with the bits of an undisturbed one. Each line for `report`
-    goes into the store's log and the run's curves in MLflow, too. UserError as the loop raises it,
-    and where AP was never a number.
+    nothing. The weights note whose data is in them, and under which `licence` the photographs are. The run's
+    store lies below `root`; one that was killed goes on from its last checkpoint, and ends with the bits of
+    an undisturbed one. Each line for `report` goes into the store's log and the run's curves in MLflow, too.
+    UserError as the loop raises it, and where AP was never a number.
     """
     torch.manual_seed(training.seed)
     torch.set_num_threads(training.threads)
