@@ -19,6 +19,7 @@ from rtmpose.models import build_pose_net, save_tensors
 from rtmpose.provenance.sources import UNKNOWN, DataSource, note
 from rtmpose.released.checkpoint import sources_in
 from rtmpose.training.launch import untrained
+from tests.detection import planted
 from tests.support import ROOT
 
 DATA = (
@@ -91,7 +92,7 @@ def test_a_detector_notes_its_photographs_and_what_it_started_from(name: str, tm
     if init.suffix == ".pt":
         save_tensors(init, {"meta": note(DATA), "state_dict": RTMDet("nano").state_dict()})
     else:
-        init.write_bytes(b"a graph")
+        planted.write(init, planted.outputs("boxes"))
     photographs = [Photograph(1, tmp_path / "shop/a.jpg", 64, 64, np.empty((0, 4)), ())]
     own, *before = sources(init, photographs)
     assert (own.name, own.licence, own.use) == ("shop", UNKNOWN, "training")
