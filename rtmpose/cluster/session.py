@@ -50,9 +50,9 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
         return
     options: dict[str, Any] = {}
     if not joins_cluster():
-        # "local": without it Ray joins whatever cluster somebody has started on this machine.
         # Ray Train's watcher is for machines that a provider takes away. It takes two seconds to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # "local": without it Ray joins whatever cluster somebody has started on this machine.
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
     try:

@@ -139,9 +139,9 @@ class Spread:
         self.alone = opening(1)
         # A thread asks for PyTorch's number of threads when it first computes, and may then find the one that
         # another has set for a moment (`one_thread`).
-        number = torch.get_num_threads()
-        pooled = partial(ThreadPoolExecutor, initializer=torch.set_num_threads, initargs=(number,))
-        self.pool = pooled(threads - 1, "pose") if threads > 1 else None
+        number = (torch.get_num_threads(),)
+        some = threads > 1
+        self.pool = ThreadPoolExecutor(threads - 1, "pose", torch.set_num_threads, number) if some else None
 
     @cached_property
     def together(self) -> Points:
