@@ -2,11 +2,13 @@
 
     python benchmarks/mini_coco.py [--data FOLDER] [--minutes 30] [--quick] [--out data/mini_coco]
     python benchmarks/mini_coco.py --device cuda --network s --size 192 256 --batch 256 --loader-workers 14
+    python benchmarks/mini_coco.py --init models/rtmpose.pt --out data/mini_coco_init
 
 The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's
 number of epochs is fixed beforehand from its measured rate, so that both cosine schedules end with the
 minutes, which count all of training with the evaluations in between, but not cutting the crops, measuring the
-rate and the final evaluation.
+rate and the final evaluation. `--init` starts the finetuning from a whole network, such as the default run's, in
+place of the pretraining.
 
 After every few epochs the EMA weights are evaluated on the validation photographs in ground-truth boxes,
 without flip test, beside the mean pose of these very photographs put into the same boxes: AP and mean
@@ -16,7 +18,7 @@ keypoint error (distance over the square root of the person's area, mean over la
 training and take the place of the validation ones.
 
 Run again after a kill it goes on from the last checkpoint in --out, where `curve.csv` lies; the picture goes
-to docs/mini_coco.png (of --quick, other networks and devices into --out). The last line is one JSON object.
+to docs/mini_coco.png (of --quick, --init, other networks and devices into --out). The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -197,7 +199,8 @@ def planned(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         0 if options.quick else 2 * options.evaluations * evaluation_seconds(bench)
     )
     plan = {"options": wanted}
-    for stage, share in (("pretrain", options.pretrain_share), ("finetune", 1 - options.pretrain_share)):
+    pretraining = 0.0 if options.init else options.pretrain_share
+    for stage, share in (("pretrain", pretraining), ("finetune", 1 - pretraining)):
         pace, steps = rate(bench, stage)
         samples = max(seconds, 0.0) * share * pace
         plan[stage] = max(round(samples / (steps * options.batch)), 1) if share else 0
@@ -296,6 +299,7 @@ def parameters(options: argparse.Namespace, epochs: dict[str, Any]) -> Params:
             "picture_every": None,
         }  # fmt: skip
         content[stage]["optim"] |= {"lr": options.lr, "warmup_steps": warmup}
+    content["finetune"]["init"] = options.init and str(options.init)
     return Params.model_validate(content)
 
 
@@ -347,6 +351,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--pretrain-share", type=float, default=0.4, help="of the minutes, for heatmap pretraining"
     )
+    parser.add_argument("--init", type=Path, help="weights of the same network to finetune from")
     parser.add_argument(
         "--held-out", action="store_true", help="evaluate on a tenth of the training photographs instead"
     )
@@ -360,7 +365,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     bench = prepared(options)
     plan = planned(bench, options)
     bench = replace(bench, params=parameters(options, plan))
@@ -370,9 +375,9 @@ def main() -> None:
         flush=True,
     )
     diary = Diary(bench.out)
-    init = train(bench, "pretrain", None, diary) if plan["pretrain"] else None
+    init = train(bench, "pretrain", None, diary) if plan["pretrain"] else options.init
     last = train(bench, "finetune", init, diary)
-    published = not options.quick and (options.device, options.network) == ("cpu", "t")
+    published = not (options.quick or options.init) and (options.device, options.network) == ("cpu", "t")
     picture = ROOT / "docs/mini_coco.png" if published else bench.out / "curve.png"
     draw(diary.rows, picture, options.network)
     detections = options.data / str(COCO.splits["val"].detections)

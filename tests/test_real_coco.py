@@ -75,6 +75,8 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
     assert 0 <= figures["AP"] <= 1 and 0 <= figures["detector_AP"] <= 1 and figures["keypoint_error"] > 0
     shown = workspace.run("dvc", "metrics", "show")
     assert len(shown.stdout.splitlines()) == 2 and not shown.stderr, "one row, and nothing that DVC misses"
+    drawn = workspace.run("dvc", "plots", "show")
+    assert drawn.returncode == 0 and (folder / "dvc_plots/index.html").is_file(), drawn.stderr
     parity = json.loads((folder / "metrics/export.json").read_text())
     assert parity["max_diff"] < 1e-3
     timed = json.loads((folder / "metrics/benchmark/cpu-x86.json").read_text())

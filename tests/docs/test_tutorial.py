@@ -13,7 +13,7 @@ import torch
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.models import build_pose_net
 from rtmpose.released.catalogue import find
-from tests.docs.commands import commands_of
+from tests.docs.commands import Command, commands_of
 from tests.support import ROOT
 from tests.test_workflow import compose
 from tests.workspace import Workspace
@@ -92,13 +92,19 @@ def released(workspace: Workspace) -> None:
     (folder / "rtmpose-t.pth").symlink_to(folder / "cache/weights" / name)
 
 
+def beginning_of(command: Command) -> str:
+    """The line of the table that the command has."""
+    (found,) = [known for known in RUN if str(command).startswith(known)]
+    return found
+
+
 def planned() -> list[list[str]]:
     """What is run for the tutorial's commands; every one of them stands in the table."""
     found: list[list[str]] = []
     for command in commands_of(ROOT / "docs/tutorial.md"):
         if not command.whole:
             continue
-        (beginning,) = [known for known in RUN if str(command).startswith(known)]
+        beginning = beginning_of(command)
         if RUN[beginning] == SAME:
             found.append([RENAMED.get(word, word) for word in command.words])
         else:

@@ -1,7 +1,7 @@
 """Every recipe trains: from raw samples through its shards, pretraining and finetuning, to figures.
 
-Two updates each, one of the strong and one of the weak augmentation, in batches of two; one for the largest
-models and the largest images.
+Two updates each, one of the strong and one of the weak augmentation, in batches of two. The largest models
+are not pretrained.
 """
 
 from __future__ import annotations
@@ -67,10 +67,8 @@ class Trained:
     losses: list[float]
 
 
-def trained(
-    stage: str, params: Params, mix: Mix, init: Path | None, steps: int, teacher: Path | None = None
-) -> Trained:
-    """A stage of the recipe after `steps` updates at its full rate."""
+def trained(stage: str, params: Params, mix: Mix, init: Path | None, teacher: Path | None = None) -> Trained:
+    """A stage of the recipe after two updates at its full rate."""
     finetune, model = params.finetune, params.model
     job = Job(stage, params, "fp32", mix, Path(), "", "", "", init, finetune.tau, finetune.sigma, teacher)
     train, task = job.train, build_task(job)
@@ -81,7 +79,7 @@ def trained(
         optim=train.optim, ema_momentum=model.ema_momentum, accumulate=train.accumulate, frozen=train.freeze,
     )  # fmt: skip
     warm, losses = train.optim.warmup_steps, []
-    for epoch, augment in [(0, train.strong), (train.epochs - 1, train.weak)][:steps]:
+    for epoch, augment in [(0, train.strong), (train.epochs - 1, train.weak)]:
         batch = next(iter(stream.epoch(epoch, augment)))
         points = load_skeleton(train.skeleton).num_keypoints
         assert batch.weights.shape == (train.batch_size, points)
@@ -115,13 +113,13 @@ def test_a_recipe_trains_on_samples(
 ) -> None:
     params = small(recipe(name, size))
     check_pixels(params)
-    mix, steps, init = shelf.mix(params), 1 if size in "lx" else 2, None
+    mix, init = shelf.mix(params), None
     if params.pretrain.enabled and size not in "lx":
-        pretrained = trained("pretrain", params, mix, None, steps)
+        pretrained = trained("pretrain", params, mix, None)
         learned(pretrained)
         init = tmp_path / "pretrain.pt"
         save_tensors(init, pretrained.task.model.state_dict())
-    run = trained("finetune", params, mix, init, steps)
+    run = trained("finetune", params, mix, init)
     learned(run)
     if init is not None:
         stem = torch.load(init, weights_only=True)["backbone.stem.0.conv.weight"].ravel()
@@ -139,13 +137,13 @@ def test_a_teacher_guides_the_student_and_then_its_fresh_head(
     mix, teacher, student = shelf.mix(params), tmp_path / "teacher.pt", tmp_path / "student.pt"
     larger, points = recipe("wholebody133", "m").model, load_skeleton(params.skeleton).num_keypoints
     save_tensors(teacher, {"state_dict": build_model(larger, points, params.input_size).state_dict()})
-    guided = trained("finetune", params, mix, None, 2, teacher)
+    guided = trained("finetune", params, mix, None, teacher)
     learned(guided)
     weights = guided.task.model.state_dict()
     kept = {key: value for key, value in weights.items() if not key.startswith(PROJECTION)}
     assert len(kept) < len(weights), "the student learned the teacher's features, too"
     save_tensors(student, {"state_dict": kept})
-    head = trained("head", head_params(params), mix, student, 1, student)
+    head = trained("head", head_params(params), mix, student, student)
     learned(head)
     assert guided.task.guide is not None and head.task.guide is not None
     held = head.task.model.state_dict()
@@ -167,8 +165,8 @@ def test_a_recipe_of_another_paper_trains(which: str, recipe: Recipe, shelf: She
         params = with_values(params, dict.fromkeys(("input_size", "shard.input_size"), SMALLER[which]))
     mix = shelf.mix(params)
     if params.pretrain.enabled:
-        learned(trained("pretrain", params, mix, None, 1))
-    run = trained("finetune", params, mix, None, 1 if max(params.input_size) > 512 else 2)
+        learned(trained("pretrain", params, mix, None))
+    run = trained("finetune", params, mix, None)
     learned(run)
     judged(params, run.task, mix)
 
