@@ -7,8 +7,8 @@
 The product's own loop trains: UDP heatmap pretraining, then SimCC finetuning from its backbone. Each stage's
 number of epochs is fixed beforehand from its measured rate, so that both cosine schedules end with the
 minutes, which count all of training with the evaluations in between, but not cutting the crops, measuring the
-rate and the final evaluation. `--init` starts the finetuning from a whole network, such as the default run's, in
-place of the pretraining.
+rate and the final evaluation. `--init` starts the finetuning from a whole network, such as the default
+run's, in place of the pretraining.
 
 After every few epochs the EMA weights are evaluated on the validation photographs in ground-truth boxes,
 without flip test, beside the mean pose of these very photographs put into the same boxes: AP and mean
@@ -18,7 +18,8 @@ keypoint error (distance over the square root of the person's area, mean over la
 training and take the place of the validation ones.
 
 Run again after a kill it goes on from the last checkpoint in --out, where `curve.csv` lies; the picture goes
-to docs/mini_coco.png (of --quick, --init, other networks and devices into --out). The last line is one JSON object.
+to docs/mini_coco.png (of --quick, --init, other networks and devices into --out). The last line is one JSON
+object.
 """
 
 from __future__ import annotations

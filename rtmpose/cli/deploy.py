@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rtmpose.files import UserError
+
 commands = typer.Typer()
 
 
@@ -83,6 +85,10 @@ def quantize(
     weights: Annotated[Path | None, typer.Option(help="The PyTorch weights it was exported from.")] = None,
     crops: Annotated[int, typer.Option(min=32, help="Persons to calibrate on.")] = 128,
     openvino: Annotated[bool, typer.Option(help="Write a file for OpenVINO, too (needs NNCF).")] = True,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="executorch (.int8.pte) or litert (.int8.tflite), set up by `setup-runtime`."),
+    ] = None,
 ) -> None:
     """Write int8 files beside the model, for ONNX Runtime (.int8.onnx) and OpenVINO (.int8.xml), and say what
     they cost in AP.
@@ -90,10 +96,13 @@ def quantize(
     from rtmpose.config import EvaluateParams
     from rtmpose.deploy.quantize import calibration as crops_of
     from rtmpose.deploy.quantize import run
+    from rtmpose.deploy.quantize.apart import APART
     from rtmpose.deploy.quantize.gate import Judge
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
 
+    if unknown := set(also or ()) - set(APART):
+        raise UserError(f"--also {min(unknown)}: give {' or '.join(APART)}")
     card, files = read_card(model), ModelFiles(model, weights)
     probe = max(crops // 2, 1)
     found = crops_of.from_folder(calibration, card, crops + probe)
@@ -108,5 +117,8 @@ def quantize(
     run.quantize_for_onnxruntime(trial, used, others.inputs(card))
     if openvino:
         run.quantize_for_openvino(trial, used)
+    for runtime in APART:
+        if runtime in (also or ()):
+            run.quantize_for_apart(trial, used, runtime)
     if reference is None:
         typer.echo("AP was not measured: give --evaluate to know what int8 costs")

@@ -159,7 +159,7 @@ def test_another_models_quantised_file_is_refused(files: ModelFiles, tmp_path: P
         ("mnn", "int8", Placement(), "in fp32 or fp16, not in int8"),
         ("mnn", "fp32", GPU, "on the CPU only"),
         ("litert", "fp16", Placement(), "in fp32 or int8, not in fp16"),
-        ("executorch", "int8", Placement(), r"rtmpose\.int8\.pte: no such file; `rtmpose quantize`"),
+        ("executorch", "int8", Placement(), r"int8\.pte: no such file of this model; `rtmpose quantize"),
         ("executorch", "fp32", GPU, "on the CPU only"),
         ("rknn", "fp32", Placement(), "in fp16, not in fp32"),
         ("coreml", "int8", Placement(), "in fp32 or fp16, not in int8"),

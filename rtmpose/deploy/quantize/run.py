@@ -15,6 +15,7 @@ from torch import nn
 
 from rtmpose.config import QuantizeParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import InRuntime, Reference, card_reasons, judged
@@ -147,6 +148,20 @@ def quantize_for_openvino(trial: Trial, calibration: Calibration) -> Attempt:
     return trial.tried(attempt, path)
 
 
+def quantize_for_apart(trial: Trial, calibration: Calibration, runtime: Apart) -> Attempt:
+    """Write the int8 file of a runtime with an environment of its own, and judge it."""
+    recipe = RECIPES[runtime]
+    described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
+    attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe)
+    try:
+        path = quantize_apart(runtime, trial.files, calibration.inputs(trial.card), described)
+    except NotPossible as reason:
+        attempt = refused(attempt, f"not run here: {reason}")
+        trial.tell(line(attempt))
+        return attempt
+    return trial.tried(attempt, path)
+
+
 def every_attempt(
     trial: Trial,
     asked: Sequence[Tried],
@@ -165,7 +180,9 @@ def every_attempt(
     if finetuned and options.finetune_epochs and all(attempt.refused for attempt in int8):
         int8 += finetuned()
     attempts += [*int8, quantize_for_openvino(trial, calibration)]
-    others = [one for one in asked if one[1] == "int8" and one[0] not in ("onnxruntime", "openvino")]
+    named = {one[0] for one in asked if one[1] == "int8"}
+    attempts += [quantize_for_apart(trial, calibration, runtime) for runtime in APART if runtime in named]
+    others = [one for one in asked if one[1] == "int8" and one[0] not in ("onnxruntime", "openvino", *APART)]
     return attempts + as_they_are(trial, others, int8[-1].recipe), sensitivity
 
 

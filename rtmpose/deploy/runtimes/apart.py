@@ -85,11 +85,14 @@ def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Part
     kind = KINDS[runtime]
     require_precision(kind.name, precision, kind.precisions)
     if precision == "int8":
-        quantised = files.form(precision, kind.ending)
-        if not quantised.is_file():
-            raise NotPossible(f"{quantised}: no such file; `rtmpose quantize` writes it")
-        return (quantised,)
-    _python(runtime)
+        kept = Conversion(runtime, (kind.ending,), "", partial(_make, runtime)).kept(files, precision)
+        if kept is None:
+            quantised = files.form(precision, kind.ending)
+            raise NotPossible(
+                f"{quantised}: no such file of this model; `rtmpose quantize --also {runtime}` writes it"
+            )
+        return kept
+    python_of(runtime)
     steps = " ".join(" ".join(step) for step in ENVIRONMENTS[runtime].steps)
 
     def opened(parts: Parts) -> Any:
@@ -212,7 +215,8 @@ def _served(runtime: ApartName, files: ModelFiles, parts: Parts) -> Path:
     return onnx_form(files, "fp32") if KINDS[runtime].from_onnx else parts[0]
 
 
-def _python(runtime: ApartName) -> Path:
+def python_of(runtime: ApartName) -> Path:
+    """The interpreter of the runtime's environment; NotPossible where it is not set up."""
     python = environment_python(runtime)
     if python is None:
         room = ENVIRONMENTS[runtime].gigabytes
@@ -225,7 +229,7 @@ def _python(runtime: ApartName) -> Path:
 
 def _command(runtime: ApartName) -> list[str]:
     """Isolated: of this environment's packages, and of the modules beside the program, that one sees none."""
-    return [str(_python(runtime)), "-I", str(PROGRAM), runtime]
+    return [str(python_of(runtime)), "-I", str(PROGRAM), runtime]
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -64,22 +64,19 @@ class Conversion:
         receipt = files.form(precision, f".{self.runtime}.json")
         sources = self._sources(files)
         with locked(files.onnx.with_name(f".{receipt.name}.lock")):
-            if not self._is_current(receipt, sources, parts):
+            if _made_from(receipt, parts) != sources:
                 self._convert(files, precision, receipt, sources, parts)
         return parts
+
+    def kept(self, files: ModelFiles, precision: Precision) -> Parts | None:
+        """The converted files as they lie there, made from this exported file in whatever way; else None."""
+        parts = tuple(files.form(precision, ending) for ending in self.endings)
+        made_from = _made_from(files.form(precision, f".{self.runtime}.json"), parts) or {}
+        return parts if made_from.get(files.onnx.name) == sha256_of(files.onnx) else None
 
     def _sources(self, files: ModelFiles) -> dict[str, str]:
         paths = [files.onnx, *([files.weights] if files.weights else [])]
         return {path.name: sha256_of(path) for path in paths} | {"converter": self.version}
-
-    def _is_current(self, receipt: Path, sources: dict[str, str], parts: Parts) -> bool:
-        if not receipt.exists() or not all(part.exists() for part in parts):
-            return False
-        try:
-            found = read_json(receipt)
-        except UserError:
-            return False
-        return bool(found == _receipt(sources, parts))
 
     def _convert(
         self, files: ModelFiles, precision: Precision, receipt: Path, sources: dict[str, str], parts: Parts
@@ -137,6 +134,18 @@ def refuse_other_results(infer: Infer, files: ModelFiles, tolerance: float, runt
             f"{runtime} computes something else than ONNX Runtime: outputs of up to {largest:.3g} differ by "
             f"up to {worst:.3g}"
         )
+
+
+def _made_from(receipt: Path, parts: Parts) -> dict[str, str] | None:
+    """What the receipt says that the files were made from; None where they are not the ones that it names."""
+    if not receipt.exists() or not all(part.exists() for part in parts):
+        return None
+    try:
+        found = read_json(receipt)
+    except UserError:
+        return None
+    sources: dict[str, str] | None = found.get("sources") if isinstance(found, dict) else None
+    return sources if isinstance(sources, dict) and found == _receipt(sources, parts) else None
 
 
 def _receipt(sources: dict[str, str], parts: Sequence[Path]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Post-training int8 by PyTorch's PT2E, for ExecuTorch and LiteRT; runs in their own environments:
-`python -I pt2e_program.py executorch|litert JSON`.
+"""Post-training int8 for ExecuTorch, by PyTorch's PT2E, and for LiteRT, by its own quantizer; runs in their
+environments: `python -I apart_program.py executorch|litert JSON`.
 
 It imports nothing of `rtmpose`, which is not installed there. The JSON names `source`, the network as
 `torch.export.save` wrote it for single images; `inputs`, an `.npy` of normalised images (N, 3, H, W) to
-calibrate on; `target`, the file to write; and `kept_float`, the modules that stay in float.
+calibrate on; and `target`, the file to write. The head stays in float.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+QUANTISED = r".*_(backbone|neck)/.*"  # modules, as LiteRT's tensors are named after them
 
 
 def for_executorch(about: dict[str, Any]) -> None:
@@ -34,16 +36,18 @@ def for_executorch(about: dict[str, Any]) -> None:
 
 
 def for_litert(about: dict[str, Any]) -> None:
+    """The converter's own way over PT2E fails (litert-torch 0.10.0), so the float file is quantised."""
     import litert_torch
-    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
-    from litert_torch.quantize.quant_config import QuantConfig
+    from ai_edge_quantizer.quantizer import Quantizer
 
-    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    model, example = quantized(about, quantizer)
-    model.train = lambda mode=True: model  # the converter calls eval(), which an exported program refuses
-    litert_torch.convert(model, example, quant_config=QuantConfig(pt2e_quantizer=quantizer)).export(
-        about["target"]
-    )
+    inputs, floats = np.load(about["inputs"]), f"{about['target']}.float"
+    network: Any = torch.export.load(about["source"]).module()
+    network.train = lambda mode=True: network  # the converter calls eval(), which an exported program refuses
+    litert_torch.convert(network, (torch.from_numpy(inputs[:1]),)).export(floats)
+    quantizer = Quantizer(floats)
+    quantizer.add_static_config(QUANTISED, "*", activation_num_bits=8, weight_num_bits=8)
+    found = quantizer.calibrate({"serving_default": [{"args_0": image[None]} for image in inputs]})
+    quantizer.quantize(found).export_model(about["target"])
 
 
 def quantized(about: dict[str, Any], quantizer: Any) -> tuple[Any, tuple[torch.Tensor]]:
@@ -51,7 +55,7 @@ def quantized(about: dict[str, Any], quantizer: Any) -> tuple[Any, tuple[torch.T
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     inputs = torch.from_numpy(np.load(about["inputs"]))
-    keep_float(quantizer, about["kept_float"])
+    keep_float(quantizer, ["head"])
     prepared = prepare_pt2e(torch.export.load(about["source"]).module(), quantizer)
     for image in inputs.split(1):
         prepared(image)

@@ -1,0 +1,175 @@
+"""Int8 in another environment: the head is left out, a failure is a reason that leaves nothing, and a file
+counts for the model that it was made of.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from rtmpose.cli.app import app
+from rtmpose.config import QuantizeParams
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize import apart, apart_program, run
+from rtmpose.deploy.quantize.apart import APART, Apart, quantize_apart
+from rtmpose.deploy.quantize.attempt import Attempt
+from rtmpose.deploy.quantize.calibration import Calibration
+from rtmpose.deploy.quantize.run import Trial, Tried, every_attempt, quantize_for_apart
+from rtmpose.deploy.quantize.sensitivity import Sensitivity
+from rtmpose.deploy.runtimes import apart as runtimes
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
+from rtmpose.deploy.runtimes.session import open_session
+from tests.support import det_input
+
+INPUTS = np.zeros((4, 3, 8, 8), np.float32)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 2, 3), nn.ReLU())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(self.backbone(images))
+        return outputs
+
+
+class NotesAll:
+    """A quantizer that notes every operation."""
+
+    def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        for node in model.graph.nodes:
+            node.meta["quantization_annotation"] = "int8"
+        return model
+
+
+def test_the_head_is_left_out(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(Small(), (torch.from_numpy(INPUTS[:1]),)), tmp_path / "n.pt2")
+    model: Any = torch.export.load(tmp_path / "n.pt2").module()
+    quantizer: Any = NotesAll()
+    apart_program.keep_float(quantizer, ["head"])
+    noted = quantizer.annotate(model)
+    calls = [node for node in noted.graph.nodes if node.op == "call_function" and "aten" in str(node.target)]
+    kept = [node for node in calls if "quantization_annotation" not in node.meta]
+    assert [str(node.target) for node in kept] == ["aten.conv2d.default", "aten.relu.default"]
+    assert len(calls) == 3
+
+
+@pytest.fixture
+def own(files: ModelFiles, tmp_path: Path) -> ModelFiles:
+    """A copy of the exported model, to change and to write beside."""
+    assert files.weights is not None
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for path in (files.onnx, files.weights):
+        shutil.copy(path, folder)
+    return ModelFiles(folder / files.onnx.name, folder / files.weights.name)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program that quantises, to be written by a test; this environment stands for the runtimes'."""
+    for module in (apart, runtimes):
+        monkeypatch.setattr(module, "python_of", lambda runtime: Path(sys.executable))
+    monkeypatch.setattr(apart, "PROGRAM", tmp_path / "program.py")
+    return tmp_path / "program.py"
+
+
+WRITES = """
+import json, os, sys
+about = json.loads(sys.argv[2])
+assert all(os.path.exists(about[name]) for name in ("source", "inputs"))
+open(about["target"], "a").write(sys.argv[1])
+"""
+
+
+def test_a_failure_is_a_reason_and_leaves_nothing(
+    program: Path, own: ModelFiles, own_card: ModelCard, calibration: Calibration
+) -> None:
+    program.write_text("import sys\nsys.exit('first\\nXNNPACK does not take aten.x')")
+    before = {path.name for path in own.onnx.parent.iterdir()}
+    told: list[str] = []
+    found = quantize_for_apart(Trial(own, own_card, None, tell=told.append), calibration, "executorch")
+    assert "not run here: executorch: the conversion failed" in found.refused[0]
+    assert found.refused[0].endswith("XNNPACK does not take aten.x") and told == [run.line(found)]
+    left = {path.name for path in own.onnx.parent.iterdir()} - before
+    assert left <= {".rtmpose.int8.executorch.json.lock"}
+
+
+def test_a_file_counts_for_the_model_that_it_was_made_of(program: Path, own: ModelFiles) -> None:
+    program.write_text(WRITES)
+    inputs = det_input((2, 3, 128, 96))
+    with pytest.raises(
+        NotPossible, match=r"rtmpose\.int8\.tflite: no such file of this model; .*--also litert"
+    ):
+        open_session("litert", own, "int8")
+    path = quantize_apart("litert", own, inputs, "32 crops")
+    assert path.read_text() == "litert"
+    made = path.stat().st_mtime_ns
+    assert quantize_apart("litert", own, inputs, "32 crops").stat().st_mtime_ns == made
+    assert quantize_apart("litert", own, inputs, "64 crops").stat().st_mtime_ns > made
+    assert runtimes.convert("litert", own, "int8") == (path,)
+    path.write_text("another")
+    with pytest.raises(NotPossible, match="no such file of this model"):
+        runtimes.convert("litert", own, "int8")
+    assert quantize_apart("litert", own, inputs, "64 crops").read_text() != "another"
+    own.onnx.write_bytes(own.onnx.read_bytes() + b"\0")
+    with pytest.raises(NotPossible, match="no such file of this model"):
+        runtimes.convert("litert", own, "int8")
+
+
+def test_targets_that_ask_for_it_have_it_tried(
+    own: ModelFiles, own_card: ModelCard, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Apart] = []
+
+    def noted(trial: Trial, calibration: Calibration, runtime: Apart) -> Attempt:
+        asked.append(runtime)
+        return Attempt(runtime=runtime, precision="int8", recipe="own")
+
+    by_onnx, by_nncf = (
+        Attempt(runtime=name, precision="int8", recipe="own") for name in ("onnxruntime", "openvino")
+    )
+    sensitivity = Sensitivity(all_px=0.0, without_px={})
+    monkeypatch.setattr(run, "quantize_for_apart", noted)
+    monkeypatch.setattr(run, "quantize_for_onnxruntime", lambda *_, **__: ([by_onnx], sensitivity))
+    monkeypatch.setattr(run, "quantize_for_openvino", lambda *_: by_nncf)
+    trial = Trial(own, own_card, None)
+    cases: list[list[Apart]] = [["executorch"], ["litert", "executorch"], []]
+    for tried in cases:
+        asked.clear()
+        targets: list[Tried] = [(name, "int8", "cpu") for name in tried]
+        found, _ = every_attempt(trial, targets, calibration, INPUTS, QuantizeParams())
+        assert asked == sorted(tried) and [one.runtime for one in found[2:]] == asked
+
+
+def test_the_command_refuses_other_names(own: ModelFiles, shards: Path) -> None:
+    options = ["--calibration", str(shards / "train"), "--also", "ncnn"]
+    done = CliRunner().invoke(app, ["quantize", str(own.onnx), *options])
+    assert done.exit_code and "--also ncnn: give executorch or litert" in str(done.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", APART)
+def test_the_real_thing(
+    own: ModelFiles, own_card: ModelCard, calibration: Calibration, runtime: Apart
+) -> None:
+    """Where `rtmpose setup-runtime` has set one up."""
+    inputs = calibration.inputs(own_card)[:8]
+    try:
+        quantize_apart(runtime, own, inputs, "8 crops")
+    except NotPossible as reason:
+        if "not set up" not in str(reason):
+            raise
+        pytest.skip(str(reason))
+    session, exact = open_session(runtime, own, "int8"), open_session("onnxruntime", own)
+    for ours, theirs in zip(session(inputs[:2]), exact(inputs[:2]), strict=True):
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.7
