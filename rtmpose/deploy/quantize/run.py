@@ -28,6 +28,7 @@ from rtmpose.deploy.quantize.onnx import (
     save_quantized,
 )
 from rtmpose.deploy.quantize.sensitivity import Sensitivity, measure
+from rtmpose.deploy.runtimes.apart import remove_others
 from rtmpose.deploy.runtimes.base import (
     DeviceKind,
     ModelFiles,
@@ -173,6 +174,7 @@ def every_attempt(
     """All that is asked for: first the files as exported, then int8, for which `finetuned` makes further
     attempts where the gate refuses the files made without.
     """
+    remove_others(trial.files)
     attempts = as_they_are(trial, [one for one in asked if one[1] != "int8"])
     int8, sensitivity = quantize_for_onnxruntime(
         trial, calibration, probe, method=options.method, seconds=options.sensitivity_seconds

@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -85,7 +85,7 @@ def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Part
     kind = KINDS[runtime]
     require_precision(kind.name, precision, kind.precisions)
     if precision == "int8":
-        kept = Conversion(runtime, (kind.ending,), "", partial(_make, runtime)).kept(files, precision)
+        kept = _conversion(runtime).kept(files, precision)
         if kept is None:
             quantised = files.form(precision, kind.ending)
             raise NotPossible(
@@ -98,9 +98,22 @@ def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Part
     def opened(parts: Parts) -> Any:
         return Apart(runtime, parts[0], read_card(files.onnx).shapes(batch=1), 1).infer
 
-    return Conversion(
-        runtime, (kind.ending,), steps, partial(_make, runtime), opened if kind.compared else None
-    ).converted(files, precision)
+    return replace(_conversion(runtime), version=steps, open=opened if kind.compared else None).converted(
+        files, precision
+    )
+
+
+def remove_others(files: ModelFiles) -> None:
+    """Remove int8 files of these runtimes, and their receipts, that lie there of another model."""
+    for runtime, kind in KINDS.items():
+        conversion = _conversion(runtime)
+        if "int8" in kind.precisions and conversion.kept(files, "int8") is None:
+            for path in (files.form("int8", kind.ending), conversion.receipt(files, "int8")):
+                path.unlink(missing_ok=True)
+
+
+def _conversion(runtime: ApartName) -> Conversion:
+    return Conversion(runtime, (KINDS[runtime].ending,), "", partial(_make, runtime))
 
 
 class Apart:

@@ -61,7 +61,7 @@ class Conversion:
         something else; UserError where the disk does not take it.
         """
         parts = tuple(files.form(precision, ending) for ending in self.endings)
-        receipt = files.form(precision, f".{self.runtime}.json")
+        receipt = self.receipt(files, precision)
         sources = self._sources(files)
         with locked(files.onnx.with_name(f".{receipt.name}.lock")):
             if _made_from(receipt, parts) != sources:
@@ -71,8 +71,13 @@ class Conversion:
     def kept(self, files: ModelFiles, precision: Precision) -> Parts | None:
         """The converted files as they lie there, made from this exported file in whatever way; else None."""
         parts = tuple(files.form(precision, ending) for ending in self.endings)
-        made_from = _made_from(files.form(precision, f".{self.runtime}.json"), parts) or {}
-        return parts if made_from.get(files.onnx.name) == sha256_of(files.onnx) else None
+        made_from = _made_from(self.receipt(files, precision), parts)
+        of_these = made_from is not None and made_from.get(files.onnx.name) == sha256_of(files.onnx)
+        return parts if of_these else None
+
+    def receipt(self, files: ModelFiles, precision: Precision) -> Path:
+        """Where it lies."""
+        return files.form(precision, f".{self.runtime}.json")
 
     def _sources(self, files: ModelFiles) -> dict[str, str]:
         paths = [files.onnx, *([files.weights] if files.weights else [])]

@@ -117,6 +117,8 @@ def test_a_file_counts_for_the_model_that_it_was_made_of(program: Path, own: Mod
     assert quantize_apart("litert", own, inputs, "32 crops").stat().st_mtime_ns == made
     assert quantize_apart("litert", own, inputs, "64 crops").stat().st_mtime_ns > made
     assert runtimes.convert("litert", own, "int8") == (path,)
+    runtimes.remove_others(own)
+    assert path.is_file()
     path.write_text("another")
     with pytest.raises(NotPossible, match="no such file of this model"):
         runtimes.convert("litert", own, "int8")
@@ -124,6 +126,10 @@ def test_a_file_counts_for_the_model_that_it_was_made_of(program: Path, own: Mod
     own.onnx.write_bytes(own.onnx.read_bytes() + b"\0")
     with pytest.raises(NotPossible, match="no such file of this model"):
         runtimes.convert("litert", own, "int8")
+    runtimes.remove_others(own)
+    assert {each.name for each in path.parent.iterdir() if "int8" in each.name} <= {
+        ".rtmpose.int8.litert.json.lock"
+    }
 
 
 def test_targets_that_ask_for_it_have_it_tried(
