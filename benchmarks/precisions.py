@@ -1,11 +1,14 @@
 """AP, latency and size of a trained SimCC network in every runtime and precision of a target.
 
     python benchmarks/precisions.py --weights data/mini_coco/finetune.pt --crops data/mini_coco/train
-        [--network t] [--size 96 128] [--data FOLDER] [--target cpu-x86] [--out data/precisions]
+        [--network t] [--size 96 128] [--data FOLDER] [--target cpu-x86] [--finetune-epochs 3]
+        [--out data/precisions]
 
 The weights are exported. AP is measured on the validation photographs of a folder in COCO's layout, in
 ground-truth boxes, without flip test, beside PyTorch in fp32: `worst` is the unfavourable end of the paired
-95 % interval over photographs, which the gate judges. int8 is calibrated on crops of the training shards.
+95 % interval over photographs, which the gate judges. int8 is calibrated on crops of the training shards;
+where it is refused, `--finetune-epochs` on them follow, the best of which is chosen on TUNED training
+photographs.
 Then all configurations of the target take turns, and for each number of images and threads the fastest that
 passes is picked. Tables, `quantize.csv` and `quantize.png` go to --out; the last line is one JSON object.
 """
@@ -16,15 +19,17 @@ import argparse
 import json
 from pathlib import Path
 
-from rtmpose.config import Architecture, load_params
+from rtmpose.config import Architecture, load_params, with_values
 from rtmpose.data.raw.annotations import read_images
 from rtmpose.data.shards.write import write_eval_shards
+from rtmpose.data.stream.mix import Mix, MixEntry
 from rtmpose.deploy import benchmark
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.quantize import calibration, run
 from rtmpose.deploy.quantize.attempt import Attempt
 from rtmpose.deploy.quantize.gate import Judge
+from rtmpose.deploy.quantize.onnx import needs_reduced_range
 from rtmpose.deploy.quantize.pick import picks_of
 from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
 from rtmpose.deploy.report import table as latency_table
@@ -35,10 +40,12 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.ending import run_command
 from rtmpose.files import write_atomic, write_csv
 from rtmpose.models import load_exactly
+from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
 
 ROOT = Path(__file__).resolve().parent.parent
 COCO = load_dataset("coco17")
 CROPS = 8
+TUNED = 60
 
 
 def exported(options: argparse.Namespace, card: ModelCard) -> ModelFiles:
@@ -60,7 +67,27 @@ def attempts_of(options: argparse.Namespace, trial: run.Trial, target: Target) -
     how = load_params(ROOT / "params.yaml").quantize
     crops = calibration.from_folder(options.crops, trial.card, how.crops + how.probe_crops)
     used, probe = crops.split(how.crops)
-    return run.every_attempt(trial, asked, used, probe.inputs(trial.card), how)[0]
+    how = how.model_copy(update={"finetune_epochs": options.finetune_epochs})
+    inputs = probe.inputs(trial.card)
+
+    def finetuned() -> list[Attempt]:
+        return run.quantize_finetuned(trial, finetuned_weights(options, trial.card), used, inputs, how)
+
+    return run.every_attempt(trial, asked, used, inputs, how, finetuned)[0]
+
+
+def finetuned_weights(options: argparse.Namespace, card: ModelCard) -> Path:
+    """The weights after a few epochs of rounding as int8 does."""
+    tune = list(read_images(COCO, options.data, "train"))[:TUNED]
+    write_eval_shards(tune, options.out / "tune", dataset=COCO, split="train", workers=1)
+    values = {"input_size": card.input_size, "model.size": options.network, "finetune.picture_every": None}
+    params = with_values(load_params(ROOT / "params.yaml"), values | {"hardware.loader_workers": 1})
+    mix = Mix((MixEntry(options.crops.resolve(), 1),), (options.out / "tune").resolve(), {})
+    return finetune_for_int8(
+        params, mix, options.weights, options.out, epochs=options.finetune_epochs, tau=params.finetune.tau,
+        sigma=card.sigma, largest=SEVEN_BITS if needs_reduced_range() else EIGHT_BITS,
+        report=lambda line: print(json.dumps(line), flush=True) if "AP" in line else None,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -73,6 +100,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="input width and height, px")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/realdata/coco")
     parser.add_argument("--target", default="cpu-x86", help="a name in deploy_targets/, or a file")
+    parser.add_argument("--finetune-epochs", type=int, default=0, help="for int8, where the gate refuses it")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "precisions")
     options = parser.parse_args()
     target = load_target(options.target)

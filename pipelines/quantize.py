@@ -7,7 +7,6 @@ Latency is measured by the stage `benchmark`, and `pick` brings the two together
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +67,8 @@ def finetuned(
 ) -> list[Attempt]:
     """Attempts with weights that were finetuned for int8, after the gate has refused the others."""
     from rtmpose.checkout import shared
-    from rtmpose.deploy.export import export_onnx
     from rtmpose.deploy.quantize.onnx import needs_reduced_range
-    from rtmpose.deploy.quantize.run import quantize_for_onnxruntime
-    from rtmpose.models import load_exactly
+    from rtmpose.deploy.quantize.run import quantize_finetuned
     from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
 
     receipt, options = read_json(RECEIPT, "run the finetune stage again"), params.quantize
@@ -86,19 +83,7 @@ def finetuned(
         sigma=tuple(receipt["sigma"]),
         report=lambda line: print(f"quantize  {json.dumps(line)}", flush=True) if "AP" in line else None,
     )
-    network = trial.card.network()
-    load_exactly(network, best)
-    with tempfile.TemporaryDirectory() as folder:
-        source = export_onnx(network, trial.card.input_size, Path(folder, "finetuned.onnx"), card=trial.card)
-        attempts, _ = quantize_for_onnxruntime(
-            trial,
-            used,
-            probe,
-            method=options.method,
-            seconds=options.sensitivity_seconds,
-            source=source,
-        )
-    return attempts
+    return quantize_finetuned(trial, best, used, probe, options)
 
 
 def tried(targets: list[str]) -> list[Tried]:

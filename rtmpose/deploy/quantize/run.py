@@ -4,6 +4,7 @@ judged as they are.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from rtmpose.config import QuantizeParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -41,6 +43,7 @@ from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.deploy.sizes import file_mb
 from rtmpose.machine import cores
+from rtmpose.models import load_exactly
 
 BATCH = 32  # crops computed at a time; a session is opened for so many
 FINETUNED = "quantisation-aware finetuning, then "
@@ -132,6 +135,29 @@ def quantize_for_onnxruntime(
             if not attempts[-1].refused:
                 break
     return attempts, found
+
+
+def quantize_finetuned(
+    trial: Trial,
+    weights: Path,
+    calibration: Calibration,
+    probe: NDArray[np.float32],
+    options: QuantizeParams,
+) -> list[Attempt]:
+    """As `quantize_for_onnxruntime`, with weights that were finetuned for int8."""
+    network = trial.card.network()
+    load_exactly(network, weights)
+    with tempfile.TemporaryDirectory() as folder:
+        source = export_onnx(network, trial.card.input_size, Path(folder, "finetuned.onnx"), card=trial.card)
+        attempts, _ = quantize_for_onnxruntime(
+            trial,
+            calibration,
+            probe,
+            method=options.method,
+            seconds=options.sensitivity_seconds,
+            source=source,
+        )
+    return attempts
 
 
 def quantize_for_openvino(trial: Trial, calibration: Calibration) -> Attempt:
