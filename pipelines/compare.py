@@ -82,7 +82,7 @@ def problems(card: ModelCard) -> list[str]:
     """What the cards of the exported files say otherwise than the training: σ than its receipt, all else than
     the exported file, which the others are made of.
     """
-    from rtmpose.deploy.e2e import EndToEnd
+    from rtmpose.deploy.e2e import EndToEnd, e2e_path
     from rtmpose.deploy.quantize.gate import card_reasons
     from rtmpose.deploy.quantize.openvino import card_of
     from rtmpose.deploy.runtimes.base import ModelFiles
@@ -96,7 +96,7 @@ def problems(card: ModelCard) -> list[str]:
         ONNX: read_card,
         files.form("fp16"): read_card,
         files.form("int8"): read_card,
-        ONNX.with_suffix(".e2e.onnx"): lambda path: EndToEnd.open(path).card,
+        **{e2e_path(path): lambda path: EndToEnd.open(path).card for path in (ONNX, files.form("int8"))},
         files.form("int8", ".xml"): card_of,
     }
     cards = {path.name: read(path) for path, read in ways.items() if path.is_file()}

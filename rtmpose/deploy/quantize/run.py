@@ -16,6 +16,7 @@ from torch import nn
 
 from rtmpose.config import QuantizeParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.e2e import export_e2e
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
@@ -109,7 +110,8 @@ def quantize_for_onnxruntime(
     source: Path | None = None,
 ) -> tuple[list[Attempt], Sensitivity]:
     """Write the int8 ONNX file: first with the head alone in float, and where the gate refuses that, with the
-    sensitive parts in float besides. The last file stays, and each attempt is reported.
+    sensitive parts in float besides. The last file stays, with its end-to-end form beside it, and each
+    attempt is reported.
 
     `reduce_range` None: as this CPU needs it. `probe`: inputs that sensitivity is measured on, for at most
     `seconds`. `source`: the float file of a network that was finetuned for this; None: the exported model.
@@ -134,6 +136,7 @@ def quantize_for_onnxruntime(
             attempts.append(trial.tried(attempt, path))
             if not attempts[-1].refused:
                 break
+    export_e2e(path)
     return attempts, found
 
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rtmpose.cli.app import app
+from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles
@@ -31,6 +32,7 @@ def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
     assert "onnxruntime int8" in done.output and "not judged" in done.output
     assert "AP was not measured: give --evaluate" in done.output
     assert read_card(tmp_path / "m.int8.onnx").precision == "int8"
+    assert EndToEnd.open(tmp_path / "m.int8.e2e.onnx").made_from(tmp_path / "m.int8.onnx")
 
 
 def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
