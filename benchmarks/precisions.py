@@ -116,7 +116,7 @@ def main() -> None:
     crops = person_crops(options.out / "val", card, CROPS)
     timed = benchmark.run(target, files, crops, run.ap_loss(attempts))
     print(latency_table(timed))
-    picks = picks_of(attempts, timed, [one.model_dump() for one in target.budgets], target.device)
+    picks = picks_of(attempts, timed, target.budgets, target.device)
     for pick in picks:
         print(table(target.name, pick))
     lines = [row for pick in picks for row in rows(target.name, pick)]

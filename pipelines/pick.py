@@ -47,8 +47,7 @@ def main(argv: list[str]) -> None:
         path = BENCHMARK / f"{target.name}.json"
         report = read_record(Timed, path, "run the benchmark stage again")
         refuse_other_target(report, target, path)
-        budgets = [budget.model_dump() for budget in target.budgets]
-        picks = picks_of(attempts, report, budgets, target.device)
+        picks = picks_of(attempts, report, target.budgets, target.device)
         lines += [row for pick in picks for row in rows(target.name, pick)]
         found[target.name] = {
             "picked": picks[0].picked,

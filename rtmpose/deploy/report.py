@@ -92,6 +92,19 @@ def check_budgets(budgets: Iterable[Budget], results: Sequence[Row]) -> list[dic
     return checked
 
 
+def broken(row: Row, budgets: Iterable[Budget]) -> list[str]:
+    """A reason for each limit that a row breaks of the budgets that concern it; what was not measured has not
+    been kept.
+    """
+    limits = [pair for budget in budgets if budget.concerns(row) for pair in budget.limits().items()]
+    return [
+        f"{key} {'was not measured' if row.get(key) is None else format(row[key], '.4g')}, the budget is "
+        f"{limit:g}"
+        for key, limit in limits
+        if not _within(row.get(key), key, limit)
+    ]
+
+
 def _keeps(row: Row, budget: Budget) -> bool:
     return all(_within(row[key], key, limit) for key, limit in budget.limits().items())
 

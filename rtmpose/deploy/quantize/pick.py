@@ -7,8 +7,9 @@ from typing import Any
 
 from rtmpose.config import Strict
 from rtmpose.deploy.quantize.attempt import EXACTNESS, Attempt, Latency, refused
+from rtmpose.deploy.report import broken
 from rtmpose.deploy.runtimes.base import DeviceKind, tried_name
-from rtmpose.deploy.targets import thread_count
+from rtmpose.deploy.targets import Budget
 
 
 class Pick(Strict):
@@ -22,25 +23,25 @@ class Pick(Strict):
     attempts: tuple[Attempt, ...]
 
 
-Budgets = Mapping[str, float]  # the largest p95, ms, by the attempts' names
+Broken = Mapping[str, Sequence[str]]  # the limits that an attempt breaks, by its name
 
 
 def pick(
     attempts: Sequence[Attempt],
     latencies: Mapping[str, Latency],
-    budgets: Budgets | None = None,
+    limits: Broken | None = None,
     *,
     batch: int = 1,
     threads: int = 1,
 ) -> Pick:
-    """The fastest attempt, by p50, that passes; `latencies` and `budgets` by the attempts' names.
+    """The fastest attempt, by p50, that passes; `latencies` and broken `limits` by the attempts' names.
 
-    Latency refuses what was not measured, what breaks its budget, and what gives up exactness without being
-    faster than the same runtime in a more exact precision that passes.
+    Refused are what was not measured, what breaks a limit, and what gives up exactness without being faster
+    than the same runtime in a more exact precision that passes.
     """
     last = {one.name: number for number, one in enumerate(attempts)}
     timed = [
-        _in_time(one, latencies.get(one.name), (budgets or {}).get(one.name))
+        _timed(one, latencies.get(one.name), (limits or {}).get(one.name, ()))
         if last[one.name] == number
         else refused(one, "another attempt's file has taken its place")
         for number, one in enumerate(attempts)
@@ -55,13 +56,10 @@ def _speed(attempt: Attempt) -> float:
     return attempt.latency.p50_ms
 
 
-def _in_time(attempt: Attempt, latency: Latency | None, p95_ms: float | None) -> Attempt:
+def _timed(attempt: Attempt, latency: Latency | None, limits: Sequence[str]) -> Attempt:
     if latency is None:
         return refused(attempt, "its latency was not measured on this target")
-    attempt = attempt.model_copy(update={"latency": latency})
-    if p95_ms is not None and latency.p95_ms > p95_ms:
-        return refused(attempt, f"takes {latency.p95_ms:.1f} ms (p95), the budget is {p95_ms:g} ms")
-    return attempt
+    return refused(attempt.model_copy(update={"latency": latency}), *limits)
 
 
 def _worth_it(attempt: Attempt, others: Sequence[Attempt]) -> Attempt:
@@ -83,14 +81,13 @@ def _worth_it(attempt: Attempt, others: Sequence[Attempt]) -> Attempt:
 def picks_of(
     attempts: Sequence[Attempt],
     report: Mapping[str, Any],
-    budgets: Sequence[Mapping[str, Any]] = (),
+    budgets: Sequence[Budget] = (),
     device: DeviceKind = "cpu",
 ) -> list[Pick]:
     """A pick among the attempts on the target's `device` for each batch size and number of threads of its
     benchmark's report. The target's own comes first: single images on all threads.
 
-    budgets: the target's, as their fields; those with `p95_ms` count where batch, threads, runtime and
-    precision fit.
+    budgets: the target's; every limit counts where batch, threads, runtime and precision fit.
     """
     cells = sorted({(row["batch"], -row["threads"]) for row in report["results"]})
     attempts = [one for one in attempts if one.device == device]
@@ -100,28 +97,10 @@ def picks_of(
         rows = [row for row in report["results"] if (row["batch"], row["threads"]) == (batch, threads)]
         names = [tried_name(row["runtime"], row["precision"], device) for row in rows]
         latencies = {name: _latency(row) for name, row in zip(names, rows, strict=True)}
-        limits = {
-            name: limit
-            for name, row in zip(names, rows, strict=True)
-            if (limit := _budget(row, budgets)) is not None
-        }
+        limits = {name: broken(row, budgets) for name, row in zip(names, rows, strict=True)}
         found.append(pick(attempts, latencies, limits, batch=batch, threads=threads))
     return found
 
 
 def _latency(row: Mapping[str, Any]) -> Latency:
     return Latency(p50_ms=row["p50_ms"], p95_ms=row["p95_ms"], p99_ms=row.get("p99_ms"))
-
-
-def _budget(row: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]) -> float | None:
-    """The smallest p95 that a budget allows a row of a report."""
-    allowed = [
-        budget["p95_ms"]
-        for budget in budgets
-        if budget.get("p95_ms") is not None
-        and budget["batch"] == row["batch"]
-        and thread_count(budget["threads"]) == row["threads"]
-        and budget.get("runtime") in (None, row["runtime"])
-        and budget.get("precision") in (None, row["precision"])
-    ]
-    return min(allowed, default=None)

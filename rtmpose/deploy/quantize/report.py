@@ -42,15 +42,16 @@ def rows(target: str, pick: Pick) -> list[dict[str, Any]]:
 
 def table(target: str, pick: Pick) -> str:
     """A pick as text: one line per attempt, the quickest first, then why each other one is refused."""
-    head = f"{'runtime':<18}{'prec':<6}{'AP':>7}{'worst':>8}{'p50 ms':>9}{'p95 ms':>9}{'MB':>7}  verdict"
+    times = "".join(f"{name:>9}" for name in ("p50 ms", "p95 ms", "p99 ms"))
+    head = f"{'runtime':<18}{'prec':<6}{'AP':>7}{'worst':>8}{times}{'MB':>7}  verdict"
     lines = [f"target {target}, batch {pick.batch}, {pick.threads} threads; AP in points of 100", head]
     for one in sorted(pick.attempts, key=_p50):
         first = next(iter(one.sets.values()), None)
+        latency = one.latency.model_dump() if one.latency else {}
         cells = (
             _cell(first.ap.value if first else None, 7, ".1f"),
             _cell(first.difference.low if first else None, 8, "+.2f"),
-            _cell(one.latency.p50_ms if one.latency else None, 9, ".2f"),
-            _cell(one.latency.p95_ms if one.latency else None, 9, ".2f"),
+            *(_cell(latency.get(key), 9, ".2f") for key in ("p50_ms", "p95_ms", "p99_ms")),
             _cell(one.megabytes, 7, ".1f"),
         )
         lines.append(f"{one.runtime:<18}{one.precision:<6}{''.join(cells)}  {_verdict(one, pick)}")

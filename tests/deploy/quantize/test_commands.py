@@ -47,7 +47,8 @@ def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "metrics" / "quantize.json").write_text(json.dumps(judged))
     results: list[dict[str, Any]] = [
         dict(zip(("runtime", "precision"), name.split("_"), strict=True))
-        | {"threads": threads, "batch": 1}
+        | {"threads": threads, "batch": 1, "ap_loss": 0.1}
+        | {"images_per_s": 300.0, "file_mb": 6.0, "memory_mb": 100.0}
         | {key: value / threads for key, value in time.model_dump(exclude_none=True).items()}
         for name, time in TIMES.items()
         for threads in (1, 2)

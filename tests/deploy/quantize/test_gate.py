@@ -25,7 +25,9 @@ from rtmpose.deploy.quantize.pick import pick, picks_of
 from rtmpose.deploy.quantize.report import picture, rows, table
 from rtmpose.deploy.quantize.run import Trial, as_they_are, line
 from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
+from rtmpose.deploy.targets import Budget, load_target, thread_count
 from tests.deploy.support import relabelled
+from tests.support import ROOT
 
 
 def attempt(runtime: RuntimeName = "onnxruntime", precision: Precision = "int8") -> Attempt:
@@ -126,9 +128,9 @@ def test_a_slowed_runtime_is_stopped() -> None:
 
 def test_a_broken_budget_is_stopped() -> None:
     stuttering = TIMES | {"onnxruntime_int8": latency(4.5, p95=40.0)}
-    found = pick(passing(), stuttering, {"onnxruntime_int8": 20.0})
+    found = pick(passing(), stuttering, {"onnxruntime_int8": ["p95_ms 40, the budget is 20"]})
     assert found.picked == "openvino_fp32"
-    assert reasons("onnxruntime_int8", found.attempts) == ("takes 40.0 ms (p95), the budget is 20 ms",)
+    assert reasons("onnxruntime_int8", found.attempts) == ("p95_ms 40, the budget is 20",)
 
 
 def test_what_was_not_measured_is_not_picked() -> None:
@@ -153,12 +155,42 @@ def test_a_pick_for_each_cell_of_a_report() -> None:
         for threads in (1, 2)
         for batch in (1, 8)
     ]
-    budget = {"batch": 1, "threads": 1, "runtime": None, "precision": "int8", "p50_ms": None, "p95_ms": 7.0}
-    picks = picks_of(passing(), {"results": results}, [budget])
+    picks = picks_of(passing(), {"results": results}, [Budget(precision="int8", p95_ms=7.0)])
     assert [(one.batch, one.threads) for one in picks] == [(1, 2), (1, 1), (8, 2), (8, 1)]
     assert [one.picked for one in picks] == ["onnxruntime_int8", "onnxruntime_fp32"] + [
         "onnxruntime_int8"
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "reason"),
+    [
+        ("p50_ms", 3.0, "p50_ms 4, the budget is 3"),
+        ("p95_ms", 7.0, "p95_ms 8, the budget is 7"),
+        ("images_per_s", 300.0, "images_per_s 250, the budget is 300"),
+        ("file_mb", 5.0, "file_mb 6, the budget is 5"),
+        ("memory_mb", 100.0, "memory_mb 200, the budget is 100"),
+        ("gpu_memory_mb", 100.0, "gpu_memory_mb was not measured, the budget is 100"),
+        ("ap_loss", 0.2, "ap_loss 0.3, the budget is 0.2"),
+    ],
+)
+def test_every_limit_of_a_budget_counts(key: str, limit: float, reason: str) -> None:
+    row = {"runtime": "onnxruntime", "precision": "int8", "threads": 1, "batch": 1, "p50_ms": 4.0}
+    row |= {"p95_ms": 8.0, "images_per_s": 250.0, "file_mb": 6.0, "memory_mb": 200.0, "ap_loss": 0.3}
+    row |= {"gpu_memory_mb": None}
+    [kept] = picks_of(passing(), {"results": [row]}, [Budget(batch=8, p50_ms=0.1)])
+    [found] = picks_of(passing(), {"results": [row]}, [Budget.model_validate({key: limit})])
+    assert kept.picked == "onnxruntime_int8" and found.picked is None
+    assert reasons("onnxruntime_int8", found.attempts) == (reason,)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy_targets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_target_picks_has_a_budget(path: Path) -> None:
+    """Single images on all threads, which its own pick is for."""
+    target = load_target(str(path))
+    most = max(map(thread_count, target.threads))
+    row = {"runtime": "none", "precision": "none", "batch": min(target.batch_sizes), "threads": most}
+    assert any(budget.concerns(row) for budget in target.budgets)
 
 
 def test_attempts_on_a_gpu_are_a_gpu_target_s_alone() -> None:
