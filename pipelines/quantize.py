@@ -7,6 +7,7 @@ Latency is measured by the stage `benchmark`, and `pick` brings the two together
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> None:
     from rtmpose.files import UserError
 
     params = load_params()
+    if find_spec("nncf") is None:  # first: its file is among what the stage has to write
+        raise UserError("int8 for OpenVINO: NNCF is not installed; pip install -e '.[quantize]'")
     options, mix, card = params.quantize, read_mix(MIX), read_card(ONNX)
     if not mix.val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to judge int8 on")

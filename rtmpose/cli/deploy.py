@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rtmpose.files import UserError
+from rtmpose.files import UserError, write_atomic
 
 commands = typer.Typer()
 
@@ -91,7 +92,7 @@ def quantize(
     ] = None,
 ) -> None:
     """Write int8 files beside the model, for ONNX Runtime (.int8.onnx) and OpenVINO (.int8.xml), and say what
-    they cost in AP.
+    they cost in AP. Every attempt is recorded in NAME.quantize.json.
     """
     from rtmpose.config import EvaluateParams
     from rtmpose.deploy.quantize import calibration as crops_of
@@ -114,11 +115,13 @@ def quantize(
     if evaluate is not None:
         reference = Judge(card, {evaluate.name: evaluate}, EvaluateParams()).reference(run.network_of(files))
     trial = run.Trial(files, card, reference, tell=typer.echo)
-    run.quantize_for_onnxruntime(trial, used, others.inputs(card))
+    attempts, sensitivity = run.quantize_for_onnxruntime(trial, used, others.inputs(card))
     if openvino:
-        run.quantize_for_openvino(trial, used)
-    for runtime in APART:
-        if runtime in (also or ()):
-            run.quantize_for_apart(trial, used, runtime)
+        attempts.append(run.quantize_for_openvino(trial, used))
+    attempts += [run.quantize_for_apart(trial, used, name) for name in APART if name in (also or ())]
+    record = model.with_suffix(".quantize.json")
+    write_atomic(record, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")
     if reference is None:
         typer.echo("AP was not measured: give --evaluate to know what int8 costs")
+    elif all(attempt.refused for attempt in attempts):
+        raise UserError(f"{model}: no int8 file of it passes; {record} has each reason. Use the float file")

@@ -75,16 +75,18 @@ def export(
     skeleton: SkeletonOption = None,
     head: HeadOption = None,
     params: ParamsOption = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write NAME.fp16.onnx, too.")] = False,
 ) -> None:
     """Export weights to ONNX, plain and end-to-end; print the plain file's parity with PyTorch.
 
     The file takes `input` and gives `simcc_x` and `simcc_y` (`heatmaps`, where the network makes those), for
     any number of images at once. Its end-to-end form beside it, `NAME.e2e.onnx`, takes `crops` as they are
-    (uint8, RGB) and gives `keypoints` and `scores`.
+    (uint8, RGB) and gives `keypoints` and `scores`. With `--fp16` both are written in float16 besides.
     """
     from rtmpose.deploy.card import ModelCard
     from rtmpose.deploy.e2e import export_e2e
     from rtmpose.deploy.export import export_onnx, parity
+    from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.samples import noise
     from rtmpose.models import load_exactly
     from rtmpose.released.checkpoint import sources_in
@@ -99,6 +101,11 @@ def export(
     export_onnx(model, card.input_size, out, card=card)
     figures = parity(model, out, card.codec(), noise(card.input_size, 8))
     files = {"file": str(out), "end_to_end": str(export_e2e(out))}
+    if fp16:
+        half = ModelFiles(out).form("fp16")
+        crops = noise(card.input_size, 8)
+        export_onnx(model, card.input_size, half, card=card, crops=crops, precision="fp16")
+        files |= {"fp16": str(half), "fp16_end_to_end": str(export_e2e(half))}
     typer.echo(json.dumps(files | {"skeleton": card.skeleton} | figures))
 
 

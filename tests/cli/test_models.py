@@ -67,7 +67,7 @@ def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot
     options = NETWORKS[kind]
     model = saved(Path("w.pt"), **options)
     heatmap = options.get("head") == "heatmap"
-    export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None)
+    export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None, fp16=kind == "heatmap")
     printed = json.loads(capsys.readouterr().out)
     assert printed["skeleton"] == "coco17" and printed["keypoints_px_max"] < 1 and printed["max_diff"] < 1e-2
     session = onnxruntime.InferenceSession("w.onnx", providers=["CPUExecutionProvider"])
@@ -88,6 +88,10 @@ def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot
         17,
         2,
     )
+    assert Path("w.fp16.onnx").exists() == heatmap == ("fp16" in printed)
+    if heatmap:
+        assert read_card(Path("w.fp16.onnx")).precision == "fp16"
+        assert EndToEnd.open(Path("w.fp16.e2e.onnx")).made_from(Path("w.fp16.onnx"))
     card = read_card(Path("w.onnx"))
     assert card.input_size == SIZE and {name: getattr(card, name) for name in options} == options
 

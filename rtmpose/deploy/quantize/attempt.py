@@ -37,8 +37,8 @@ class Latency(Strict):
 class Attempt(Strict):
     """One runtime and precision that was tried: how the file was made, what it costs, and why it is refused.
 
-    `precisions` names the convolutions and matrix products that compute in int8 and in float32; None: all
-    compute in `precision`. No reason in `refused` means that it passes.
+    `precisions` names the convolutions and matrix products, or the modules, that compute in int8 and in
+    float32; None: all compute in `precision`. No reason in `refused` means that it passes.
     """
 
     runtime: RuntimeName

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rtmpose.deploy.card import PREFIX, ModelCard
 from rtmpose.deploy.quiet import quiet
+from rtmpose.deploy.runtimes.base import NotPossible
 from rtmpose.files import UserError, destination, one_line, temporary_beside, writing
 
 PRESET = "mixed"
@@ -27,12 +28,12 @@ def quantized(source: Path, inputs: NDArray[np.float32], kept_float: Sequence[st
     """The network of an exported ONNX file in int8, its head in float.
 
     inputs: normalised float32 (N, 3, H, W) to calibrate on. `kept_float`: names of ONNX nodes that stay in
-    float besides. UserError where NNCF is not installed.
+    float besides. NotPossible where NNCF is not installed.
     """
     try:
         import nncf
     except ImportError as error:
-        raise UserError(f"int8 for OpenVINO: NNCF is not installed ({error}); pip install nncf") from None
+        raise NotPossible(f"NNCF is not installed ({error}); pip install 'rtmpose[quantize]'") from None
     with quiet("nncf"):
         model = ov.Core().read_model(str(source))
         return nncf.quantize(

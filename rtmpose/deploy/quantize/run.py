@@ -22,6 +22,7 @@ from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import InRuntime, Reference, card_reasons, judged
+from rtmpose.deploy.quantize.graph import HEAD
 from rtmpose.deploy.quantize.onnx import (
     Method,
     Quantizer,
@@ -43,6 +44,7 @@ from rtmpose.deploy.runtimes.base import (
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.deploy.sizes import file_mb
+from rtmpose.files import UserError, one_line
 from rtmpose.machine import cores
 from rtmpose.models import load_exactly
 
@@ -74,13 +76,22 @@ class Trial:
             place = Placement(attempt.device, cores())
             try:
                 session = open_session(attempt.runtime, self.files, attempt.precision, place, BATCH)
+                found = self.reference.compared(InRuntime(session.infer, BATCH))
             except NotPossible as reason:
-                attempt = refused(attempt, f"not run here: {reason}")
-                self.tell(line(attempt))
-                return attempt
-            attempt = judged(attempt, self.reference.compared(InRuntime(session.infer, BATCH)))
+                return self.not_run(attempt, str(reason))
+            except (UserError, OSError):
+                raise
+            except Exception as error:  # each runtime has errors of its own
+                return self.not_run(attempt, f"it fails in a call: {one_line(error)[:300]}")
+            attempt = judged(attempt, found)
         size = file_mb(self.files, attempt.runtime, attempt.precision)
         attempt = attempt.model_copy(update={"megabytes": size})
+        self.tell(line(attempt))
+        return attempt
+
+    def not_run(self, attempt: Attempt, reason: str) -> Attempt:
+        """The attempt, refused since it cannot run here."""
+        attempt = refused(attempt, f"not run here: {reason}")
         self.tell(line(attempt))
         return attempt
 
@@ -168,27 +179,28 @@ def quantize_for_openvino(trial: Trial, calibration: Calibration) -> Attempt:
     from rtmpose.deploy.quantize import openvino
 
     path = trial.files.form("int8", ".xml")
-    model = openvino.quantized(trial.files.onnx, calibration.inputs(trial.card))
     recipe = f"NNCF post-training, preset {openvino.PRESET}, float32: head"
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
     card = trial.card.model_copy(update={"precision": "int8", "quantization": described})
-    precisions = openvino.precision_map(model)
+    attempt = Attempt(runtime="openvino", precision="int8", recipe=recipe)
+    try:
+        model = openvino.quantized(trial.files.onnx, calibration.inputs(trial.card))
+    except NotPossible as reason:
+        return trial.not_run(attempt, str(reason))
     openvino.save_quantized(model, path, card)
-    attempt = Attempt(runtime="openvino", precision="int8", recipe=recipe, precisions=precisions)
-    return trial.tried(attempt, path)
+    return trial.tried(attempt.model_copy(update={"precisions": openvino.precision_map(model)}), path)
 
 
 def quantize_for_apart(trial: Trial, calibration: Calibration, runtime: Apart) -> Attempt:
     """Write the int8 file of a runtime with an environment of its own, and judge it."""
     recipe = RECIPES[runtime]
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
-    attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe)
+    parts = {"int8": ["backbone"], "fp32": [HEAD]}
+    attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe, precisions=parts)
     try:
         path = quantize_apart(runtime, trial.files, calibration.inputs(trial.card), described)
     except NotPossible as reason:
-        attempt = refused(attempt, f"not run here: {reason}")
-        trial.tell(line(attempt))
-        return attempt
+        return trial.not_run(attempt, str(reason))
     return trial.tried(attempt, path)
 
 

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from rtmpose.cli.app import app
 from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.quantize import run
+from rtmpose.deploy.quantize.gate import judged
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError
-from tests.deploy.quantize.test_gate import TIMES, passing
+from tests.deploy.quantize.test_gate import TIMES, attempt, figures, passing
 from tests.support import ROOT
 
 
@@ -31,8 +32,27 @@ def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
     assert done.exit_code == 0, done.output
     assert "onnxruntime int8" in done.output and "not judged" in done.output
     assert "AP was not measured: give --evaluate" in done.output
+    record = json.loads((tmp_path / "m.quantize.json").read_text())
+    assert [one["runtime"] for one in record["attempts"]] == ["onnxruntime"] and record["reference"] == {}
+    assert record["attempts"][0]["precisions"]["int8"] and record["attempts"][0]["megabytes"] > 0
     assert read_card(tmp_path / "m.int8.onnx").precision == "int8"
     assert EndToEnd.open(tmp_path / "m.int8.e2e.onnx").made_from(tmp_path / "m.int8.onnx")
+
+
+def test_the_command_fails_where_nothing_passes(
+    files: ModelFiles, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = judged(attempt(), figures(-3.0, -4.0))
+    monkeypatch.setattr(
+        run, "quantize_for_onnxruntime", lambda *_: ([lost], Sensitivity(all_px=0.0, without_px={}))
+    )
+    model = tmp_path / "m.onnx"
+    model.write_bytes(files.onnx.read_bytes())
+    options = ["--calibration", str(shards / "train"), "--evaluate", str(shards / "val"), "--crops", "32"]
+    done = CliRunner().invoke(app, ["quantize", str(model), *options, "--no-openvino"])
+    assert isinstance(done.exception, UserError) and "no int8 file of it passes" in str(done.exception)
+    record = json.loads((tmp_path / "m.quantize.json").read_text())
+    assert "may lose 4.00 points" in record["attempts"][0]["refused"][0] and record["reference"]
 
 
 def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

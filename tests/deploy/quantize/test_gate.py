@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from pipelines.quantize import tried
 from rtmpose.config import EvaluateParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.attempt import Attempt, Figure, Latency, SetFigures
+from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import (
     MAY_LOSE,
     InRuntime,
@@ -24,7 +27,7 @@ from rtmpose.deploy.quantize.gate import (
 from rtmpose.deploy.quantize.pick import pick, picks_of
 from rtmpose.deploy.quantize.report import picture, rows, table
 from rtmpose.deploy.quantize.run import Trial, as_they_are, line
-from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Precision, RuntimeName, Session
 from rtmpose.deploy.targets import Budget, load_target, thread_count
 from tests.deploy.support import relabelled
 from tests.support import ROOT
@@ -284,6 +287,35 @@ def test_a_file_with_a_broken_sigma_is_stopped(
     [found] = as_they_are(trial, [("onnxruntime", "fp32", "cpu")])
     assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
     assert told == [line(found)] and "refused: " in told[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotPossible("LiteRT: its process ended"), "not run here: LiteRT: its process ended"),
+        (RuntimeError("out of memory\nat line 3"), "not run here: it fails in a call: out of memory"),
+    ],
+)
+def test_a_runtime_that_fails_in_a_call_is_refused(
+    files: ModelFiles, own_card: ModelCard, reference: Reference, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, reason: str,
+) -> None:  # fmt: skip
+    def fails(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise error
+
+    monkeypatch.setattr(run, "open_session", lambda *_: Session(fails, "1", "CPU"))
+    told: list[str] = []
+    trial = Trial(files, own_card, reference, tell=told.append)
+    [found] = as_they_are(trial, [("mnn", "fp32", "cpu")])
+    assert found.refused[-1].startswith(reason) and len(told) == 1 and "\n" not in told[0]
+
+
+def test_without_nncf_the_attempt_says_so(
+    files: ModelFiles, own_card: ModelCard, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    found = run.quantize_for_openvino(Trial(files, own_card, None), calibration)
+    assert found.refused[0].startswith("not run here: NNCF is not installed")
 
 
 @pytest.mark.parametrize("name", ["m.int8.xml", "m.pte", "m.ncnn.param", "m.int8.onnx"])
