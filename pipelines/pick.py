@@ -20,19 +20,25 @@ METRICS, TABLE, PICTURE = (
 )
 
 
+class Machine(Record):
+    architecture: str
+
+
 class Judged(Record):
     attempts: list[dict[str, Any]]
     reference: dict[str, dict[str, float]]
+    machine: Machine
 
 
 class Timed(Record):
     target: str
     results: list[dict[str, Any]]
+    machine: Machine
 
 
 def main(argv: list[str]) -> None:
     from rtmpose.deploy.quantize.attempt import Attempt, Figure
-    from rtmpose.deploy.quantize.pick import picks_of
+    from rtmpose.deploy.quantize.pick import picks_of, refuse_elsewhere
     from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
     from rtmpose.deploy.report import refuse_other_target
     from rtmpose.deploy.targets import load_target
@@ -47,7 +53,9 @@ def main(argv: list[str]) -> None:
         path = BENCHMARK / f"{target.name}.json"
         report = read_record(Timed, path, "run the benchmark stage again")
         refuse_other_target(report, target, path)
-        picks = picks_of(attempts, report, target.budgets, target.device)
+        there = report["machine"]["architecture"]
+        valid = refuse_elsewhere(attempts, judged["machine"]["architecture"], there)
+        picks = picks_of(valid, report, target.budgets, target.device)
         lines += [row for pick in picks for row in rows(target.name, pick)]
         found[target.name] = {
             "picked": picks[0].picked,

@@ -117,7 +117,7 @@ def quantize(
     trial = run.Trial(files, card, reference, tell=typer.echo)
     attempts, sensitivity = run.quantize_for_onnxruntime(trial, used, others.inputs(card))
     if openvino:
-        attempts.append(run.quantize_for_openvino(trial, used))
+        attempts += run.quantize_for_openvino(trial, used, sensitivity.sensitive())
     attempts += [run.quantize_for_apart(trial, used, name) for name in APART if name in (also or ())]
     record = model.with_suffix(".quantize.json")
     write_atomic(record, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")

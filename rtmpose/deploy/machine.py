@@ -24,7 +24,9 @@ def gpu_name() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The CPU, its kind, cores and relevant instruction sets, the system, and the versions measured."""
+    """The CPU, its kind, architecture, cores and relevant instruction sets, the system, and the versions
+    measured.
+    """
     versions = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
@@ -32,6 +34,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "kind": cpu_kind(),
+        "architecture": platform.machine(),
         "cores": cores(),
         "cores_online": os.cpu_count(),
         "flags": relevant_flags(),

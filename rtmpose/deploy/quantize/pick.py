@@ -102,5 +102,15 @@ def picks_of(
     return found
 
 
+def refuse_elsewhere(attempts: Sequence[Attempt], judged_on: str, target: str) -> list[Attempt]:
+    """Attempts that were judged on the architecture `judged_on`, for a `target` of another one: kernels of
+    low precision differ there, and only float32 counts on both.
+    """
+    if judged_on == target:
+        return list(attempts)
+    reason = f"its AP was measured on {judged_on}, not on {target}: run the stage `quantize` there"
+    return [one if one.precision == "fp32" else refused(one, reason) for one in attempts]
+
+
 def _latency(row: Mapping[str, Any]) -> Latency:
     return Latency(p50_ms=row["p50_ms"], p95_ms=row["p95_ms"], p99_ms=row.get("p99_ms"))

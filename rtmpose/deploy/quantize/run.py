@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,7 +23,7 @@ from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import InRuntime, Reference, card_reasons, judged
-from rtmpose.deploy.quantize.graph import HEAD
+from rtmpose.deploy.quantize.graph import HEAD, parts
 from rtmpose.deploy.quantize.onnx import (
     Method,
     Quantizer,
@@ -174,17 +175,33 @@ def quantize_finetuned(
     return attempts
 
 
-def quantize_for_openvino(trial: Trial, calibration: Calibration) -> Attempt:
-    """Write the int8 file for OpenVINO, and judge it."""
+def quantize_for_openvino(
+    trial: Trial, calibration: Calibration, sensitive: Sequence[str] = ()
+) -> list[Attempt]:
+    """Write the int8 file for OpenVINO: first with the head alone in float, and where the gate refuses that,
+    with the `sensitive` parts in float besides. The last file stays.
+    """
+    attempts: list[Attempt] = []
+    for kept in dict.fromkeys(((), tuple(sensitive))):
+        attempts.append(_for_openvino(trial, calibration, kept))
+        if not attempts[-1].refused:
+            break
+    return attempts
+
+
+def _for_openvino(trial: Trial, calibration: Calibration, kept: Sequence[str]) -> Attempt:
     from rtmpose.deploy.quantize import openvino
 
     path = trial.files.form("int8", ".xml")
-    recipe = f"NNCF post-training, preset {openvino.PRESET}, float32: head"
+    floats = ", ".join((HEAD, *kept))
+    recipe = f"NNCF post-training, preset {openvino.PRESET}, float32: {floats}"
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
     card = trial.card.model_copy(update={"precision": "int8", "quantization": described})
     attempt = Attempt(runtime="openvino", precision="int8", recipe=recipe)
+    of = parts(onnx.load(str(trial.files.onnx)))
+    nodes = [node for part in kept for node in of[part]]
     try:
-        model = openvino.quantized(trial.files.onnx, calibration.inputs(trial.card))
+        model = openvino.quantized(trial.files.onnx, calibration.inputs(trial.card), nodes)
     except NotPossible as reason:
         return trial.not_run(attempt, str(reason))
     openvino.save_quantized(model, path, card)
@@ -195,8 +212,8 @@ def quantize_for_apart(trial: Trial, calibration: Calibration, runtime: Apart) -
     """Write the int8 file of a runtime with an environment of its own, and judge it."""
     recipe = RECIPES[runtime]
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
-    parts = {"int8": ["backbone"], "fp32": [HEAD]}
-    attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe, precisions=parts)
+    precisions = {"int8": ["backbone"], "float32": [HEAD]}
+    attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe, precisions=precisions)
     try:
         path = quantize_apart(runtime, trial.files, calibration.inputs(trial.card), described)
     except NotPossible as reason:
@@ -222,7 +239,7 @@ def every_attempt(
     )
     if finetuned and options.finetune_epochs and all(attempt.refused for attempt in int8):
         int8 += finetuned()
-    attempts += [*int8, quantize_for_openvino(trial, calibration)]
+    attempts += [*int8, *quantize_for_openvino(trial, calibration, sensitivity.sensitive())]
     named = {one[0] for one in asked if one[1] == "int8"}
     attempts += [quantize_for_apart(trial, calibration, runtime) for runtime in APART if runtime in named]
     others = [one for one in asked if one[1] == "int8" and one[0] not in ("onnxruntime", "openvino", *APART)]

@@ -147,7 +147,7 @@ def test_targets_that_ask_for_it_have_it_tried(
     sensitivity = Sensitivity(all_px=0.0, without_px={})
     monkeypatch.setattr(run, "quantize_for_apart", noted)
     monkeypatch.setattr(run, "quantize_for_onnxruntime", lambda *_, **__: ([by_onnx], sensitivity))
-    monkeypatch.setattr(run, "quantize_for_openvino", lambda *_: by_nncf)
+    monkeypatch.setattr(run, "quantize_for_openvino", lambda *_: [by_nncf])
     trial = Trial(own, own_card, None)
     cases: list[list[Apart]] = [["executorch"], ["litert", "executorch"], []]
     for tried in cases:

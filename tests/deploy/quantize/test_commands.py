@@ -63,7 +63,8 @@ def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "metrics" / "benchmark").mkdir(parents=True)
     attempts = [one.model_dump(mode="json") for one in passing()]
     figure = {"value": 60.0, "low": 50.0, "high": 70.0}
-    judged = {"attempts": attempts, "reference": {"easy": figure}}
+    machine = {"architecture": "x86_64"}
+    judged = {"attempts": attempts, "reference": {"easy": figure}, "machine": machine}
     (tmp_path / "metrics" / "quantize.json").write_text(json.dumps(judged))
     results: list[dict[str, Any]] = [
         dict(zip(("runtime", "precision"), name.split("_"), strict=True))
@@ -74,10 +75,17 @@ def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for threads in (1, 2)
     ]
     path = tmp_path / "metrics" / "benchmark" / "cpu-x86.json"
-    path.write_text(json.dumps({"target": "rpi5", "results": results}))
+    timed = {"target": "rpi5", "results": results, "machine": machine}
+    path.write_text(json.dumps(timed))
     with pytest.raises(UserError, match=r"cpu-x86\.json: target: is rpi5, not cpu-x86; run the benchmark"):
         main([])
-    path.write_text(json.dumps({"target": "cpu-x86", "results": results}))
+    path.write_text(json.dumps(timed | {"target": "cpu-x86", "machine": {"architecture": "aarch64"}}))
+    main([])
+    found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
+    refused = {one["runtime"]: one["refused"] for one in found["attempts"] if one["precision"] == "int8"}
+    assert found["picked"] == "openvino_fp32"
+    assert "its AP was measured on x86_64, not on aarch64" in refused["onnxruntime"][0]
+    path.write_text(json.dumps(timed | {"target": "cpu-x86"}))
     main([])
     found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
     assert found["picked"] == "onnxruntime_int8"

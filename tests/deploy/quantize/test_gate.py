@@ -314,7 +314,7 @@ def test_without_nncf_the_attempt_says_so(
     files: ModelFiles, own_card: ModelCard, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
-    found = run.quantize_for_openvino(Trial(files, own_card, None), calibration)
+    [found] = run.quantize_for_openvino(Trial(files, own_card, None), calibration)
     assert found.refused[0].startswith("not run here: NNCF is not installed")
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.quantize import openvino as quantize
+from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
+from rtmpose.deploy.quantize.run import Trial, quantize_for_openvino
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
 
@@ -29,6 +31,24 @@ def test_the_head_is_float(model: ov.Model) -> None:
     assert {"node_conv2d_37/WithoutBiases", "node_linear_3", "node_linear_4"} <= set(found["float32"])
     rounded = {one.get_friendly_name() for one in model.get_ordered_ops() if "FakeQuantize" in str(one)}
     assert rounded and not [name for name in quantize.head(model) if name in rounded]
+
+
+def test_sensitive_parts_stay_in_float_where_the_gate_refuses(
+    files: ModelFiles, calibration: Calibration, own_card: ModelCard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(quantize, "save_quantized", lambda *_: None)
+
+    def tried(trial: Trial, attempt: Attempt, path: Path) -> Attempt:
+        return refused(attempt, "may lose 1 point") if "stage1" not in attempt.recipe else attempt
+
+    monkeypatch.setattr(Trial, "tried", tried)
+    trial, few = Trial(files, own_card, None), calibration.split(4)[0]
+    first, second = quantize_for_openvino(trial, few, ["backbone.stage1.1"])
+    assert first.refused and not second.refused and second.recipe.endswith("float32: head, backbone.stage1.1")
+    assert first.precisions is not None and second.precisions is not None
+    assert 0 < len(second.precisions["int8"]) < len(first.precisions["int8"])
+    assert len(quantize_for_openvino(trial, few)) == 1
 
 
 def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path: Path) -> None:
