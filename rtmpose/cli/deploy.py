@@ -87,7 +87,10 @@ def quantize(
     openvino: Annotated[bool, typer.Option(help="Write a file for OpenVINO, too (needs NNCF).")] = True,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="executorch (.int8.pte) or litert (.int8.tflite), set up by `setup-runtime`."),
+        typer.Option(
+            help="executorch (.int8.pte) or litert (.int8.tflite), set up by `setup-runtime`; or tensorrt "
+            "(.int8.symmetric.onnx)."
+        ),
     ] = None,
 ) -> None:
     """Write int8 files beside the model, for ONNX Runtime (.int8.onnx) and OpenVINO (.int8.xml), and say what
@@ -101,8 +104,8 @@ def quantize(
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
 
-    if unknown := set(also or ()) - set(APART):
-        raise UserError(f"--also {min(unknown)}: give {' or '.join(APART)}")
+    if unknown := set(also or ()) - {*APART, "tensorrt"}:
+        raise UserError(f"--also {min(unknown)}: give {', '.join(APART)} or tensorrt")
     card, files = read_card(model), ModelFiles(model, weights)
     probe = max(crops // 2, 1)
     found = crops_of.from_folder(calibration, card, crops + probe)
@@ -114,11 +117,13 @@ def quantize(
     if evaluate is not None:
         reference = Judge(card, {evaluate.name: evaluate}, EvaluateParams()).reference(run.network_of(files))
     trial = run.Trial(files, card, reference, tell=typer.echo)
-    run.quantize_for_onnxruntime(trial, used, others.inputs(card))
+    _, sensitivity = run.quantize_for_onnxruntime(trial, used, others.inputs(card))
     if openvino:
         run.quantize_for_openvino(trial, used)
     for runtime in APART:
         if runtime in (also or ()):
             run.quantize_for_apart(trial, used, runtime)
+    if "tensorrt" in (also or ()):
+        run.quantize_for_tensorrt(trial, used, [("tensorrt", "int8", "gpu")], sensitivity.sensitive())
     if reference is None:
         typer.echo("AP was not measured: give --evaluate to know what int8 costs")

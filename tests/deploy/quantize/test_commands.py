@@ -14,6 +14,7 @@ from rtmpose.deploy.e2e import EndToEnd
 from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.onnx_form import onnx_form
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError
 from tests.deploy.quantize.test_gate import TIMES, passing
@@ -27,11 +28,14 @@ def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
     model = tmp_path / "m.onnx"
     model.write_bytes(files.onnx.read_bytes())
     options = ["--calibration", str(shards / "train"), "--crops", "32", "--no-openvino"]
+    options += ["--also", "tensorrt"]
     done = CliRunner().invoke(app, ["quantize", str(model), *options])
     assert done.exit_code == 0, done.output
     assert "onnxruntime int8" in done.output and "not judged" in done.output
     assert "AP was not measured: give --evaluate" in done.output
     assert read_card(tmp_path / "m.int8.onnx").precision == "int8"
+    assert "tensorrt int8 on the GPU" in done.output
+    assert onnx_form(ModelFiles(model), "int8", "tensorrt") == tmp_path / "m.int8.symmetric.onnx"
     assert EndToEnd.open(tmp_path / "m.int8.e2e.onnx").made_from(tmp_path / "m.int8.onnx")
 
 
