@@ -133,7 +133,8 @@ def networks(options: argparse.Namespace, folder: Path) -> tuple[ModelCard, dict
 
         card, model, fp32 = formula_card(), formula_net(), folder / "formula.onnx"
         export_onnx(model, card.input_size, fp32, card=card)
-        export_onnx(model, card.input_size, ModelFiles(fp32).form("fp16"), card=card, precision="fp16")
+        half = ModelFiles(fp32).form("fp16")
+        export_onnx(model, card.input_size, half, card=card, precision="fp16", exported=fp32)
     else:
         fp32 = options.onnx
         card = read_card(fp32)

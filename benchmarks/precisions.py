@@ -29,7 +29,6 @@ from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.quantize import calibration, run
 from rtmpose.deploy.quantize.attempt import Attempt
 from rtmpose.deploy.quantize.gate import Judge
-from rtmpose.deploy.quantize.onnx import needs_reduced_range
 from rtmpose.deploy.quantize.pick import picks_of
 from rtmpose.deploy.quantize.report import FIELDS, picture, rows, table
 from rtmpose.deploy.report import table as latency_table
@@ -39,6 +38,7 @@ from rtmpose.deploy.targets import Target, load_target
 from rtmpose.descriptors import load_dataset
 from rtmpose.ending import run_command
 from rtmpose.files import write_atomic, write_csv
+from rtmpose.machine import needs_reduced_range
 from rtmpose.models import load_exactly
 from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
 
@@ -55,7 +55,8 @@ def exported(options: argparse.Namespace, card: ModelCard) -> ModelFiles:
     files = ModelFiles(options.out / "rtmpose.onnx", options.weights)
     crops = person_crops(options.out / "val", card, CROPS)
     export_onnx(model, card.input_size, files.onnx, card=card, crops=crops)
-    export_onnx(model, card.input_size, files.form("fp16"), card=card, crops=crops, precision="fp16")
+    half = files.form("fp16")
+    export_onnx(model, card.input_size, half, card=card, crops=crops, precision="fp16", exported=files.onnx)
     return files
 
 

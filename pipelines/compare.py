@@ -96,6 +96,7 @@ def problems(card: ModelCard) -> list[str]:
         ONNX: read_card,
         files.form("fp16"): read_card,
         files.form("int8"): read_card,
+        files.onnx_for("tensorrt", "int8"): read_card,
         **{e2e_path(path): lambda path: EndToEnd.open(path).card for path in (ONNX, files.form("int8"))},
         files.form("int8", ".xml"): card_of,
     }

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
         card = card.with_more(confidence=curve)
     crops = inputs(card, CROPS)[0]
     export_onnx(model, card.input_size, ONNX, card=card, crops=crops)
-    export_onnx(model, card.input_size, HALF, card=card, crops=crops, precision="fp16")
+    export_onnx(model, card.input_size, HALF, card=card, crops=crops, precision="fp16", exported=ONNX)
     metrics |= parity(model, ONNX, card.codec(), crops)
     metrics["exported_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     metrics["megabytes"] = round(ONNX.stat().st_size / 1e6, 3)

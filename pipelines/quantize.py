@@ -70,8 +70,8 @@ def finetuned(
 ) -> list[Attempt]:
     """Attempts with weights that were finetuned for int8, after the gate has refused the others."""
     from rtmpose.checkout import shared
-    from rtmpose.deploy.quantize.onnx import needs_reduced_range
     from rtmpose.deploy.quantize.run import quantize_finetuned
+    from rtmpose.machine import needs_reduced_range
     from rtmpose.training.qat import EIGHT_BITS, SEVEN_BITS, finetune_for_int8
 
     receipt, options = read_json(RECEIPT, "run the finetune stage again"), params.quantize

@@ -30,7 +30,8 @@ DEPLOYED = tuple(
     for name in (
         "rtmpose.onnx", "rtmpose.fp16.onnx", "rtmpose.e2e.onnx", "rtmpose.int8.onnx",
         "rtmpose.int8.e2e.onnx", "rtmpose.int8.xml", "rtmpose.int8.bin", "rtmpose.int8.pte",
-        "rtmpose.int8.executorch.json", "rtmpose.int8.tflite", "rtmpose.int8.litert.json", "rtmpose.pt",
+        "rtmpose.int8.executorch.json", "rtmpose.int8.tflite", "rtmpose.int8.litert.json",
+        "rtmpose.int8.symmetric.onnx", "rtmpose.pt",
     )
 )  # fmt: skip
 PROGRAM = Path(rtmpose.__file__).parent / "inference" / "served_program.py"

@@ -19,6 +19,7 @@ RELEVANT = (
     "bf16", "i8mm", "sve", "asimd",
 )  # fmt: skip
 PLAIN = ("avx512f", "avx2", "sve", "asimd")  # the base of the others: named only where it is all there is
+DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})  # add 8-bit products in 32 bits
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # products of bfloat16 numbers; the last one is ARM's
 
 # The values of ONEDNN_MAX_CPU_ISA, from the lowest, up to the last one that hides an instruction set named
@@ -88,6 +89,13 @@ def _gpus() -> Device:
 def bf16_instructions() -> frozenset[str]:
     """Which of the bfloat16 instruction sets this CPU has and oneDNN may use."""
     return usable_flags() & BF16
+
+
+def needs_reduced_range() -> bool:
+    """Whether this CPU saturates sums of 8-bit products in 16 bits, so that weights of int8 files may have
+    only 7: x86 without VNNI.
+    """
+    return platform.machine() in ("x86_64", "AMD64") and not cpu_flags() & DOT_PRODUCTS
 
 
 def cpu_kind() -> str:

@@ -47,7 +47,9 @@ def _exported(runtime: str, device: torch.device, scale: Scale) -> Result:
         torch.save(model.state_dict(), weights)
         files = ModelFiles(weights.with_suffix(".onnx"), weights)
         for precision in PRECISIONS:
-            export_onnx(model, card.input_size, files.form(precision), card=card, precision=precision)
+            beside = None if precision == "fp32" else files.onnx
+            path = files.form(precision)
+            export_onnx(model, card.input_size, path, card=card, precision=precision, exported=beside)
         return beside_pytorch(runtime, files, device, scale)
 
 

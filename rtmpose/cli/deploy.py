@@ -88,7 +88,10 @@ def quantize(
     openvino: Annotated[bool, typer.Option(help="Write a file for OpenVINO, too (needs NNCF).")] = True,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="executorch (.int8.pte) or litert (.int8.tflite), set up by `setup-runtime`."),
+        typer.Option(
+            help="executorch (.int8.pte) or litert (.int8.tflite), set up by `setup-runtime`; or tensorrt "
+            "(.int8.symmetric.onnx)."
+        ),
     ] = None,
 ) -> None:
     """Write int8 files beside the model, for ONNX Runtime (.int8.onnx) and OpenVINO (.int8.xml), and say what
@@ -102,8 +105,8 @@ def quantize(
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.runtimes.onnxruntime import read_card
 
-    if unknown := set(also or ()) - set(APART):
-        raise UserError(f"--also {min(unknown)}: give {' or '.join(APART)}")
+    if unknown := set(also or ()) - {*APART, "tensorrt"}:
+        raise UserError(f"--also {min(unknown)}: give {', '.join(APART)} or tensorrt")
     card, files = read_card(model), ModelFiles(model, weights)
     probe = max(crops // 2, 1)
     found = crops_of.from_folder(calibration, card, crops + probe)
@@ -116,9 +119,12 @@ def quantize(
         reference = Judge(card, {evaluate.name: evaluate}, EvaluateParams()).reference(run.network_of(files))
     trial = run.Trial(files, card, reference, tell=typer.echo)
     attempts, sensitivity = run.quantize_for_onnxruntime(trial, used, others.inputs(card))
+    kept = sensitivity.sensitive()
     if openvino:
-        attempts += run.quantize_for_openvino(trial, used, sensitivity.sensitive())
+        attempts += run.quantize_for_openvino(trial, used, kept)
     attempts += [run.quantize_for_apart(trial, used, name) for name in APART if name in (also or ())]
+    if "tensorrt" in (also or ()):
+        attempts += run.quantize_for_tensorrt(trial, used, [("tensorrt", "int8", "gpu")], kept)
     record = model.with_suffix(".quantize.json")
     write_atomic(record, json.dumps(run.report(trial, used, attempts, sensitivity), indent=1) + "\n")
     if reference is None:

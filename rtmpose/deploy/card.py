@@ -54,7 +54,8 @@ class ModelCard(Architecture):
     The architecture, input_size (w, h) px, the skeleton and the names of its points, mean and std of RGB in
     0..255, SimCC's bins per pixel (None: the outputs are heatmaps), the precision it was trained in (None:
     not said), and what exported it. Then: SimCC's σ in bins, the MLflow run that trained it, the data, the
-    precision of this file, how it was quantised, what was measured of it (parity with PyTorch, AP, by name),
+    precision of this file, how it was quantised and to how many bits of the weights (for ONNX Runtime; else
+    not said), what was measured of it (parity with PyTorch, AP, by name),
     and how its scores become probabilities. Files from before a field with a default was introduced have that
     default.
     """
@@ -73,6 +74,7 @@ class ModelCard(Architecture):
     data: tuple[DataSource, ...] = ()
     precision: str = "fp32"
     quantization: str | None = None
+    weight_bits: PositiveInt | None = None
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     confidence: Confidence | None = None
 

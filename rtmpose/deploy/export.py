@@ -15,6 +15,7 @@ from torch import nn
 from rtmpose.deploy.card import HEATMAP_OUTPUTS, SIMCC_OUTPUTS, ModelCard
 from rtmpose.deploy.form import deploy_form, in_half
 from rtmpose.deploy.graphs import save_graph, traced
+from rtmpose.deploy.origin import belonging
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.models import PoseNet
 from rtmpose.targets import Codec
@@ -32,6 +33,7 @@ def export_onnx(
     opset: int = OPSET,
     precision: Literal["fp32", "fp16"] = "fp32",
     crops: np.ndarray | None = None,
+    exported: Path | None = None,
 ) -> Path:
     """Write a network as one self-contained ONNX file with a free batch dimension, in the form that every
     runtime can run (`deploy_form`).
@@ -39,14 +41,14 @@ def export_onnx(
     Input `input` float32 (N, 3, H, W) RGB normalised; outputs `simcc_x` (N, K, 2W) and `simcc_y` (N, K, 2H)
     float32 logits, or of a heatmap network `heatmaps` (N, K, H/4, W/4). With `precision="fp16"` weights and
     operations between them are float16. input_size is (w, h) px; `card`, with this precision, becomes the
-    file's metadata; crops: normalised float32 (N, 3, H, W) that show how large its values become. The file
-    appears under `path` only when it is complete and `onnx.checker` accepts it. UserError where float16
-    cannot hold the network.
+    file's metadata; crops: normalised float32 (N, 3, H, W) that show how large its values become; exported:
+    the fp32 file that a fp16 one belongs to, without which no runtime takes it. The file appears under `path`
+    only when it is complete and `onnx.checker` accepts it. UserError where float16 cannot hold the network.
     """
     form = deploy_form(model, None if crops is None else torch.from_numpy(crops))
     network = in_half(form) if precision == "fp16" else form
     said = card.model_copy(update={"precision": precision}) if card else None
-    return write_onnx(network, input_size, path, card=said, opset=opset)
+    return write_onnx(network, input_size, path, card=said, opset=opset, exported=exported)
 
 
 def write_onnx(
@@ -56,6 +58,7 @@ def write_onnx(
     *,
     card: ModelCard | None = None,
     opset: int = OPSET,
+    exported: Path | None = None,
 ) -> Path:
     """Write a network as it is, otherwise like `export_onnx`."""
     width, height = input_size
@@ -63,9 +66,10 @@ def write_onnx(
     example = torch.zeros(2, 3, height, width)
     with torch.inference_mode(), _mode(network, training=False):
         names = SIMCC_OUTPUTS if isinstance(network(example), tuple) else HEATMAP_OUTPUTS
-        exported = traced(network, [example], ["input"], names, opset)
-    onnx.helper.set_model_props(exported, card.properties() if card else {})
-    return save_graph(exported, path)
+        made = traced(network, [example], ["input"], names, opset)
+    said = card.properties() if card else {}
+    onnx.helper.set_model_props(made, said | (belonging(exported) if exported else {}))
+    return save_graph(made, path)
 
 
 def parity(

@@ -58,10 +58,11 @@ def save_graph(model: onnx.ModelProto, path: Path) -> Path:
 
 def save_card(path: Path, card: ModelCard, to: Path | None = None) -> Path:
     """Give an exported file another card: what was found out after it was written. With `to` a copy gets it,
-    and the file stays as it is.
+    and the file stays as it is. Other metadata is kept.
     """
     model = onnx.load(str(path))
-    onnx.helper.set_model_props(model, card.properties())
+    kept = {item.key: item.value for item in model.metadata_props}
+    onnx.helper.set_model_props(model, kept | card.properties())
     return save_graph(model, to or path)
 
 

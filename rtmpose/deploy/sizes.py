@@ -44,7 +44,7 @@ def _loaded(files: ModelFiles, runtime: RuntimeName, precision: Precision) -> li
     if runtime.startswith("pytorch") and files.weights is not None:
         return [files.weights]
     own = [files.form(precision, ending) for ending in ENDINGS.get(runtime, ())]
-    for paths in (own, [files.form(precision)]):
+    for paths in (own, [files.onnx_for(runtime, precision)]):
         if paths and all(path.exists() for path in paths):
             return paths
     return [files.onnx]

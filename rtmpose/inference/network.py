@@ -23,12 +23,14 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import CROPS, POINTS, EndToEnd, e2e_path
 from rtmpose.deploy.runtimes.base import (
     ModelFiles,
+    NotPossible,
     Placement,
     Precision,
     RuntimeName,
     image_by_image,
 )
-from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card, through
+from rtmpose.deploy.runtimes.onnx_form import own_form
+from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card, refuse_saturation, through
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError, is_there
 from rtmpose.geometry import Floats, crop_to_image
@@ -71,8 +73,32 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
     """Open an exported file, or an end-to-end one, in ONNX Runtime on the CPU with so many threads.
 
     Of an exported file the end-to-end form beside it is used, where it was made from this very file: both
-    give the same points, and it needs less time around the network. UserError where a file is not ours.
+    give the same points, and it needs less time around the network. UserError where a file is not ours, or
+    has int8 weights that this CPU cannot compute with.
     """
+    try:
+        return _open(path, threads)
+    except NotPossible as reason:
+        raise UserError(str(reason)) from None
+
+
+def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
+    """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
+    in others person by person. UserError as there; NotPossible where the runtime cannot run it here, or the
+    file of that precision was made from another exported file.
+    """
+    if runtime == "onnxruntime":
+        return _open(files.onnx if precision == "fp32" else own_form(files, precision)[0], threads)
+    card = read_card(files.onnx)
+    skeleton = skeleton_of(card, files.onnx)
+    session = open_session(runtime, files, precision, Placement(threads=threads))
+    network = ThroughArrays(partial(image_by_image, session))
+    way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
+    return PoseNetwork(files.onnx, card, skeleton, lambda image, boxes: way.points(way.crops(image, boxes)))
+
+
+def _open(path: Path, threads: int) -> PoseNetwork:
+    """As `open_network`; NotPossible for int8 weights that this CPU cannot compute with."""
     given = path.name.endswith(E2E)
     whole = path if given else e2e_path(path)
     if given or is_there(whole):
@@ -82,23 +108,10 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
     return _open_plain(path, threads)
 
 
-def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
-    """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
-    in others person by person. UserError as there; NotPossible where the runtime cannot run it here.
-    """
-    if runtime == "onnxruntime":
-        return open_network(files.form(precision), threads)
-    card = read_card(files.onnx)
-    skeleton = skeleton_of(card, files.onnx)
-    session = open_session(runtime, files, precision, Placement(threads=threads))
-    network = ThroughArrays(partial(image_by_image, session))
-    way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
-    return PoseNetwork(files.onnx, card, skeleton, lambda image, boxes: way.points(way.crops(image, boxes)))
-
-
 def _open_whole(opened: EndToEnd, whole: Path, path: Path, threads: int) -> PoseNetwork:
     """An end-to-end file: all from pixels to points is one graph."""
     card, size = opened.card, opened.card.input_size
+    refuse_saturation(card, whole)
     udp = card.codec().udp
 
     def opening(count: int) -> Points:
@@ -117,6 +130,7 @@ def _open_whole(opened: EndToEnd, whole: Path, path: Path, threads: int) -> Pose
 def _open_plain(path: Path, threads: int) -> PoseNetwork:
     """An exported file with everything around it as its card says."""
     card = read_card(path)
+    refuse_saturation(card, path)
     skeleton = skeleton_of(card, path)
 
     def opening(count: int) -> Points:

@@ -8,9 +8,11 @@ from typing import Any
 
 import onnx
 import torch
+from onnx import numpy_helper
 
 from rtmpose.config import Architecture
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.origin import belonging
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.models import PoseNet, build_pose_net
 from tests.support import det_tensor
@@ -47,3 +49,20 @@ def relabelled(files: ModelFiles, folder: Path, **changes: Any) -> Path:
             item.value = json.dumps(changes[name])
     onnx.save(model, str(folder / "other.onnx"))
     return folder / "other.onnx"
+
+
+def save_form(model: onnx.ModelProto, path: Path, exported: Path) -> Path:
+    """Write a network as a form that belongs to an exported file."""
+    kept = {item.key: item.value for item in model.metadata_props}
+    onnx.helper.set_model_props(model, kept | belonging(exported))
+    onnx.save(model, str(path))
+    return path
+
+
+def other_weights(files: ModelFiles, path: Path) -> Path:
+    """The exported model with one weight changed, as another training of the same architecture has them."""
+    model = onnx.load(str(files.onnx))
+    weight = next(each for each in model.graph.initializer if len(each.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(0.5 * numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, str(path))
+    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnx
@@ -13,13 +13,17 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from rtmpose.deploy.e2e import e2e_path, export_e2e
 from rtmpose.deploy.export import differences
+from rtmpose.deploy.graphs import save_card
+from rtmpose.deploy.origin import EXPORTED, belonging
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnx_form import onnx_form, precision_of
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
+from rtmpose.inference.network import open_in, open_network
 from rtmpose.targets import SimCC
-from tests.deploy.support import SIZE, relabelled
+from tests.deploy.support import SIZE, card, other_weights, relabelled, save_form
 from tests.support import det_input
 
 IMAGES = det_input((3, 3, 128, 96))
@@ -63,9 +67,10 @@ def halved(files: ModelFiles, folder: Path) -> ModelFiles:
             cast = onnx.helper.make_node("Cast", [half.name], [weight.name], to=onnx.TensorProto.FLOAT)
             weight.CopyFrom(half)
             model.graph.node.insert(0, cast)
+    folder.mkdir(exist_ok=True)
     copy = ModelFiles(folder / "rtmpose.onnx", files.weights)
     os.link(files.onnx, copy.onnx)
-    onnx.save(model, str(copy.form("fp16")))
+    save_form(model, copy.form("fp16"), copy.onnx)
     return copy
 
 
@@ -82,9 +87,10 @@ def quantised(files: ModelFiles, folder: Path) -> ModelFiles:
         "QuantizeLinear": ("input", "input.quantised"),
     }.items():
         model.graph.node.insert(0, onnx.helper.make_node(name, [taken, "input.scale", "input.zero"], [given]))
+    folder.mkdir(exist_ok=True)
     copy = ModelFiles(folder / "rtmpose.onnx", files.weights)
     os.link(files.onnx, copy.onnx)
-    onnx.save(model, str(copy.form("int8")))
+    save_form(model, copy.form("int8"), copy.onnx)
     return copy
 
 
@@ -94,8 +100,7 @@ def test_a_quantised_file_runs_as_int8_only(files: ModelFiles, tmp_path: Path) -
     found = differences(session(IMAGES), open_session("onnxruntime", files)(IMAGES), SimCC(SIZE))
     assert 1e-3 < found["max_diff"] < 5
     assert precision_of(onnx.load(str(copy.form("int8")))) == "int8"
-    copy.form("int8").unlink()
-    os.link(files.onnx, copy.form("int8"))
+    save_form(onnx.load(str(files.onnx)), copy.form("int8"), copy.onnx)
     with pytest.raises(NotPossible, match=r"int8\.onnx: its weights are stored for fp32, not for int8"):
         open_session("onnxruntime", copy, "int8")
 
@@ -120,6 +125,66 @@ def test_the_card_of_another_model_is_refused(
     other = relabelled(files, tmp_path, input_size=[64, 96])
     with pytest.raises(UserError, match="metadata of another model"):
         open_session(runtime, ModelFiles(other, files.weights))
+
+
+def test_a_form_of_other_weights_is_refused(files: ModelFiles, tmp_path: Path) -> None:
+    """Names and sizes are the same; what tells them apart is noted in the form."""
+    copy = halved(files, tmp_path)
+    save_form(onnx.load(str(quantised(files, tmp_path / "q").form("int8"))), copy.form("int8"), copy.onnx)
+    copy.onnx.unlink()  # a link: the first export stays as it is
+    other_weights(files, copy.onnx)
+    for precision, again in (("fp16", "the export stage"), ("int8", "`rtmpose quantize`")):
+        name, kind = f"rtmpose.{precision}.onnx", cast(Precision, precision)
+        with pytest.raises(NotPossible, match=rf"{name}: was not made from rtmpose\.onnx .*; {again} writes"):
+            onnx_form(copy, kind)
+    with pytest.raises(NotPossible, match="was not made from"):
+        open_in(copy, "onnxruntime", "int8")
+    onnx.save(onnx.load(str(files.onnx)), str(copy.form("int8")))  # from before it was noted
+    with pytest.raises(NotPossible, match="was not made from"):
+        onnx_form(copy, "int8")
+
+
+def test_another_card_changes_nothing(files: ModelFiles, tmp_path: Path) -> None:
+    copy = ModelFiles(tmp_path / "rtmpose.onnx")
+    save_card(files.onnx, card().with_more(measured={"weights": {"AP": 0.5}}), copy.onnx)
+    save_form(onnx.load(str(halved(files, tmp_path / "h").form("fp16"))), copy.form("fp16"), files.onnx)
+    save_card(copy.form("fp16"), card().with_more(measured={"weights": {"AR": 0.6}}))
+    assert onnx_form(copy, "fp16") == copy.form("fp16")
+
+
+def test_openvino_refuses_a_quantised_file_of_other_weights(files: ModelFiles, tmp_path: Path) -> None:
+    import openvino as ov
+
+    copy = ModelFiles(other_weights(files, tmp_path / "rtmpose.onnx"))
+    model = ov.Core().read_model(str(files.onnx))
+    model.set_rt_info(belonging(files.onnx)[EXPORTED], EXPORTED.split("."))
+    ov.save_model(model, str(copy.form("int8", ".xml")))
+    with pytest.raises(NotPossible, match=r"int8\.xml: was not made from rtmpose\.onnx .*`rtmpose quantize`"):
+        open_session("openvino", copy, "int8")
+
+
+def test_eight_bits_are_refused_where_they_saturate(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = quantised(files, tmp_path)
+    path, needed = copy.form("int8"), "rtmpose.deploy.runtimes.onnxruntime.needs_reduced_range"
+    for bits, reduced, possible in ((8, True, False), (8, False, True), (7, True, True), (None, True, True)):
+        save_card(path, card().with_more(precision="int8", weight_bits=bits))
+        monkeypatch.setattr(needed, lambda reduced=reduced: reduced)
+        if possible:
+            open_session("onnxruntime", copy, "int8")
+            open_network(path)
+            continue
+        line = r"int8\.onnx: has 8-bit weights, .* cuts off at 16 bits; `rtmpose quantize` writes 7-bit"
+        with pytest.raises(NotPossible, match=line):
+            open_session("onnxruntime", copy, "int8")
+        with pytest.raises(NotPossible, match=line):
+            open_in(copy, "onnxruntime", "int8")
+        export_e2e(path)
+        for given in (path, e2e_path(path)):
+            with pytest.raises(UserError, match="has 8-bit weights, "):
+                open_network(given)
+        e2e_path(path).unlink()
 
 
 def test_another_models_quantised_file_is_refused(files: ModelFiles, tmp_path: Path) -> None:
@@ -201,7 +266,7 @@ def test_onnx_runtime_on_the_cpu_in_place_of_the_gpu_is_refused(
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider])
     monkeypatch.setattr(ort, "InferenceSession", OnTheCpu)
     opened = onnxruntime_gpu.load_cuda if runtime == "onnxruntime-cuda" else onnxruntime_gpu.load_tensorrt
-    monkeypatch.setattr(onnxruntime_gpu, "onnx_form", lambda files, precision: files.form(precision))
+    monkeypatch.setattr(onnxruntime_gpu, "onnx_form", lambda files, precision, *_: files.form(precision))
     with pytest.raises(NotPossible, match=f"chose CPUExecutionProvider instead of {provider}"):
         opened(files, "fp32", GPU, 1)
 
@@ -228,7 +293,9 @@ def test_openvino_does_not_take_a_plain_file_for_a_quantised_one(files: ModelFil
 
     copy = ModelFiles(tmp_path / "rtmpose.onnx")
     os.link(files.onnx, copy.onnx)
-    ov.save_model(ov.Core().read_model(str(files.onnx)), str(copy.form("int8", ".xml")))
+    model = ov.Core().read_model(str(files.onnx))
+    model.set_rt_info(belonging(copy.onnx)[EXPORTED], EXPORTED.split("."))
+    ov.save_model(model, str(copy.form("int8", ".xml")))
     with pytest.raises(NotPossible, match=r"otherwise than in int8: .* in f32"):
         open_session("openvino", copy, "int8")
     copy.form("int8", ".bin").unlink()

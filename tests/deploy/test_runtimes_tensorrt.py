@@ -8,10 +8,14 @@ from typing import Any
 import onnx
 import pytest
 
+from rtmpose.deploy.export import export_onnx
+from rtmpose.deploy.quantize.onnx import Quantizer, Recipe, save_quantized
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.tensorrt import build, engine_path, kept_engine
 from rtmpose.files import UserError
+from tests.deploy.support import SIZE, card, formula_net
+from tests.support import det_input
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,23 @@ def trt() -> Any:
 def test_an_engine_is_built_without_a_gpu(files: ModelFiles, trt: Any) -> None:
     plan = build(trt, files.onnx, read_card(files.onnx), batch=2, capability="SM89")
     assert len(plan) > 6e6
+
+
+def test_halves_are_built_without_a_gpu(files: ModelFiles, trt: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.fp16.onnx"
+    export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16", exported=files.onnx)
+    assert len(build(trt, path, read_card(files.onnx), batch=1, capability="SM89")) > 3e6
+
+
+def test_int8_is_built_where_it_has_no_zero_points(files: ModelFiles, trt: Any, tmp_path: Path) -> None:
+    """TensorRT reads the symmetric form, and not the one for CPUs."""
+    own, inputs = read_card(files.onnx), det_input((2, 3, 128, 96))
+    with Quantizer(files.onnx, inputs) as quantizer:
+        for name, recipe in {"own": Recipe(False, symmetric=True), "cpu": Recipe(False)}.items():
+            save_quantized(quantizer.quantized(recipe), tmp_path / f"{name}.onnx", own, files.onnx)
+    assert len(build(trt, tmp_path / "own.onnx", own, batch=1, capability="SM89")) > 3e6
+    with pytest.raises(NotPossible, match=r"TensorRT cannot read .*cpu\.onnx: "):
+        build(trt, tmp_path / "cpu.onnx", own, batch=1, capability="SM89")
 
 
 def test_a_network_that_is_not_read_has_tensorrts_reason(files: ModelFiles, trt: Any, tmp_path: Path) -> None:

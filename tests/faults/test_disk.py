@@ -103,7 +103,7 @@ def quantised(folder: Path, raw: Path) -> None:
 def int8(folder: Path, raw: Path) -> None:
     """A file of int8 that is ready to be written."""
     card = ModelCard.of(Architecture(size="t"), (64, 64), "coco17")
-    save_quantized(onnx.load(str(kept(raw))), folder / "m.int8.onnx", card)
+    save_quantized(onnx.load(str(kept(raw))), folder / "m.int8.onnx", card, kept(raw))
 
 
 def saved(folder: Path) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 
+HEAVY = ("conv", "linear", "mm", "matmul")  # operators that must not be left to slow reference kernels
 QUANTISED = r".*_(backbone|neck)/.*"  # modules, as LiteRT's tensors are named after them
 
 
@@ -31,6 +32,7 @@ def for_executorch(about: dict[str, Any]) -> None:
     model, example = quantized(about, quantizer)
     program = torch.export.export(model, example)
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    refuse_left(lowered.exported_program().graph.nodes)
     with open(about["target"], "wb") as file:
         lowered.to_executorch().write_to_file(file)
 
@@ -48,6 +50,29 @@ def for_litert(about: dict[str, Any]) -> None:
     quantizer.add_static_config(QUANTISED, "*", activation_num_bits=8, weight_num_bits=8)
     found = quantizer.calibrate({"serving_default": [{"args_0": image[None]} for image in inputs]})
     quantizer.quantize(found).export_model(about["target"])
+    refuse_float(about["target"])
+
+
+def refuse_left(nodes: Iterable[Any]) -> None:
+    """RuntimeError where operators are left to slow reference kernels that XNNPACK should compute."""
+    names = [str(node.target) for node in nodes if node.op == "call_function"]
+    left = sorted({name for name in names if any(part in name for part in HEAVY)})
+    if left:
+        raise RuntimeError(f"XNNPACK does not take {', '.join(left)}")
+
+
+def refuse_float(path: str) -> None:
+    """RuntimeError where no convolution of a LiteRT file computes with int8 inputs and weights: the quantizer
+    finds tensors by their names, and says nothing where it finds none.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate would stand for its operations
+    interpreter = Interpreter(model_path=path, experimental_op_resolver_type=plain)
+    types = {each["index"]: each["dtype"] for each in interpreter.get_tensor_details()}
+    convolutions = [each for each in interpreter._get_ops_details() if "CONV" in each["op_name"]]
+    if not any(all(types[index] == np.int8 for index in each["inputs"][:2]) for each in convolutions):
+        raise RuntimeError(f"none of {len(convolutions)} convolutions is quantised to int8")
 
 
 def quantized(about: dict[str, Any], quantizer: Any) -> tuple[Any, tuple[torch.Tensor]]:

@@ -32,7 +32,7 @@ from rtmpose.topdown import ThroughArrays
 # fp32 compute the same network, so they may lose no more than halves do.
 MAY_LOSE: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.1, "bf16": 0.1, "int8": 0.5}
 # What two files of one model may say differently of themselves.
-OF_A_FILE = frozenset({"precision", "measured", "quantization", "git_commit", "version"})
+OF_A_FILE = frozenset({"precision", "measured", "quantization", "weight_bits", "git_commit", "version"})
 SIGMA_DIGITS = 1e-3  # relative
 
 

@@ -2,12 +2,12 @@
 
 The head stays in float because its maxima decide the points: quantised, it moved 5 to 20 times more of them.
 On x86 CPUs without VNNI two products of 8-bit numbers saturate in 16 bits, so weights take 7 bits there
-(`reduce_range`).
+(`reduce_range`). TensorRT takes no zero points and no biases in int32: for it a file of its own is written,
+in which activations are symmetric and biases stay in float32.
 """
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,39 +28,40 @@ from onnxruntime.quantization import (
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.graphs import save_graph
+from rtmpose.deploy.origin import belonging
 from rtmpose.deploy.quantize.graph import HEAD, parts
 from rtmpose.deploy.quiet import quiet
 from rtmpose.files import UserError, writing
-from rtmpose.machine import cpu_flags
 
 Method = Literal["minmax", "percentile", "entropy"]
+SYMMETRIC = {"ActivationSymmetric": True, "QuantizeBias": False}
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
-# Any of them adds four 8-bit products in 32 bits, without saturation.
-DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is quantised: what calibration takes for a range, 7 or 8 bits for weights, and the parts
-    of the network (`graph.parts`) that stay in float32.
+    """How a network is quantised: what calibration takes for a range, 7 or 8 bits for weights, the parts of
+    the network (`graph.parts`) that stay in float32, and whether all zero points are 0, for TensorRT.
     """
 
     reduce_range: bool
     method: Method = "minmax"
     kept_float: tuple[str, ...] = (HEAD,)
+    symmetric: bool = False
 
     def __str__(self) -> str:
         bits = "7-bit weights (reduce_range, for CPUs without VNNI)" if self.reduce_range else "8-bit weights"
-        return f"QDQ per channel, {bits}, {self.method} ranges, float32: {', '.join(self.kept_float)}"
+        kind = "QDQ per channel, symmetric" if self.symmetric else "QDQ per channel"
+        return f"{kind}, {bits}, {self.method} ranges, float32: {', '.join(self.kept_float)}"
 
-
-def needs_reduced_range() -> bool:
-    """Whether this CPU saturates sums of 8-bit products: x86 without VNNI."""
-    return platform.machine() in ("x86_64", "AMD64") and not cpu_flags() & DOT_PRODUCTS
+    @property
+    def weight_bits(self) -> int:
+        """As the card has it."""
+        return 7 if self.reduce_range else 8
 
 
 class Quantizer:
@@ -99,20 +100,21 @@ class Quantizer:
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=recipe.reduce_range,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if recipe.symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=[node for part in recipe.kept_float for node in self.parts[part]],
                 calibrate_method=METHODS[recipe.method],
                 calibration_cache_path=str(folder / f"{recipe.method}.json"),
+                extra_options=SYMMETRIC if recipe.symmetric else {},
             )
         return onnx.load(str(folder / "int8.onnx"))
 
 
-def save_quantized(model: onnx.ModelProto, path: Path, card: ModelCard) -> Path:
-    """Write a quantised network with its card; the file appears under `path` when it is complete and
-    `onnx.checker` accepts it.
+def save_quantized(model: onnx.ModelProto, path: Path, card: ModelCard, exported: Path) -> Path:
+    """Write a quantised network with its card, and which `exported` file it belongs to; the file appears
+    under `path` when it is complete and `onnx.checker` accepts it.
     """
-    onnx.helper.set_model_props(model, card.properties())
+    onnx.helper.set_model_props(model, card.properties() | belonging(exported))
     return save_graph(model, path)
 
 

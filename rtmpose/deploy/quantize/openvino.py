@@ -16,6 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from rtmpose.deploy.card import PREFIX, ModelCard
+from rtmpose.deploy.origin import belonging
 from rtmpose.deploy.quiet import quiet
 from rtmpose.deploy.runtimes.base import NotPossible
 from rtmpose.files import UserError, destination, one_line, temporary_beside, writing
@@ -97,11 +98,11 @@ def card_of(path: Path) -> ModelCard:
     return ModelCard.from_properties(properties, path)
 
 
-def save_quantized(model: ov.Model, path: Path, card: ModelCard) -> Path:
-    """Write a quantised network as `path` (.xml) and the .bin beside it, with the card in its runtime
-    information. Both appear when they are complete, the weights first.
+def save_quantized(model: ov.Model, path: Path, card: ModelCard, exported: Path) -> Path:
+    """Write a quantised network as `path` (.xml) and the .bin beside it, with the card, and which `exported`
+    file it belongs to, in its runtime information. Both appear when they are complete, the weights first.
     """
-    for key, value in card.properties().items():
+    for key, value in (card.properties() | belonging(exported)).items():
         model.set_rt_info(value, ["rtmpose", key.removeprefix(PREFIX)])
     model.set_rt_info(json.dumps({"preset": PRESET}), ["rtmpose", "nncf"])
     weights = path.with_suffix(".bin")

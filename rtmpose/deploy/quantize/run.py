@@ -28,13 +28,13 @@ from rtmpose.deploy.quantize.onnx import (
     Method,
     Quantizer,
     Recipe,
-    needs_reduced_range,
     precision_map,
     save_quantized,
 )
 from rtmpose.deploy.quantize.sensitivity import Sensitivity, measure
 from rtmpose.deploy.runtimes.apart import remove_others
 from rtmpose.deploy.runtimes.base import (
+    TENSORRT,
     DeviceKind,
     ModelFiles,
     NotPossible,
@@ -42,11 +42,12 @@ from rtmpose.deploy.runtimes.base import (
     Precision,
     RuntimeName,
 )
+from rtmpose.deploy.runtimes.onnx_form import remove_other_symmetric
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.deploy.sizes import file_mb
 from rtmpose.files import UserError, one_line
-from rtmpose.machine import cores
+from rtmpose.machine import cores, needs_reduced_range
 from rtmpose.models import load_exactly
 
 BATCH = 32  # crops computed at a time; a session is opened for so many
@@ -137,19 +138,58 @@ def quantize_for_onnxruntime(
         if found.sensitive():
             recipes.append(replace(recipe, kept_float=(*recipe.kept_float, *found.sensitive())))
         for one in recipes:
-            model = quantizer.quantized(one)
             recipe_text = f"{FINETUNED if source else ''}{one}"
-            described = f"{recipe_text}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
-            card = trial.card.model_copy(update={"precision": "int8", "quantization": described})
-            save_quantized(model, path, card)
+            precisions = _write(trial, quantizer, one, recipe_text, calibration, path)
             attempt = Attempt(
-                runtime="onnxruntime", precision="int8", recipe=recipe_text, precisions=precision_map(model)
+                runtime="onnxruntime", precision="int8", recipe=recipe_text, precisions=precisions
             )
             attempts.append(trial.tried(attempt, path))
             if not attempts[-1].refused:
                 break
     export_e2e(path)
     return attempts, found
+
+
+def quantize_for_tensorrt(
+    trial: Trial,
+    calibration: Calibration,
+    asked: Sequence[Tried],
+    sensitive: Sequence[str] = (),
+    *,
+    method: Method = "minmax",
+) -> list[Attempt]:
+    """Write the symmetric int8 ONNX file, and judge it in the runtimes of TensorRT that are `asked` for: with
+    the head alone in float, and where they refuse what it costs, with the `sensitive` parts in float besides.
+
+    It is judged in these runtimes alone: where none of them runs here, the first file stays, unjudged.
+    """
+    path = trial.files.onnx_for("tensorrt", "int8")
+    recipe = Recipe(reduce_range=False, method=method, symmetric=True)
+    recipes = [recipe]
+    if sensitive:
+        recipes.append(replace(recipe, kept_float=(*recipe.kept_float, *sensitive)))
+    attempts: list[Attempt] = []
+    with Quantizer(trial.files.onnx, calibration.inputs(trial.card)) as quantizer:
+        for one in recipes:
+            precisions = _write(trial, quantizer, one, str(one), calibration, path)
+            found = as_they_are(trial, asked, str(one))
+            attempts += [attempt.model_copy(update={"precisions": precisions}) for attempt in found]
+            if not all(attempt.refused and attempt.sets for attempt in found):
+                break
+    return attempts
+
+
+def _write(
+    trial: Trial, quantizer: Quantizer, recipe: Recipe, text: str, calibration: Calibration, path: Path
+) -> dict[str, list[str]]:
+    """Write one int8 ONNX file of the exported model; what of it computes in int8 and in float32. `text`:
+    the recipe in words, as the card has it.
+    """
+    model = quantizer.quantized(recipe)
+    described = f"{text}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
+    about = {"precision": "int8", "quantization": described, "weight_bits": recipe.weight_bits}
+    save_quantized(model, path, trial.card.model_copy(update=about), trial.files.onnx)
+    return precision_map(model)
 
 
 def quantize_finetuned(
@@ -204,7 +244,7 @@ def _for_openvino(trial: Trial, calibration: Calibration, kept: Sequence[str]) -
         model = openvino.quantized(trial.files.onnx, calibration.inputs(trial.card), nodes)
     except NotPossible as reason:
         return trial.not_run(attempt, str(reason))
-    openvino.save_quantized(model, path, card)
+    openvino.save_quantized(model, path, card, trial.files.onnx)
     return trial.tried(attempt.model_copy(update={"precisions": openvino.precision_map(model)}), path)
 
 
@@ -233,6 +273,7 @@ def every_attempt(
     attempts where the gate refuses the files made without.
     """
     remove_others(trial.files)
+    remove_other_symmetric(trial.files)
     attempts = as_they_are(trial, [one for one in asked if one[1] != "int8"])
     int8, sensitivity = quantize_for_onnxruntime(
         trial, calibration, probe, method=options.method, seconds=options.sensitivity_seconds
@@ -242,18 +283,22 @@ def every_attempt(
     attempts += [*int8, *quantize_for_openvino(trial, calibration, sensitivity.sensitive())]
     named = {one[0] for one in asked if one[1] == "int8"}
     attempts += [quantize_for_apart(trial, calibration, runtime) for runtime in APART if runtime in named]
-    others = [one for one in asked if one[1] == "int8" and one[0] not in ("onnxruntime", "openvino", *APART)]
+    if for_tensorrt := [one for one in asked if one[1] == "int8" and one[0] in TENSORRT]:
+        kept = sensitivity.sensitive()
+        attempts += quantize_for_tensorrt(trial, calibration, for_tensorrt, kept, method=options.method)
+    made = ("onnxruntime", "openvino", *APART, *TENSORRT)
+    others = [one for one in asked if one[1] == "int8" and one[0] not in made]
     return attempts + as_they_are(trial, others, int8[-1].recipe), sensitivity
 
 
 def as_they_are(trial: Trial, tried: Sequence[Tried], recipe: str = "as exported") -> list[Attempt]:
     """Attempts with ONNX files that are there: other runtimes in fp32, half precision, and int8 in runtimes
-    that read the file made for ONNX Runtime.
+    that have no file of their own for it.
     """
     return [
         trial.tried(
             Attempt(runtime=runtime, precision=precision, device=device, recipe=recipe),
-            trial.files.onnx if precision == "bf16" else trial.files.form(precision),
+            trial.files.onnx if precision == "bf16" else trial.files.onnx_for(runtime, precision),
         )
         for runtime, precision, device in tried
     ]

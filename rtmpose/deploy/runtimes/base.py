@@ -31,6 +31,7 @@ RuntimeName = Literal[
 ]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 DeviceKind = Literal["cpu", "gpu"]
+TENSORRT: frozenset[RuntimeName] = frozenset({"tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt"})
 # float32 (N, 3, H, W) RGB normalised → float32 simcc_x (N, K, 2W) and simcc_y (N, K, 2H), or heatmaps
 # (N, K, H/4, W/4)
 Infer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -57,7 +58,7 @@ class ModelFiles:
     """An exported model and, for PyTorch, the weights it was exported from.
 
     Other forms of the model lie beside it and share its stem: `rtmpose.onnx`, `rtmpose.fp16.onnx`,
-    `rtmpose.int8.onnx`, `rtmpose.int8.xml`, `rtmpose.ncnn.param`.
+    `rtmpose.int8.onnx`, `rtmpose.int8.symmetric.onnx`, `rtmpose.int8.xml`, `rtmpose.ncnn.param`.
     """
 
     onnx: Path
@@ -66,6 +67,11 @@ class ModelFiles:
     def form(self, precision: Precision, ending: str = ".onnx") -> Path:
         """Where the model lies in a precision and a file format: fp32 has no word in its name."""
         return self.onnx.with_suffix(ending if precision == "fp32" else f".{precision}{ending}")
+
+    def onnx_for(self, runtime: RuntimeName, precision: Precision) -> Path:
+        """The ONNX file that a runtime reads: TensorRT takes only int8 whose zero points are all 0."""
+        symmetric = precision == "int8" and runtime in TENSORRT
+        return self.form(precision, ".symmetric.onnx" if symmetric else ".onnx")
 
 
 @dataclass(frozen=True)

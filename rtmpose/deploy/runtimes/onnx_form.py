@@ -7,11 +7,11 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Precision
+from rtmpose.deploy.origin import EXPORTED, read_onnx, refuse_other
+from rtmpose.deploy.runtimes.base import TENSORRT, ModelFiles, NotPossible, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError
 
-MADE_BY = {"fp16": "the export stage writes it", "int8": "`rtmpose quantize` writes it"}
 STORED: dict[int, Precision] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
@@ -20,25 +20,54 @@ STORED: dict[int, Precision] = {
 QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 
 
-def onnx_form(files: ModelFiles, precision: Precision) -> Path:
-    """Where the model lies as ONNX in `precision`.
+def onnx_form(files: ModelFiles, precision: Precision, runtime: RuntimeName = "onnxruntime") -> Path:
+    """Where the model lies as ONNX in `precision` for a runtime.
 
-    NotPossible where there is no such file, or where its weights are stored in another precision: runtimes
-    that take the precision from the file would compute in that one without a word. UserError where its names
-    or sizes are not those of the model card.
+    NotPossible where there is no such file, where it was made from another exported file, or where its
+    weights are stored in another precision: runtimes that take the precision from the file would compute in
+    that one without a word. UserError where its names or sizes are not those of the model card.
     """
-    path = files.form(precision)
-    if precision == "bf16":
-        raise NotPossible("no ONNX file is written in bf16")
-    if precision != "fp32" and not path.is_file():
-        raise NotPossible(f"{path}: no such file; {MADE_BY[precision]}")
-    card = read_card(files.onnx)
-    model = _read(path)
-    card.refuse_unlike(_shapes(model), path)
+    path, model = own_form(files, precision, runtime)
+    read_card(files.onnx).refuse_unlike(_shapes(model), path)
     found = precision_of(model)
     if found != precision:
         raise NotPossible(f"{path}: its weights are stored for {found}, not for {precision}")
     return path
+
+
+def own_form(
+    files: ModelFiles, precision: Precision, runtime: RuntimeName = "onnxruntime"
+) -> tuple[Path, onnx.ModelProto]:
+    """The model's file in `precision` for a runtime, and what is in it. NotPossible where it is not there, or
+    was made from another exported file; UserError where it is damaged.
+    """
+    path = files.onnx_for(runtime, precision)
+    if precision == "bf16":
+        raise NotPossible("no ONNX file is written in bf16")
+    if precision == "fp32":
+        return path, read_onnx(path)
+    made_by = _made_by(precision, runtime)
+    if not path.is_file():
+        raise NotPossible(f"{path}: no such file; {made_by}")
+    model = read_onnx(path)
+    noted = {item.key: item.value for item in model.metadata_props}
+    refuse_other(noted.get(EXPORTED), path, files.onnx, made_by)
+    return path, model
+
+
+def remove_other_symmetric(files: ModelFiles) -> None:
+    """Remove TensorRT's int8 file where it is damaged, or of another model: not every run writes it anew."""
+    try:
+        own_form(files, "int8", "tensorrt")
+    except (NotPossible, UserError):
+        files.onnx_for("tensorrt", "int8").unlink(missing_ok=True)
+
+
+def _made_by(precision: Precision, runtime: RuntimeName) -> str:
+    if precision == "fp16":
+        return "the export stage writes it"
+    also = " --also tensorrt" if runtime in TENSORRT else ""
+    return f"`rtmpose quantize{also}` writes it"
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
@@ -52,14 +81,6 @@ def precision_of(model: onnx.ModelProto) -> Precision:
         if weight.data_type in STORED:
             bytes_of[STORED[weight.data_type]] += weight.ByteSize()
     return max(bytes_of, key=bytes_of.__getitem__)
-
-
-def _read(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(str(path))
-    except Exception as error:  # protobuf and onnx each have errors of their own
-        reason = (str(error).splitlines() or ["damaged"])[0]
-        raise UserError(f"{path}: not a complete ONNX model; write it again ({reason})") from None
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:

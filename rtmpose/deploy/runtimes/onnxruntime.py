@@ -19,6 +19,7 @@ from rtmpose.deploy.runtimes.base import (
     require_cpu,
 )
 from rtmpose.files import UserError
+from rtmpose.machine import cpu_kind, needs_reduced_range
 
 PROVIDER = "CPUExecutionProvider"
 ARM = ("aarch64", "arm64")  # with halves where the CPU has arithmetic for them, else by way of fp32
@@ -63,6 +64,17 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
+def refuse_saturation(card: ModelCard, path: Path) -> None:
+    """NotPossible where the file `path` has weights whose sums this CPU would cut off, by its card, which in
+    files from before this was noted says nothing.
+    """
+    if card.weight_bits == 8 and needs_reduced_range():
+        raise NotPossible(
+            f"{path}: has 8-bit weights, whose sums this CPU ({cpu_kind()}) cuts off at 16 bits; "
+            "`rtmpose quantize` writes 7-bit ones here"
+        )
+
+
 def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
     """Open the exported file, or for int8 the quantised one, and never on another provider than asked for."""
     from rtmpose.deploy.runtimes.onnx_form import onnx_form
@@ -72,7 +84,10 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         raise NotPossible(
             f"ONNX Runtime's CPU provider has no {precision} kernels for convolutions on {platform.machine()}"
         )
-    session = open_file(onnx_form(files, precision), placement.threads)
+    path = onnx_form(files, precision)
+    if precision == "int8":
+        refuse_saturation(read_card(path), path)
+    session = open_file(path, placement.threads)
     if session.get_providers() != [PROVIDER]:
         raise NotPossible(f"ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}")
     return Session(through(session), ort.__version__, PROVIDER)

@@ -36,7 +36,7 @@ def load_tensorrt(files: ModelFiles, precision: Precision, placement: Placement,
     """Open the file of `precision` on the TensorRT provider; its engines are kept beside the file."""
     require_precision("ONNX Runtime's TensorRT provider", precision, ("fp32", "fp16", "int8"))
     _require(TENSORRT, placement)
-    path = onnx_form(files, precision)
+    path = onnx_form(files, precision, "onnxruntime-tensorrt")
     options = {
         "trt_fp16_enable": str(precision == "fp16"),
         "trt_int8_enable": str(precision == "int8"),

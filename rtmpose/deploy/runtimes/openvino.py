@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from rtmpose.deploy.origin import EXPORTED, refuse_other
 from rtmpose.deploy.runtimes.base import (
     ModelFiles,
     NotPossible,
@@ -27,6 +28,7 @@ HINTS: dict[Precision, Any] = {
     "bf16": ov.Type.bf16,
     "int8": ov.Type.f32,
 }  # what is not quantised
+MADE_BY = "`rtmpose quantize` writes it"
 CONVOLVES_IN = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
 
 
@@ -66,7 +68,9 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
 
 
 def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) -> ov.Model:
-    """The file's network with its batch fixed; UserError where it is another model's."""
+    """The file's network with its batch fixed; UserError where its sizes are another model's, NotPossible
+    where a quantised one was made from another exported file.
+    """
     path = files.form(precision, ".xml") if precision == "int8" else files.onnx
     if precision == "int8":
         _require_quantised(path)
@@ -76,6 +80,10 @@ def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) ->
         raise UserError(
             f"{path}: OpenVINO cannot read it; write it again ({one_line(error)[:200]})"
         ) from None
+    if precision == "int8":
+        info = EXPORTED.split(".")
+        noted = str(model.get_rt_info(info).value) if model.has_rt_info(info) else None
+        refuse_other(noted, path, files.onnx, MADE_BY)
     values = (*model.inputs, *model.outputs)
     shapes = {
         name: [size.get_length() if size.is_static else "free" for size in value.get_partial_shape()]
@@ -92,7 +100,7 @@ def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) ->
 def _require_quantised(path: Path) -> None:
     for part in (path, path.with_suffix(".bin")):
         if not part.is_file():
-            raise NotPossible(f"{part}: no such file; `rtmpose quantize` writes it")
+            raise NotPossible(f"{part}: no such file; {MADE_BY}")
 
 
 def _refuse_other_precision(compiled: ov.CompiledModel, precision: Precision) -> None:

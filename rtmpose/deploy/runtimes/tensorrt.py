@@ -112,7 +112,7 @@ def _refuse_without_gpu(name: str, precision: Precision, placement: Placement) -
 def _load(trt: Any, name: str, files: ModelFiles, precision: Precision, batch: int) -> Session:
     import torch
 
-    path = onnx_form(files, precision)
+    path = onnx_form(files, precision, "tensorrt")
     card = read_card(files.onnx)
     gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     runtime = trt.Runtime(_logger(trt))

@@ -7,7 +7,9 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -61,6 +63,50 @@ def test_the_head_is_left_out(tmp_path: Path) -> None:
     kept = [node for node in calls if "quantization_annotation" not in node.meta]
     assert [str(node.target) for node in kept] == ["aten.conv2d.default", "aten.relu.default"]
     assert len(calls) == 3
+
+
+def test_what_xnnpack_leaves_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions that it does not take would be computed by slow reference kernels, without a word."""
+    left = SimpleNamespace(op="call_function", target="aten.convolution.default")
+    taken = SimpleNamespace(op="call_function", target="executorch_call_delegate")
+    for name in ("", ".xnnpack.partition.xnnpack_partitioner", ".xnnpack.quantizer.xnnpack_quantizer"):
+        monkeypatch.setitem(sys.modules, f"executorch.backends{name}", MagicMock())
+    for nodes, reason in (([taken], None), ([taken, left], "XNNPACK does not take aten.convolution.default")):
+        exir, target = MagicMock(), tmp_path / "m.pte"
+        exir.to_edge_transform_and_lower().exported_program().graph.nodes = nodes
+        monkeypatch.setitem(sys.modules, "executorch.exir", exir)
+        example = (torch.from_numpy(INPUTS[:1]),)
+        monkeypatch.setattr(apart_program, "quantized", lambda *_, example=example: (Small(), example))
+        if reason is None:
+            apart_program.for_executorch({"target": str(target)})
+            assert target.is_file()
+            target.unlink()
+            continue
+        with pytest.raises(RuntimeError, match=reason):
+            apart_program.for_executorch({"target": str(target)})
+        assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "weights", "quantised"),
+    [(np.int8, np.int8, True), (np.float32, np.int8, False), (np.float32, np.float32, False)],
+)
+def test_a_litert_file_without_int8_is_a_reason(
+    monkeypatch: pytest.MonkeyPatch, inputs: type, weights: type, quantised: bool
+) -> None:
+    module = MagicMock()
+    opened = module.Interpreter.return_value
+    types = [inputs, weights, np.int32]
+    opened.get_tensor_details.return_value = [{"index": i, "dtype": one} for i, one in enumerate(types)]
+    opened._get_ops_details.return_value = [
+        {"op_name": "CONV_2D", "inputs": np.array([0, 1, 2])}, {"op_name": "MUL", "inputs": np.array([2, 2])}
+    ]  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
+    if quantised:
+        apart_program.refuse_float("m.tflite")
+        return
+    with pytest.raises(RuntimeError, match="none of 1 convolutions is quantised to int8"):
+        apart_program.refuse_float("m.tflite")
 
 
 @pytest.fixture
@@ -157,10 +203,34 @@ def test_targets_that_ask_for_it_have_it_tried(
         assert asked == sorted(tried) and [one.runtime for one in found[2:]] == asked
 
 
+def test_a_target_with_tensorrt_has_its_form_tried(
+    own: ModelFiles, own_card: ModelCard, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Attempt(runtime="tensorrt", precision="int8", device="gpu", recipe="own")
+    asked: list[Any] = []
+    sensitivity = Sensitivity(all_px=1.0, without_px={"backbone.stem": 0.1})
+
+    def noted(trial: Trial, used: Calibration, tried: list[Tried], kept: tuple[str, ...], **_: Any) -> Any:
+        asked.append((tried, kept))
+        return [made]
+
+    others = made.model_copy(update={"runtime": "onnxruntime"})
+    monkeypatch.setattr(run, "quantize_for_tensorrt", noted)
+    monkeypatch.setattr(run, "quantize_for_onnxruntime", lambda *_, **__: ([others], sensitivity))
+    monkeypatch.setattr(run, "quantize_for_openvino", lambda *_: [others])
+    wanted: list[Tried] = [("tensorrt", "int8", "gpu"), ("onnxruntime-tensorrt", "int8", "gpu")]
+    found, _ = every_attempt(Trial(own, own_card, None), wanted, calibration, INPUTS, QuantizeParams())
+    assert asked == [(wanted, ("backbone.stem",))] and found == [others, others, made]
+    every_attempt(
+        Trial(own, own_card, None), [("onnxruntime", "int8", "cpu")], calibration, INPUTS, QuantizeParams()
+    )
+    assert len(asked) == 1
+
+
 def test_the_command_refuses_other_names(own: ModelFiles, shards: Path) -> None:
     options = ["--calibration", str(shards / "train"), "--also", "ncnn"]
     done = CliRunner().invoke(app, ["quantize", str(own.onnx), *options])
-    assert done.exit_code and "--also ncnn: give executorch or litert" in str(done.exception)
+    assert done.exit_code and "--also ncnn: give executorch, litert or tensorrt" in str(done.exception)
 
 
 @pytest.mark.slow

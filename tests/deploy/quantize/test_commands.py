@@ -15,6 +15,7 @@ from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.gate import judged
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.onnx_form import onnx_form
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError
 from tests.deploy.quantize.test_gate import TIMES, attempt, figures, passing
@@ -28,6 +29,7 @@ def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
     model = tmp_path / "m.onnx"
     model.write_bytes(files.onnx.read_bytes())
     options = ["--calibration", str(shards / "train"), "--crops", "32", "--no-openvino"]
+    options += ["--also", "tensorrt"]
     done = CliRunner().invoke(app, ["quantize", str(model), *options])
     assert done.exit_code == 0, done.output
     assert "onnxruntime int8" in done.output and "not judged" in done.output
@@ -36,6 +38,8 @@ def test_the_command_writes_a_file_and_says_that_it_is_not_judged(
     assert [one["runtime"] for one in record["attempts"]] == ["onnxruntime"] and record["reference"] == {}
     assert record["attempts"][0]["precisions"]["int8"] and record["attempts"][0]["megabytes"] > 0
     assert read_card(tmp_path / "m.int8.onnx").precision == "int8"
+    assert "tensorrt int8 on the GPU" in done.output
+    assert onnx_form(ModelFiles(model), "int8", "tensorrt") == tmp_path / "m.int8.symmetric.onnx"
     assert EndToEnd.open(tmp_path / "m.int8.e2e.onnx").made_from(tmp_path / "m.int8.onnx")
 
 

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
 
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.quantize import onnx as quantized_onnx
 from rtmpose.deploy.quantize import run, sensitivity
 from rtmpose.deploy.quantize.attempt import Figure, SetFigures
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -22,16 +21,18 @@ from rtmpose.deploy.quantize.graph import HEAD, parts
 from rtmpose.deploy.quantize.onnx import (
     Quantizer,
     Recipe,
-    needs_reduced_range,
     precision_map,
     save_quantized,
 )
-from rtmpose.deploy.quantize.run import Trial
+from rtmpose.deploy.quantize.run import Trial, Tried
 from rtmpose.deploy.quantize.sensitivity import MOST_PARTS, Sensitivity, measure
-from rtmpose.deploy.runtimes.base import ModelFiles, Session
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Session
+from rtmpose.deploy.runtimes.onnx_form import onnx_form, remove_other_symmetric
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
 from rtmpose.files import UserError
+from rtmpose.machine import needs_reduced_range
 from rtmpose.targets import SimCC
+from tests.deploy.support import other_weights
 from tests.support import ROOT
 
 
@@ -42,19 +43,24 @@ def inputs(calibration: Calibration, own_card: ModelCard) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def models(files: ModelFiles, inputs: np.ndarray) -> dict[str, onnx.ModelProto]:
-    """The network with 7-bit weights, with 8-bit weights, and with two parts in float."""
+    """The network with 7-bit weights, with 8-bit weights, with two parts in float, and for TensorRT."""
     kept = (HEAD, "backbone.stem", "backbone.stage4.2")
     recipes = {"seven": Recipe(True), "eight": Recipe(False), "kept": Recipe(True, kept_float=kept)}
+    recipes["symmetric"] = Recipe(False, symmetric=True)
     with Quantizer(files.onnx, inputs) as quantizer:
         return {name: quantizer.quantized(recipe) for name, recipe in recipes.items()}
 
 
 @pytest.fixture(scope="module")
 def path(
-    models: dict[str, onnx.ModelProto], own_card: ModelCard, tmp_path_factory: pytest.TempPathFactory
+    models: dict[str, onnx.ModelProto],
+    files: ModelFiles,
+    own_card: ModelCard,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     card = own_card.model_copy(update={"precision": "int8", "quantization": str(Recipe(True))})
-    return save_quantized(models["seven"], tmp_path_factory.mktemp("int8") / "deep" / "m.int8.onnx", card)
+    place = tmp_path_factory.mktemp("int8") / "deep" / "m.int8.onnx"
+    return save_quantized(models["seven"], place, card, files.onnx)
 
 
 def test_names_and_card_are_kept(path: Path, own_card: ModelCard, inputs: np.ndarray) -> None:
@@ -99,6 +105,16 @@ def test_reduced_range_is_seven_bits(models: dict[str, onnx.ModelProto]) -> None
     assert largest(models["seven"]) == 64 and largest(models["eight"]) == 127
 
 
+def test_the_form_for_tensorrt_has_no_zero_points(models: dict[str, onnx.ModelProto]) -> None:
+    def offsets(model: onnx.ModelProto) -> set[str]:
+        values = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+        nodes = [node for node in model.graph.node if node.op_type.endswith("QuantizeLinear")]
+        return {f"{values[n.input[2]].dtype} {bool(values[n.input[2]].any())}" for n in nodes}
+
+    assert offsets(models["symmetric"]) == {"int8 False"} and "uint8 True" in offsets(models["eight"])
+    assert precision_map(models["symmetric"]) == precision_map(models["eight"])
+
+
 @pytest.mark.parametrize(
     ("machine", "flags", "expected"),
     [
@@ -113,7 +129,7 @@ def test_reduced_range_is_seven_bits(models: dict[str, onnx.ModelProto]) -> None
 def test_the_cpu_chooses_the_range(
     monkeypatch: pytest.MonkeyPatch, machine: str, flags: set[str], expected: bool
 ) -> None:
-    monkeypatch.setattr(quantized_onnx, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("rtmpose.machine.cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert needs_reduced_range() is expected
 
@@ -193,18 +209,55 @@ def test_what_the_gate_refuses_is_tried_with_sensitive_parts_in_float(
     data = [{"name": "coco17", "sha256": "11", "licence": "CC BY 4.0"}]
     trial = Trial(ModelFiles(copy), own_card.with_more(data=data), reference)
     used, probe = calibration.split(8)
-    attempts, found = run.quantize_for_onnxruntime(trial, used, probe.inputs(own_card))
+    finetuned = other_weights(files, tmp_path / "finetuned.onnx")
+    attempts, found = run.quantize_for_onnxruntime(trial, used, probe.inputs(own_card), source=finetuned)
     assert found == known and [bool(one.refused) for one in attempts] == [True, False]
     assert attempts[1].recipe.endswith("float32: head, backbone.stem")
     maps = [one.precisions for one in attempts]
     assert maps[0] is not None and maps[1] is not None
     assert len(maps[1]["float32"]) == len(maps[0]["float32"]) + 3
-    card = read_card(copy.with_suffix(".int8.onnx"))
+    card = read_card(onnx_form(trial.files, "int8"))  # it belongs to the exported file, not to the finetuned
+    assert card.weight_bits == (7 if needs_reduced_range() else 8)
     assert "float32: head, backbone.stem" in str(card.quantization)
     assert used.sha256 in str(card.quantization) and card.data[0].licence == "CC BY 4.0"
     assert attempts[1].megabytes == pytest.approx(
         copy.with_suffix(".int8.onnx").stat().st_size / 1e6, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("runs_here", [True, False])
+def test_the_form_for_tensorrt_is_judged_there_alone(
+    monkeypatch: pytest.MonkeyPatch, files: ModelFiles, own_card: ModelCard, calibration: Calibration,
+    tmp_path: Path, runs_here: bool,
+) -> None:  # fmt: skip
+    asked: list[tuple[str, str]] = []
+
+    def opened(runtime: str, files: ModelFiles, precision: str, place: Placement, batch: int) -> Session:
+        asked.append((runtime, place.device))
+        if not runs_here:
+            raise NotPossible("no GPU")
+        return Session(lambda images: (images,), "1", "gpu")
+
+    monkeypatch.setattr(run, "open_session", opened)
+    copy, reference = tmp_path / "m.onnx", cast(Any, Verdicts())
+    copy.write_bytes(files.onnx.read_bytes())
+    trial = Trial(ModelFiles(copy), own_card, reference)
+    tried: list[Tried] = [("tensorrt", "int8", "gpu")]
+    attempts = run.quantize_for_tensorrt(trial, calibration.split(4)[0], tried, ["backbone.stem"])
+    assert asked == [("tensorrt", "gpu")] * len(attempts)
+    path = onnx_form(trial.files, "int8", "tensorrt")
+    assert path.name == "m.int8.symmetric.onnx" and read_card(path).weight_bits == 8
+    assert [bool(one.refused) for one in attempts] == ([True, False] if runs_here else [True])
+    assert runs_here or attempts[0].refused == ("not run here: no GPU",)
+    assert attempts[-1].megabytes == (
+        pytest.approx(path.stat().st_size / 1e6, abs=1e-3) if runs_here else None
+    )
+    remove_other_symmetric(trial.files)
+    assert path.is_file()
+    copy.unlink()
+    other_weights(files, copy)
+    remove_other_symmetric(trial.files)
+    assert not path.exists()
 
 
 COMMAND = """
@@ -224,7 +277,7 @@ else:
     onnx.checker.check_model = stop
 inputs = np.zeros((4, 3, 128, 96), np.float32)
 with Quantizer(path, inputs) as quantizer:
-    save_quantized(quantizer.quantized(Recipe(True)), path.with_suffix(".int8.onnx"), read_card(path))
+    save_quantized(quantizer.quantized(Recipe(True)), path.with_suffix(".int8.onnx"), read_card(path), path)
 """
 
 

@@ -10,6 +10,7 @@ import openvino as ov
 import pytest
 
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.origin import EXPORTED, belonging
 from rtmpose.deploy.quantize import openvino as quantize
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -51,10 +52,12 @@ def test_sensitive_parts_stay_in_float_where_the_gate_refuses(
     assert len(quantize_for_openvino(trial, few)) == 1
 
 
-def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path: Path) -> None:
+def test_both_files_and_the_card(
+    model: ov.Model, files: ModelFiles, own_card: ModelCard, tmp_path: Path
+) -> None:
     data = [{"name": "coco17", "sha256": "11", "licence": "CC BY 4.0"}]
     card = own_card.with_more(precision="int8", data=data)
-    path = quantize.save_quantized(model, tmp_path / "deep" / "m.int8.xml", card)
+    path = quantize.save_quantized(model, tmp_path / "deep" / "m.int8.xml", card, files.onnx)
     assert sorted(each.name for each in path.parent.iterdir()) == ["m.int8.bin", "m.int8.xml"]
     assert quantize.card_of(path) == card
     (tmp_path / "cut.xml").write_bytes(path.read_bytes()[:200])
@@ -63,6 +66,7 @@ def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path:
     read = ov.Core().read_model(str(path))
     assert json.loads(read.get_rt_info(["rtmpose", "precision"]).value) == "int8"
     assert json.loads(read.get_rt_info(["rtmpose", "skeleton"]).value) == own_card.skeleton
+    assert read.get_rt_info(EXPORTED.split(".")).value == belonging(files.onnx)[EXPORTED]
     compiled = ov.Core().compile_model(read, "CPU")
     found = compiled(np.zeros((1, 3, 128, 96), np.float32))
     assert found[compiled.output("simcc_x")].shape == (1, 17, 192)
@@ -70,12 +74,12 @@ def test_both_files_and_the_card(model: ov.Model, own_card: ModelCard, tmp_path:
 
 
 def test_what_cannot_be_written_leaves_nothing(
-    model: ov.Model, own_card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ov.Model, files: ModelFiles, own_card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("Exception from src:\nno space")
 
     monkeypatch.setattr(ov, "save_model", full)
     with pytest.raises(UserError, match=r"m\.int8\.xml: cannot be written: .*no space.*; free space"):
-        quantize.save_quantized(model, tmp_path / "m.int8.xml", own_card)
+        quantize.save_quantized(model, tmp_path / "m.int8.xml", own_card, files.onnx)
     assert list(tmp_path.iterdir()) == []

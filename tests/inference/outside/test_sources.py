@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from rtmpose.deploy.e2e import e2e_path, export_e2e
@@ -20,7 +21,7 @@ from rtmpose.inference.pipeline import PosePipeline
 from rtmpose.inference.sources import model_file, model_source
 from rtmpose.released.download import pull
 from rtmpose.tracking import models, runs
-from tests.deploy.support import relabelled
+from tests.deploy.support import relabelled, save_form
 from tests.released.conftest import FILES, POSE_ZIP, Publisher, publisher
 from tests.support import ROOT
 from tests.tracking.conftest import empty_store, store
@@ -37,7 +38,9 @@ def made(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("version")
     shutil.copy(files.onnx, folder / "rtmpose.onnx")
     export_e2e(folder / "rtmpose.onnx")
-    shutil.move(relabelled(files, folder, git_commit="quantised"), folder / "rtmpose.int8.onnx")
+    other = relabelled(files, folder, git_commit="quantised")
+    save_form(onnx.load(str(other)), folder / "rtmpose.int8.onnx", files.onnx)
+    other.unlink()
     return folder
 
 
