@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from rtmpose.cli.app import app
 from rtmpose.deploy import environments
 from rtmpose.deploy.environments import ENVIRONMENTS, environment_python, set_up
 from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
@@ -234,6 +236,15 @@ def test_a_set_up_cut_short_or_of_other_versions_is_begun_again(
     assert environment_python("litert") is None
     with pytest.raises(UserError, match="abacus: has no environment of its own"):
         set_up("abacus")
+
+
+def test_the_command_converts(copy: ModelFiles) -> None:
+    done = CliRunner().invoke(app, ["convert-runtime", str(copy.onnx), "--runtime", "mnn"])
+    assert done.exit_code == 0, done.exception
+    assert done.stdout.splitlines()[-1] == str(copy.onnx.with_suffix(".mnn"))  # MNN prints, too
+    assert copy.onnx.with_suffix(".mnn").is_file()
+    done = CliRunner().invoke(app, ["convert-runtime", str(copy.onnx), "--runtime", "openvino"])
+    assert isinstance(done.exception, UserError) and "'openvino' is none of ncnn" in str(done.exception)
 
 
 def test_unknown_names_are_one_line(files: ModelFiles) -> None:

@@ -13,6 +13,10 @@ PLACES = {
     "rtmpose weights": GUIDES,
     "rtmpose weights pull rtmpose-t-body17-coco.pth": TUTORIAL,
     "rtmpose convert": GUIDES,
+    "rtmpose convert-runtime": "tests/deploy/test_runtimes_converted.py::test_the_command_converts",
+    "rtmpose setup-runtime": (
+        "tests/deploy/test_runtimes_converted.py::test_a_set_up_cut_short_or_of_other_versions_is_begun_again"
+    ),
     "rtmpose export": GUIDES,
     "rtmpose export animal.pt": "tests/cli/test_models.py",
     "rtmpose predict": GUIDES,
