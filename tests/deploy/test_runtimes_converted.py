@@ -210,8 +210,32 @@ def test_an_environment_that_is_not_there_is_named_with_its_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     precision: Precision = "fp16" if runtime == "rknn" else "fp32"
-    with pytest.raises(NotPossible, match=rf"GB.*not set up; `rtmpose setup-runtime {runtime}`"):
-        open_session(runtime, files, precision, Placement())
+    said = rf"GB.*not set up; `rtmpose setup-runtime {runtime}`"
+    with pytest.raises(UserError, match=said):
+        convert_model(runtime, files, precision)
+    if runtime != "rknn":  # which runs on its board alone
+        with pytest.raises(NotPossible, match=said):
+            open_session(runtime, files, precision, Placement())
+
+
+RUNS = """
+import sys
+from pathlib import Path
+import numpy as np
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.session import open_session
+
+open_session("ncnn", ModelFiles(Path(sys.argv[1]), Path(sys.argv[2])))
+print("torch" in sys.modules)
+"""
+
+
+def test_a_converted_network_runs_without_pytorch(copy: ModelFiles, files: ModelFiles) -> None:
+    """Which would be in its memory and its start-up."""
+    convert_model("ncnn", ModelFiles(copy.onnx, files.weights), "fp32")
+    command = [sys.executable, "-c", RUNS, str(copy.onnx), str(files.weights)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_a_set_up_cut_short_or_of_other_versions_is_begun_again(
