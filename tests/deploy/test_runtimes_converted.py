@@ -10,6 +10,7 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -18,7 +19,15 @@ from typer.testing import CliRunner
 from rtmpose.cli.app import app
 from rtmpose.deploy import environments
 from rtmpose.deploy.environments import ENVIRONMENTS, environment_python, set_up
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import (
+    DeviceKind,
+    Infer,
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    RuntimeName,
+)
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.deploy.runtimes.session import convert_model, open_session
@@ -202,6 +211,22 @@ def test_coreml_converts_here_and_predicts_on_macos(files: ModelFiles, tmp_path:
     if platform.system() != "Darwin":
         with pytest.raises(NotPossible, match="not run here: CoreML predicts on macOS only"):
             open_session("coreml", copy, "fp16")
+
+
+@pytest.mark.parametrize(("device", "units"), [("cpu", "ALL"), ("gpu", "CPU_AND_GPU")])
+def test_coreml_uses_what_its_target_promises(
+    files: ModelFiles, device: DeviceKind, units: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtmpose.deploy.runtimes import coreml
+
+    tools = MagicMock(__version__="9.0")
+    tools.ComputeUnit = {name: name for name in ("ALL", "CPU_AND_GPU", "CPU_ONLY")}
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(coreml, "_coremltools", lambda: tools)
+    monkeypatch.setattr(coreml, "convert", lambda *_: (Path("m.mlpackage"),))
+    session = coreml.load(files, "fp16", Placement(device, 1), 1)
+    tools.models.MLModel.assert_called_once_with("m.mlpackage", compute_units=units)
+    assert session.device == units
 
 
 @pytest.mark.parametrize("runtime", ENVIRONMENTS)

@@ -52,6 +52,8 @@ PLACES = {
     "python -m ci.history": f"{STEPS}::test_the_history_grows_by_a_line_and_a_point",
     "python -m tests.faults.promotion": "tests/promotion/test_faults.py",
     "pip install": "tests/test_package.py",
+    "pip install $(grep": f"{STEPS}::test_a_gpu_gets_onnx_runtime_s_build_for_it",
+    "pip uninstall": f"{STEPS}::test_a_gpu_gets_onnx_runtime_s_build_for_it",
 }
 # What no machine of a test has.
 NOWHERE = {"rtmpose track 0": "a camera"}
