@@ -49,8 +49,8 @@ def operators(
     typer.echo(report(model, runtime or ()))
 
 
-@commands.command()
-def convert(
+@commands.command("convert-runtime")
+def convert_runtime(
     model: Annotated[Path, typer.Argument(help="An ONNX file that `rtmpose export` or the workflow wrote.")],
     runtime: Annotated[str, typer.Option(help="ncnn, mnn, litert, executorch, rknn or coreml.")],
     precision: Annotated[str, typer.Option(help="fp32 or fp16, as the runtime has it.")] = "fp32",

@@ -45,10 +45,12 @@ from rtmpose.files import UserError, sha256_of
 
 DUEL = 4  # times as many rounds for the calls in which a rival is compared: the interval halves
 P99_CALLS = 100  # fewer calls have no such quantile but their largest
+LONGER = 2.5  # times as long as the others may the target's own calls take, to be so many
 # What is kept of every configuration under the report's top level, by name: DVC and MLflow compare these.
 COMPARED = (
     "p50_ms",
     "p95_ms",
+    "p99_ms",
     "images_per_s",
     "ratio",
     "memory_mb",
@@ -138,20 +140,33 @@ def _hashes(asked: Asked) -> dict[str, str]:
 def _take_turns(target: Target, ready: Mapping[Worker, Opened], duel: int) -> Measured:
     """All configurations take turns, in a new order each round: chance, not a place in the order, decides
     what meets whom. Seeded, so that a run can be repeated. The target's own calls get `duel` times the
-    rounds.
+    rounds, and are enough for a p99 where that does not take too long.
     """
     order: Sequence[Worker] = list(ready)
     turns: dict[Worker, list[Turn]] = {worker: [] for worker in order}
     seconds, calls = target.seconds / target.rounds, -(-target.min_repeats // target.rounds)
-    chance = random.Random(0)
-    for number in range(target.rounds * duel):
+    own = [worker for worker in order if target.is_own_call(worker.one.placement, worker.one.batch)]
+    chance, rounds = random.Random(0), target.rounds * duel
+    for number in range(rounds):
         if number == target.rounds:
-            order = [worker for worker in order if target.is_own_call(worker.one.placement, worker.one.batch)]
+            order = own
         for worker in chance.sample(order, len(order)):
-            turns[worker].append(worker.turn(seconds, calls))
+            more = calls_for_p99(turns[worker], rounds - number, seconds) if worker in own else 0
+            turns[worker].append(worker.turn(seconds, max(calls, more)))
     return {
         worker.one: Measurement(opened, turns[worker], worker.memory()) for worker, opened in ready.items()
     }
+
+
+def calls_for_p99(turns: Sequence[Turn], left: int, seconds: float) -> int:
+    """How many calls each of the turns that are left has to take for a p99; 0 where that is not known yet, or
+    would take too long beside the `seconds` of a turn.
+    """
+    if not turns:
+        return 0
+    wanted = -(-(P99_CALLS - sum(len(turn.milliseconds) for turn in turns)) // left)
+    typical = float(np.median(turns[-1].milliseconds)) / 1000
+    return max(wanted, 0) if wanted * typical <= LONGER * seconds else 0
 
 
 def _reference(files: ModelFiles, images: np.ndarray) -> Outputs | None:

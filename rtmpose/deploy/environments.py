@@ -28,7 +28,10 @@ ENVIRONMENTS = {
     # executorch does not ask for torch, and does not import without it.
     "executorch": Environment((("torch==2.13.0", "numpy==2.4.6", "executorch==1.5.1"),), 1.5),
     "litert": Environment((("litert-torch==0.10.0",),), 6.7),
-    "rknn": Environment((("rknn-toolkit2==2.5.0",),), 5.7),
+    # The second one runs on boards alone, where the first one converts.
+    "rknn": Environment(
+        (("rknn-toolkit2==2.5.0", "rknn-toolkit-lite2==2.5.0; platform_machine == 'aarch64'"),), 5.7
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from rtmpose.deploy.runtimes.base import ModelFiles, Precision, RuntimeName
 
 MB = 1e6
 IN_PLACE = frozenset({"openvino"})  # reads files that the workflow wrote; others convert theirs on the spot
+QUANTIZED = frozenset({"litert", "executorch"})  # in int8 the workflow wrote theirs, with a receipt
 ENDINGS: Mapping[RuntimeName, tuple[str, ...]] = {
     "openvino": (".xml", ".bin"),
     "ncnn": (".ncnn.param", ".ncnn.bin"),
@@ -33,7 +34,9 @@ def sources(files: ModelFiles, runtime: RuntimeName, precision: Precision) -> li
     """The files of the workflow that a runtime's model comes from: what it loads, or what that was converted
     from; always with the exported file.
     """
-    if runtime in ENDINGS and runtime not in IN_PLACE:
+    if precision == "int8" and runtime in QUANTIZED:
+        used = [files.form(precision, ending) for ending in (*ENDINGS[runtime], f".{runtime}.json")]
+    elif runtime in ENDINGS and runtime not in IN_PLACE:
         used = [path for path in (files.form(precision), files.weights) if path is not None]
     else:
         used = _loaded(files, runtime, precision)

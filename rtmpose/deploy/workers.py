@@ -21,6 +21,7 @@ import numpy as np
 
 from rtmpose.config import setup_environment
 from rtmpose.deploy.meters import Counter, energy_counters, gpu_memory_mb, peak_memory_mb
+from rtmpose.deploy.preparation import Preparation
 from rtmpose.deploy.runtimes.base import (
     Infer,
     ModelFiles,
@@ -29,6 +30,7 @@ from rtmpose.deploy.runtimes.base import (
     Precision,
     RuntimeName,
     Session,
+    Spent,
 )
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError, one_line
@@ -90,7 +92,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Memory:
-    """The most that the process had, MB, and what it holds of a GPU (None: not told)."""
+    """The most that the process had, MB, and the one that its runtime is in, where that is another; and what
+    it holds of a GPU (None: not told).
+    """
 
     peak_mb: float
     gpu_mb: float | None
@@ -182,13 +186,19 @@ class Worker:
 
 @contextmanager
 def started(asked: Asked, warmup: int) -> Iterator[tuple[dict[Worker, Opened], list[str]]]:
-    """Start one worker after the other, so that no start disturbs another; those that are ready, and why the
-    others are not. All are gone when the block is left, however it is left.
+    """Start one worker after the other, so that no start disturbs another, each when what it opens has been
+    made; those that are ready, and why the others are not. All are gone when the block is left, however it is
+    left.
     """
     ready: dict[Worker, Opened] = {}
     skipped: list[str] = []
+    preparation = Preparation()
     try:
         for one, (files, images) in asked.items():
+            reason = preparation.reason(one.runtime, files, one.precision, one.placement, one.batch)
+            if reason is not None:
+                skipped.append(f"{one}: {reason}")
+                continue
             worker = Worker(one, files, images, warmup)
             answer: Opened | str = "not asked yet"
             try:
@@ -224,14 +234,15 @@ def work(
     try:
         session, opened = _open(one, files, images, warmup, began)
         infer = session if change is None else change(session, images[: one.batch])
+        elsewhere = session.elsewhere or _nothing
         counters, _ = energy_counters()
         pipe.send(opened)
         while True:
             question, *arguments = pipe.recv()
             if question == "time":
-                pipe.send(_time(infer, images[: one.batch], counters, *arguments))
+                pipe.send(_time(infer, images[: one.batch], counters, elsewhere, *arguments))
             else:
-                pipe.send(Memory(peak_memory_mb(), gpu_memory_mb()))
+                pipe.send(Memory(peak_memory_mb() + elsewhere().peak_mb, gpu_memory_mb()))
     except EOFError:
         return
     except NotPossible as reason:
@@ -264,17 +275,30 @@ def all_outputs(infer: Infer, images: np.ndarray, batch: int, warmup: int = 0) -
     return tuple(np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True))
 
 
-def _time(infer: Infer, images: np.ndarray, counters: Sequence[Counter], seconds: float, calls: int) -> Turn:
+def _nothing() -> Spent:
+    """What is spent elsewhere by a runtime of this very process."""
+    return Spent(0.0, 0.0)
+
+
+def _time(
+    infer: Infer,
+    images: np.ndarray,
+    counters: Sequence[Counter],
+    elsewhere: Callable[[], Spent],
+    seconds: float,
+    calls: int,
+) -> Turn:
     """One turn. Its first call finds the caches as the others have left them: it is not timed."""
     infer(images)
     before = [counter.read() for counter in counters]
     milliseconds: list[float] = []
-    cpu, start = time.process_time(), time.perf_counter()
+    cpu = elsewhere().cpu_s + time.process_time()
+    start = time.perf_counter()
     now = start
     while now - start < seconds or len(milliseconds) < calls:
         infer(images)
         last, now = now, time.perf_counter()
         milliseconds.append(1000 * (now - last))
-    spent = time.process_time() - cpu
+    spent = time.process_time() + elsewhere().cpu_s - cpu
     joules = sum(counter.since(first) for counter, first in zip(counters, before, strict=True))
     return Turn(milliseconds, spent, now - start, joules if counters else None)

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from rtmpose.deploy import workers
-from rtmpose.deploy.benchmark import run
+from rtmpose.deploy.benchmark import COMPARED, _take_turns, _times, calls_for_p99, run
 from rtmpose.deploy.meters import energy_counters, peak_memory_mb
 from rtmpose.deploy.report import check_budgets, picture, table
-from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.base import ModelFiles, Placement
 from rtmpose.deploy.sizes import file_mb
 from rtmpose.deploy.targets import Budget, Target
+from rtmpose.deploy.workers import Turn
 from rtmpose.files import UserError
 from tests.deploy.test_targets import text, write
 from tests.support import ROOT, det_input
@@ -80,6 +82,43 @@ def test_a_run_measures_every_configuration(files: ModelFiles) -> None:
     assert "skipped: onnxruntime bf16" in shown
     assert "ratio: p50 to onnxruntime fp32 at the same threads and batch" in shown
     assert picture(report).startswith(b"\x89PNG")
+
+
+class Quick:
+    """Stands for a worker whose calls take some ms."""
+
+    def __init__(self, batch: int, milliseconds: float) -> None:
+        self.one = workers.Configuration("onnxruntime", "fp32", Placement(), batch)
+        self.milliseconds = milliseconds
+
+    def turn(self, seconds: float, calls: int) -> Turn:
+        count = max(calls, math.ceil(1000 * seconds / self.milliseconds))
+        return Turn([self.milliseconds] * count, seconds, seconds, None)
+
+    def memory(self) -> workers.Memory:
+        return workers.Memory(100.0, None)
+
+
+@pytest.mark.parametrize(("duel", "milliseconds", "enough"), [(1, 20, True), (1, 40, False), (4, 40, True)])
+def test_the_targets_own_calls_are_enough_for_a_p99(duel: int, milliseconds: float, enough: bool) -> None:
+    """Where they are quick; batches of two are not what the target is judged by."""
+    target = tiny(rounds=12, seconds=1.2, min_repeats=12)
+    ready = {cast(workers.Worker, Quick(batch, milliseconds)): workers.Opened((), "1", "CPU", 1, 1)
+             for batch in (1, 2)}  # fmt: skip
+    own, other = _take_turns(target, ready, duel).values()
+    times = _times(own, 1)
+    assert (times["repeats"] >= 100) == (times["p99_ms"] is not None) == enough
+    assert times["repeats"] * milliseconds < 3_500 * duel
+    assert _times(other, 2)["p99_ms"] is None
+    assert "p99_ms" in COMPARED
+
+
+def test_how_many_calls_a_turn_takes_for_a_p99() -> None:
+    turn = Turn([20.0, 20.0], 0.1, 0.1, None)
+    assert calls_for_p99([], 12, 0.1) == 0  # how long a call takes is not known yet
+    assert calls_for_p99([turn], 11, 0.1) == 9  # 98 calls in 11 turns, of 180 ms each
+    assert calls_for_p99([turn], 11, 0.05) == 0  # too long for a turn of 50 ms
+    assert calls_for_p99([turn] * 50, 1, 0.1) == 0  # there are enough
 
 
 def test_without_weights_pytorch_is_skipped_and_nothing_is_compared(files: ModelFiles) -> None:

@@ -70,15 +70,21 @@ def test_memory_of_a_gpu_is_compared_where_both_tell_it(ours: float | None, thei
         ("tensorrt", "int8", {"m.onnx", "m.int8.symmetric.onnx"}),
         ("openvino", "int8", {"m.onnx", "m.int8.xml", "m.int8.bin"}),
         ("pytorch", "fp32", {"m.onnx", "m.pt"}),
+        ("litert", "int8", {"m.onnx", "m.int8.tflite", "m.int8.litert.json"}),
+        ("executorch", "int8", {"m.onnx", "m.int8.pte", "m.int8.executorch.json"}),
+        ("litert", "fp32", {"m.onnx", "m.pt"}),
         ("ncnn", "fp32", {"m.onnx", "m.pt"}),  # what it was converted to lies beside, and is not registered
     ],
 )
 def test_what_a_runtime_was_opened_from(
     tmp_path: Path, runtime: RuntimeName, precision: Precision, expected: set[str]
 ) -> None:
-    for ending in ("onnx", "int8.onnx", "int8.symmetric.onnx", "int8.xml", "int8.bin", "pt", "ncnn.param"):
-        (tmp_path / f"m.{ending}").write_text(ending)
-    (tmp_path / "m.ncnn.bin").write_text("ncnn.bin")
+    for name in (
+        *("m.onnx", "m.int8.onnx", "m.int8.xml", "m.int8.bin", "m.pt", "m.ncnn.param", "m.ncnn.bin"),
+        *("m.int8.tflite", "m.int8.litert.json", "m.int8.pte", "m.int8.executorch.json", "m.tflite"),
+        "m.int8.symmetric.onnx",
+    ):
+        (tmp_path / name).write_text(name)
     model = ModelFiles(tmp_path / "m.onnx", tmp_path / "m.pt")
     found = sources(model, runtime, precision)
     assert {path.name for path in found} == expected

@@ -10,13 +10,24 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from rtmpose.cli.app import app
 from rtmpose.deploy import environments
 from rtmpose.deploy.environments import ENVIRONMENTS, environment_python, set_up
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import (
+    DeviceKind,
+    Infer,
+    ModelFiles,
+    NotPossible,
+    Placement,
+    Precision,
+    RuntimeName,
+)
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.onnxruntime import open_file
 from rtmpose.deploy.runtimes.session import convert_model, open_session
@@ -202,14 +213,54 @@ def test_coreml_converts_here_and_predicts_on_macos(files: ModelFiles, tmp_path:
             open_session("coreml", copy, "fp16")
 
 
+@pytest.mark.parametrize(("device", "units"), [("cpu", "ALL"), ("gpu", "CPU_AND_GPU")])
+def test_coreml_uses_what_its_target_promises(
+    files: ModelFiles, device: DeviceKind, units: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtmpose.deploy.runtimes import coreml
+
+    tools = MagicMock(__version__="9.0")
+    tools.ComputeUnit = {name: name for name in ("ALL", "CPU_AND_GPU", "CPU_ONLY")}
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(coreml, "_coremltools", lambda: tools)
+    monkeypatch.setattr(coreml, "convert", lambda *_: (Path("m.mlpackage"),))
+    session = coreml.load(files, "fp16", Placement(device, 1), 1)
+    tools.models.MLModel.assert_called_once_with("m.mlpackage", compute_units=units)
+    assert session.device == units
+
+
 @pytest.mark.parametrize("runtime", ENVIRONMENTS)
 def test_an_environment_that_is_not_there_is_named_with_its_command(
     files: ModelFiles, runtime: RuntimeName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     precision: Precision = "fp16" if runtime == "rknn" else "fp32"
-    with pytest.raises(NotPossible, match=rf"GB.*not set up; `rtmpose setup-runtime {runtime}`"):
-        open_session(runtime, files, precision, Placement())
+    said = rf"GB.*not set up; `rtmpose setup-runtime {runtime}`"
+    with pytest.raises(UserError, match=said):
+        convert_model(runtime, files, precision)
+    if runtime != "rknn":  # which runs on its board alone
+        with pytest.raises(NotPossible, match=said):
+            open_session(runtime, files, precision, Placement())
+
+
+RUNS = """
+import sys
+from pathlib import Path
+import numpy as np
+from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.session import open_session
+
+open_session("ncnn", ModelFiles(Path(sys.argv[1]), Path(sys.argv[2])))
+print("torch" in sys.modules)
+"""
+
+
+def test_a_converted_network_runs_without_pytorch(copy: ModelFiles, files: ModelFiles) -> None:
+    """Which would be in its memory and its start-up."""
+    convert_model("ncnn", ModelFiles(copy.onnx, files.weights), "fp32")
+    command = [sys.executable, "-c", RUNS, str(copy.onnx), str(files.weights)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_a_set_up_cut_short_or_of_other_versions_is_begun_again(
@@ -234,6 +285,15 @@ def test_a_set_up_cut_short_or_of_other_versions_is_begun_again(
     assert environment_python("litert") is None
     with pytest.raises(UserError, match="abacus: has no environment of its own"):
         set_up("abacus")
+
+
+def test_the_command_converts(copy: ModelFiles) -> None:
+    done = CliRunner().invoke(app, ["convert-runtime", str(copy.onnx), "--runtime", "mnn"])
+    assert done.exit_code == 0, done.exception
+    assert done.stdout.splitlines()[-1] == str(copy.onnx.with_suffix(".mnn"))  # MNN prints, too
+    assert copy.onnx.with_suffix(".mnn").is_file()
+    done = CliRunner().invoke(app, ["convert-runtime", str(copy.onnx), "--runtime", "openvino"])
+    assert isinstance(done.exception, UserError) and "'openvino' is none of ncnn" in str(done.exception)
 
 
 def test_unknown_names_are_one_line(files: ModelFiles) -> None:

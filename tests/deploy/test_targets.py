@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from rtmpose.deploy import targets
+from rtmpose.deploy.runtimes.apart import KINDS
 from rtmpose.deploy.runtimes.base import Placement
 from rtmpose.deploy.targets import Budget, Target, load_target
 from rtmpose.files import UserError
@@ -39,6 +40,8 @@ def test_every_target_reads_and_has_what_its_purpose_needs(path: Path) -> None:
     # What everything is compared with is tried itself.
     tried = {spec.name: spec.precisions for spec in target.runtimes}
     assert target.reference.precision in tried[target.reference.runtime]
+    for runtime in set(KINDS) & set(tried):  # nothing is tried, or has a budget, that it never has
+        assert set(tried[runtime]) <= set(KINDS[runtime].precisions)
     hosted = {"cpu-x86": ("ubuntu-24.04",), "cpu-arm64": ("ubuntu-24.04-arm",)}
     assert target.runner == hosted.get(target.name, target.runner)
     assert target.name in hosted or "self-hosted" in target.runner

@@ -13,6 +13,10 @@ PLACES = {
     "rtmpose weights": GUIDES,
     "rtmpose weights pull rtmpose-t-body17-coco.pth": TUTORIAL,
     "rtmpose convert": GUIDES,
+    "rtmpose convert-runtime": "tests/deploy/test_runtimes_converted.py::test_the_command_converts",
+    "rtmpose setup-runtime": (
+        "tests/deploy/test_runtimes_converted.py::test_a_set_up_cut_short_or_of_other_versions_is_begun_again"
+    ),
     "rtmpose export": GUIDES,
     "rtmpose export animal.pt": "tests/cli/test_models.py",
     "rtmpose predict": GUIDES,
@@ -48,6 +52,8 @@ PLACES = {
     "python -m ci.history": f"{STEPS}::test_the_history_grows_by_a_line_and_a_point",
     "python -m tests.faults.promotion": "tests/promotion/test_faults.py",
     "pip install": "tests/test_package.py",
+    "pip install $(grep": f"{STEPS}::test_a_gpu_gets_onnx_runtime_s_build_for_it",
+    "pip uninstall": f"{STEPS}::test_a_gpu_gets_onnx_runtime_s_build_for_it",
 }
 # What no machine of a test has.
 NOWHERE = {"rtmpose track 0": "a camera"}

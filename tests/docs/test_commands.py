@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
-from tests.docs.commands import Command, Wrong, check, commands_of, pages, split
+from rtmpose.cli.app import app
+from tests.docs.commands import INLINE, Command, Wrong, check, commands_of, pages, split
 from tests.support import ROOT
 
 
@@ -73,3 +77,58 @@ def test_running_text_may_leave_arguments_out() -> None:
     check(Command(("rtmpose", "dataset", "check"), False, "here"))
     with pytest.raises(Wrong):
         check(Command(("rtmpose", "dataset", "check", "--bocks", "1"), False, "here"))
+
+
+def names(group: typer.Typer) -> Iterator[str]:
+    """Of the commands and groups directly below one; what a group without a name has is its own."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield command.name or command.callback.__name__.replace("_", "-")
+    for inner in group.registered_groups:
+        assert isinstance(inner.typer_instance, typer.Typer)
+        if isinstance(inner.name, str):
+            yield inner.name
+        else:
+            yield from names(inner.typer_instance)
+
+
+def test_no_two_commands_have_one_name() -> None:
+    groups = [app, *(group.typer_instance for group in app.registered_groups if isinstance(group.name, str))]
+    for group in groups:
+        assert isinstance(group, typer.Typer)
+        twice = {name: count for name, count in Counter(names(group)).items() if count > 1}
+        assert not twice, "the one that is registered last would hide the other"
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The texts of a module, docstrings too, in one line each; `X` stands for what is put in."""
+    tree = ast.parse(path.read_text())
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values]
+            yield " ".join("".join(parts).split())
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield " ".join(node.value.split())
+
+
+def test_the_program_names_commands_that_exist() -> None:
+    """In its messages, its help and its docstrings, between backquotes or as the whole text."""
+    found = [
+        (path.relative_to(ROOT).as_posix(), words)
+        for path in sorted((ROOT / "rtmpose").rglob("*.py"))
+        for text in texts(path)
+        for shown in [*INLINE.findall(text), *([text] if text.startswith("rtmpose ") else [])]
+        for words in split(shown.replace("…", "X").replace(":", " X"))
+        if words[0] == "rtmpose" and len(words) > 1
+    ]
+    wrong = []
+    for place, words in found:
+        for name in (words[2:3] or ("",))[0].split("|"):
+            each = (*words[:2], *filter(None, [name]), *words[3:])
+            try:
+                check(Command(each, False, place))
+            except Wrong as error:
+                if "requires an argument" not in str(error):  # running text may leave it out
+                    wrong.append(f"{place}: {' '.join(each)}: {error}")
+    assert not wrong and len(found) > 30

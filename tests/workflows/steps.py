@@ -138,11 +138,13 @@ def main() -> None:
             "vars.BENCHMARK_TARGETS": "",
             "matrix.target": "cpu-x86",
             "matrix.project": ".",
+            "matrix.apart": "",
             "github.token": "none",
             "github.repository": "owner/rtmpose",
             "github.event.pull_request.number": "",
         }
-        installing = [step for step in steps("benchmark.yml") if step.name.startswith("Install")]
+        runner.environment["RUNNER_TOOL_CACHE"] = f"{temporary}/tools"
+        installing = [step for step in steps("benchmark.yml") if step.name.startswith(("Install", "Put"))]
         for step in steps("benchmark.yml"):
             if step not in installing:
                 show(runner, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def test_the_matrix_is_what_the_targets_say(monkeypatch: pytest.MonkeyPatch) -> 
     projects = {name: entry["project"] for name, entry in everything.items()}
     assert projects["cpu-x86"] == ".[mnn,ncnn]" and projects["gpu-nvidia"] == ".[gpu,tensorrt]"
     assert projects["jetson"] == ".", "pip takes no empty list of extras, and JetPack has its own TensorRT"
+    apart = {name: entry["apart"] for name, entry in everything.items() if entry["apart"]}
+    assert apart == {"android": "executorch litert", "rk3588": "rknn", "rpi5": "executorch litert"}
+    assert [name for name, entry in everything.items() if entry["onnxruntime_gpu"]] == ["gpu-nvidia"]
     assert targets.matrix("jetson, cpu-x86") == [everything["jetson"], everything["cpu-x86"]]
     for wanted, reason in (
         ("", "names no target"),
@@ -176,6 +180,35 @@ def test_the_product_is_installed_with_its_own_pins(runner: Runner) -> None:
         assert done.returncode == 0 and torch.startswith("pip install --quiet torch==2."), done.stderr
         assert product.startswith("pip install --quiet --editable .")
         assert ("mnn,ncnn" in product) == (step.job == "measure")
+
+
+def test_a_gpu_gets_onnx_runtime_s_build_for_it(runner: Runner) -> None:
+    runner.values["matrix.target"] = "gpu-nvidia"
+    stand_in(runner.folder / ".venv/bin", pip='#!/bin/sh\necho "pip $*"\n')
+    (step,) = named("Put ONNX Runtime's build for GPUs")
+    removed, installed = runner.run(step).stdout.splitlines()
+    assert removed == "pip uninstall --quiet --yes onnxruntime"
+    (pinned,) = re.findall(r'"onnxruntime==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert installed == f"pip install --quiet onnxruntime-gpu=={pinned}"
+
+
+def test_runtimes_apart_are_set_up_and_stay(runner: Runner) -> None:
+    """One that cannot be is a warning: the other runtimes are measured all the same."""
+    program = """#!/bin/sh
+        [ "$2" != litert ] && touch ".runtimes/$2"
+    """
+    runner.environment["PATH"] = stand_in(runner.folder / "programs", rtmpose=program)
+    runner.environment["RUNNER_TOOL_CACHE"] = str(runner.folder / "tools")
+    runner.values |= {"matrix.apart": "executorch litert rknn", "matrix.target": "rpi5"}
+    (step,) = named("Set up the runtimes")
+    for _ in range(2):  # the checkout is cleaned in between, the tool cache is not
+        done = runner.run(step)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "::warning::rpi5: litert could not be set up, and is skipped\n"
+        assert {path.name for path in (runner.folder / "tools").rglob("*")} == {
+            "rtmpose-runtimes", "executorch", "rknn",
+        }  # fmt: skip
+        (runner.folder / ".runtimes").unlink()
 
 
 def test_the_table_becomes_the_summary_and_a_comment(runner: Runner) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import platform
 import subprocess
 import tempfile
 import weakref
@@ -28,6 +29,7 @@ from rtmpose.deploy.runtimes.base import (
     Placement,
     Precision,
     Session,
+    Spent,
     image_by_image,
     require_cpu,
     require_precision,
@@ -35,6 +37,7 @@ from rtmpose.deploy.runtimes.base import (
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.onnx_form import onnx_form
 from rtmpose.deploy.runtimes.onnxruntime import read_card
+from rtmpose.deploy.targets import board_name
 
 ApartName = Literal["litert", "executorch", "rknn"]
 PROGRAM = Path(__file__).with_name("apart_program.py")
@@ -50,13 +53,14 @@ class Kind:
     precisions: tuple[Precision, ...]
     from_onnx: bool = False  # else from the exported program of PyTorch
     compared: bool = True  # whether a conversion is compared with the exported file before it is kept
+    board: str | None = None  # the one that it runs on, by its device tree
 
 
 KINDS: dict[ApartName, Kind] = {
     "litert": Kind("LiteRT", ".tflite", ("fp32", "int8")),
     "executorch": Kind("ExecuTorch", ".pte", ("fp32", "int8")),
     # What runs beside its converter is a simulator, which is off by more than fp16 explains.
-    "rknn": Kind("RKNN", ".rknn", ("fp16",), from_onnx=True, compared=False),
+    "rknn": Kind("RKNN", ".rknn", ("fp16",), from_onnx=True, compared=False, board="rk3588"),
 }
 
 
@@ -68,14 +72,27 @@ def loader(runtime: ApartName) -> Loader:
 def load(
     runtime: ApartName, files: ModelFiles, precision: Precision, placement: Placement, batch: int
 ) -> Session:
-    """Open the converted network in a process of its own; it computes one image at a time."""
+    """Open the converted network in a process of its own; it computes one image at a time.
+
+    NotPossible for RKNN on any machine but the board it is for: its simulator's figures are not the board's.
+    """
     kind = KINDS[runtime]
     require_cpu(kind.name, placement)
+    require_precision(kind.name, precision, kind.precisions)
+    if kind.board is not None:
+        _require_board(runtime, kind.board, files, precision)
     parts = convert(runtime, files, precision)
-    opened = Apart(
-        runtime, _served(runtime, files, parts), read_card(files.onnx).shapes(batch=1), placement.threads
-    )
-    return Session(opened.infer, opened.version, opened.device)
+    opened = Apart(runtime, parts[0], read_card(files.onnx).shapes(batch=1), placement.threads)
+    return Session(opened.infer, opened.version, opened.device, opened.spent)
+
+
+def _require_board(runtime: ApartName, board: str, files: ModelFiles, precision: Precision) -> None:
+    if platform.machine() != "aarch64" or board not in (here := board_name()).lower():
+        raise NotPossible(
+            f"not run here: {KINDS[runtime].name} needs an {board.upper()}, this machine is "
+            f"{platform.machine() if platform.machine() != 'aarch64' else here or 'no board'}; `rtmpose "
+            f"convert-runtime {files.onnx} --runtime {runtime} --precision {precision}` writes the file here"
+        )
 
 
 def convert(runtime: ApartName, files: ModelFiles, precision: Precision) -> Parts:
@@ -161,12 +178,19 @@ class Apart:
 
     def _one(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         self._image[...] = image
+        self._ask(b"\n")
+        return tuple(self._outputs)
+
+    def spent(self) -> Spent:
+        """What the process has cost so far."""
+        return Spent(**self._ask(b"spent\n"))
+
+    def _ask(self, line: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # the answer below says how the process ended
-            self._process.stdin.write(b"\n")
+            self._process.stdin.write(line)
             self._process.stdin.flush()
-        self._answer()
-        return tuple(self._outputs)
+        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -221,11 +245,6 @@ def _source(runtime: ApartName, files: ModelFiles, precision: Precision, target:
     program = target.with_name("network.pt2")
     save_exported(files, KINDS[runtime].name, program)
     return program
-
-
-def _served(runtime: ApartName, files: ModelFiles, parts: Parts) -> Path:
-    """The file that the process opens: RKNN's simulator takes the source, not what was converted."""
-    return onnx_form(files, "fp32") if KINDS[runtime].from_onnx else parts[0]
 
 
 def python_of(runtime: ApartName) -> Path:

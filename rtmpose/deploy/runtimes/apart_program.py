@@ -1,8 +1,9 @@
 """The program that a runtime's own environment runs: `python -I apart_program.py RUNTIME convert|serve JSON`.
 
 It imports nothing of `rtmpose`, which is not installed there. `convert` writes `target` from `source`.
-`serve` opens `model` and, for each line on stdin, computes the image in the shared memory; its answers are
-lines of JSON, of which the first names version and device.
+`serve` opens `model` and, for each empty line on stdin, computes the image in the shared memory; for the
+line `spent` it tells what this process has cost. Its answers are lines of JSON, of which the first names
+version and device.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import resource
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -84,15 +88,21 @@ def convert_rknn(about: dict[str, Any]) -> None:
 
 
 def open_rknn(about: dict[str, Any]) -> tuple[Run, str, str]:
-    built = _built_rknn(about["model"], about["image"])
-    if built.init_runtime():
-        raise RuntimeError("RKNN's simulator does not start")
+    from rknnlite.api import RKNNLite
+
+    opened = RKNNLite()
+    if opened.load_rknn(about["model"]):
+        raise RuntimeError(f"RKNN cannot read {about['model']}")
+    if opened.init_runtime():  # without a target it is the NPU of this board
+        raise RuntimeError("RKNN cannot use this board's NPU; it needs its driver and librknnrt.so")
 
     def run(image: np.ndarray) -> list[np.ndarray]:
-        outputs: list[np.ndarray] = built.inference(inputs=[image], data_format=["nchw"])
+        outputs: list[np.ndarray] | None = opened.inference([image], data_type="float32", data_format="nchw")
+        if outputs is None:
+            raise RuntimeError("RKNN could not run the model")
         return outputs
 
-    return run, version("rknn-toolkit2"), f"simulator of {RKNN_PLATFORM}"
+    return run, version("rknn-toolkit-lite2"), f"NPU of {RKNN_PLATFORM}"
 
 
 def _built_rknn(source: str, image: list[int]) -> Any:
@@ -133,8 +143,20 @@ def serve(runtime: str, about: dict[str, Any]) -> None:
     image, *outputs = [part.reshape(shape) for part, shape in zip(arrays, shapes, strict=True)]
     run, release, device = OPENERS[runtime](about)
     answers.write(json.dumps({"version": release, "device": device}) + "\n")
-    for _ in sys.stdin:
-        answers.write(json.dumps(_computed(run, image, outputs)) + "\n")
+    for line in sys.stdin:
+        answer = _spent() if line.strip() == "spent" else _computed(run, image, outputs)
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _spent() -> dict[str, float]:
+    """The most memory that this process had, MB (10^6 bytes), and its CPU time, s."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kiB elsewhere
+    peak = float(most if sys.platform == "darwin" else most * 1024)
+    with suppress(OSError):  # on Linux the figure above may be of the program that started this one
+        with open("/proc/self/status") as status:
+            told = [line.split()[1] for line in status if line.startswith("VmHWM:")]
+        peak = int(told[0]) * 1024.0 if told else peak
+    return {"peak_mb": peak / 1e6, "cpu_s": time.process_time()}
 
 
 def _computed(run: Run, image: np.ndarray, outputs: list[np.ndarray]) -> dict[str, str]:

@@ -42,12 +42,24 @@ class NotPossible(Exception):
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a process has cost so far: the most memory that it had, MB, and its CPU time, s."""
+
+    peak_mb: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
 class Session:
-    """A model that is open in a runtime: call it with images."""
+    """A model that is open in a runtime: call it with images.
+
+    Where the runtime computes in another process, `elsewhere` tells what that one has cost.
+    """
 
     infer: Infer
     version: str  # the runtime's own, such as "1.31.1"
     device: str  # what it computes on, in the runtime's words, such as "CPUExecutionProvider"
+    elsewhere: Callable[[], Spent] | None = None
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         return self.infer(images)

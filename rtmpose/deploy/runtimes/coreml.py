@@ -21,22 +21,23 @@ from rtmpose.deploy.runtimes.base import (
 )
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.deploy.runtimes.torchscript import traced
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
 
 def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
-    """Open the converted package; the device is the CPU alone, or with `gpu` the GPU beside it."""
+    """Open the converted package. CoreML divides it among the CPU, the GPU and the Neural Engine as it sees
+    fit, with `gpu` among the first two; on how many threads is its own choice.
+    """
     require_precision("CoreML", precision, PRECISIONS)
     if platform.system() != "Darwin":
         raise NotPossible(
             f"not run here: CoreML predicts on macOS only, this is {platform.system()}; "
-            f"`rtmpose convert --runtime coreml` writes the package here"
+            f"`rtmpose convert-runtime {files.onnx} --runtime coreml` writes the package here"
         )
     coremltools = _coremltools()
     (package,) = convert(files, precision)
-    units = "CPU_ONLY" if placement.device == "cpu" else "CPU_AND_GPU"
+    units = "ALL" if placement.device == "cpu" else "CPU_AND_GPU"
     model = coremltools.models.MLModel(str(package), compute_units=coremltools.ComputeUnit[units])
     outputs = read_card(files.onnx).outputs
 
@@ -61,6 +62,8 @@ def convert(files: ModelFiles, precision: Precision) -> Parts:
 
 
 def _make(files: ModelFiles, precision: Precision, parts: Parts) -> None:
+    from rtmpose.deploy.runtimes.torchscript import traced
+
     coremltools = _coremltools()
     card = read_card(files.onnx)
     width, height = card.input_size

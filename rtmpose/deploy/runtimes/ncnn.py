@@ -9,7 +9,6 @@ from pathlib import Path
 
 import ncnn
 import numpy as np
-import pnnx
 
 from rtmpose.deploy.runtimes.base import (
     Infer,
@@ -24,7 +23,6 @@ from rtmpose.deploy.runtimes.base import (
 )
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.deploy.runtimes.torchscript import save_traced
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
@@ -58,6 +56,11 @@ def convert(files: ModelFiles, precision: Precision) -> Parts:
 
 
 def _run_pnnx(files: ModelFiles, precision: Precision, parts: Parts, sides: tuple[int, int]) -> None:
+    # Here, not above: both import torch, which the process that runs a converted network need not have.
+    import pnnx
+
+    from rtmpose.deploy.runtimes.torchscript import save_traced
+
     param, weights = parts
     program = param.with_name("network.pt")
     save_traced(files, "ncnn", program)
