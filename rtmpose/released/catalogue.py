@@ -174,10 +174,11 @@ def find(name: str) -> Released:
 
 
 def published_as(file: str) -> Released | None:
-    """The weights that a file of this name holds, whether the publisher gave it or it has it in the cache;
-    None for any other name.
+    """The weights that a file of this name holds, whether the publisher gave it, it comes from a zip of his
+    that is called like it, or it has its name in the cache; None for any other name.
     """
-    return next((one for one in known().values() if file in (one.published.file, one.name)), None)
+    names = {file, f"{file.removesuffix('.onnx')}.zip"}
+    return next((one for one in known().values() if one.name in names or one.published.file in names), None)
 
 
 def published_at(path: Path) -> Released | None:
@@ -198,10 +199,7 @@ def terms(weights: Weights) -> dict[str, str]:
     from rtmpose.descriptors import load_dataset, shipped_datasets
 
     shipped = set(shipped_datasets())
-    return {
-        name: load_dataset(name).licence if name in shipped else UNDESCRIBED
-        for name in weights.data
-    }
+    return {name: load_dataset(name).licence if name in shipped else UNDESCRIBED for name in weights.data}
 
 
 def as_row(name: str, weights: Weights) -> dict[str, Any]:

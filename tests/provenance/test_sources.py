@@ -173,7 +173,7 @@ def test_released_weights_are_known_under_any_name(tmp_path: Path, monkeypatch: 
     save_tensors(tmp_path / "cspnext-m-udp-coco.pth", {"w": torch.ones(2)})
     (tmp_path / "udp-aic-coco-m.pt").symlink_to("cspnext-m-udp-coco.pth")
     own, *data = sources_in(tmp_path / "udp-aic-coco-m.pt") or ()
-    assert own.name == "cspnext-m-udp-coco" and {one.name for one in data} == {"aic", "coco17"}
+    assert own.name == "cspnext-m-udp-coco" and {one.name for one in data} == {"aic", "coco17", "ImageNet"}
     copied = tmp_path / "copied.pt"
     save_tensors(copied, {"w": torch.ones(3)})
     assert sources_in(copied) is None
