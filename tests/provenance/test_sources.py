@@ -21,7 +21,7 @@ from rtmpose.files import UserError, sha256_of
 from rtmpose.models import build_pose_net, read_weights, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.promotion.registry import Version
-from rtmpose.promotion.report import details
+from rtmpose.promotion.report import details, shown
 from rtmpose.provenance.sources import (
     RENDERED,
     UNKNOWN,
@@ -221,3 +221,13 @@ def test_a_version_shows_its_licences_or_that_it_notes_none() -> None:
     told = Version("pose", "2", "r", {"sha256": "x", **tags(DATA)}, 0, ())
     assert "licence.aic     research use only" in details(told) and "not noted" not in details(told)
     assert "licence  not noted" in details(plain)
+
+
+def test_versions_show_their_licences_once_for_those_that_are_alike() -> None:
+    versions = [Version("pose", n, "r", {"sha256": "x", **tags(DATA)}, 0, ()) for n in ("3", "2")]
+    told = shown([*versions, Version("pose", "1", "r", {"sha256": "x"}, 0, ())], []).splitlines()[4:]
+    assert told == [
+        "licences of versions 3, 2:", "  aic: research use only", "  coco17: CC BY 4.0",
+        "licences of version 1:", "  not noted: it was registered before versions had licences; its evidence "
+        "has them",
+    ]  # fmt: skip
