@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +11,49 @@ import typer
 from rtmpose.cli.options import InputOption, input_pair
 from rtmpose.files import UserError
 
+BARE = "a skeleton without data"
+
 commands = typer.Typer(
     help="The data sets: which there are, and what a raw folder holds.", no_args_is_help=True
 )
 
 
 @commands.command("list")
-def list_datasets() -> None:
-    """The data sets that come with a descriptor: name, number of points, licence."""
+def list_datasets(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show where to get this one, and how it lies; without it, all of them."),
+    ] = None,
+) -> None:
+    """The data sets that come with a descriptor: name, number of points, licence; of one also its source,
+    what to download, and the files that are read.
+    """
     from rtmpose.descriptors import load_dataset, shipped_datasets
 
-    for name in shipped_datasets():
-        found = load_dataset(name)
-        typer.echo(
-            f"{name:<20} {found.skeleton.num_keypoints:>4} points  "
-            f"{found.licence or 'a skeleton without data'}"
-        )
+    if name is not None:
+        typer.echo(json.dumps(_details(name), indent=2))
+        return
+    names = shipped_datasets()
+    width = max(map(len, names))
+    for each in names:
+        found = load_dataset(each)
+        typer.echo(f"{each:<{width}} {found.skeleton.num_keypoints:>4} points  {found.licence or BARE}")
+
+
+def _details(name: str) -> dict[str, object]:
+    """What a descriptor says of where its data comes from and lies."""
+    from rtmpose.descriptors import load_dataset
+
+    found = load_dataset(name)
+    said = {
+        "name": found.name,
+        "points": found.skeleton.num_keypoints,
+        "licence": found.licence or BARE,
+        "source": found.source,
+        "download": found.download,
+        "splits": {split: one.model_dump(exclude_none=True) for split, one in found.splits.items()},
+    }
+    return {key: value for key, value in said.items() if value}
 
 
 @commands.command("check")

@@ -51,10 +51,10 @@ def export(
     from rtmpose.detection.conversion import export_detector
     from rtmpose.detection.network import load_rtmdet
     from rtmpose.provenance.sources import lines
-    from rtmpose.released.checkpoint import sources_in
+    from rtmpose.released.checkpoint import sources_or_itself
 
-    network, data = load_rtmdet(weights, size), sources_in(weights)
-    export_detector(network, output, input_pair(input_size), data or ())
+    network, data = load_rtmdet(weights, size), sources_or_itself(weights)
+    export_detector(network, output, input_pair(input_size), data)
     typer.echo(f"{output}: RTMDet-{network.size}, {input_size}, {network.classes} class(es)")
     typer.echo("\n".join(lines(data)))
 

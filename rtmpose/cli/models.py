@@ -89,11 +89,11 @@ def export(
     from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.samples import noise
     from rtmpose.models import load_exactly
-    from rtmpose.released.checkpoint import sources_in
+    from rtmpose.released.checkpoint import sources_or_itself
 
     chosen = asked(file, size, head, input_size, skeleton, params)
     card = ModelCard.of(chosen.architecture, chosen.input_size, chosen.skeleton)
-    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
+    card = card.with_more(data=[source.model_dump() for source in sources_or_itself(file)])
     model = card.network()
     load_exactly(
         model, file, "give --size, --head, --input and --skeleton as it was trained, or none of them"

@@ -93,22 +93,47 @@ def pull(
 
 @weights.command()
 def check(
-    file: FileArgument,
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint, or an ONNX or OpenVINO file; a detector's, too.")
+    ],
     size: SizeOption = None,
     input_size: InputOption = None,
     skeleton: SkeletonOption = None,
     head: HeadOption = None,
     params: ParamsOption = None,
 ) -> None:
-    """Load a checkpoint safely; say what does not match the model, and whose data is in it."""
+    """Load weights safely; say what they are, what does not match the model, and whose data is in them.
+
+    Also for an ONNX or OpenVINO file and for a detector, which say themselves what they are.
+    """
     from rtmpose.models import load_weights
     from rtmpose.provenance.sources import lines
     from rtmpose.released.checkpoint import sources_in
 
-    model = asked(file, size, head, input_size, skeleton, params).network()
-    typer.echo(f"{file}: {load_weights(model, file)}")
+    found = _without_options(file)
+    given = (size, input_size, skeleton, head, params)
+    if found is None:
+        model = asked(file, size, head, input_size, skeleton, params).network()
+        found = load_weights(model, file)
+    elif any(option is not None for option in given):
+        raise UserError(f"{file}: {found}: leave --size, --input, --skeleton, --head and --params away")
+    typer.echo(f"{file}: {found}")
     for line in lines(sources_in(file)):
         typer.echo(line)
+
+
+def _without_options(file: Path) -> object:
+    """What a file is that says so by itself: one with a network within, or a detector; None for any other."""
+    from rtmpose.detection.network import is_rtmdet, load_rtmdet
+    from rtmpose.models import read_weights
+    from rtmpose.released.graphs import card_in, described, is_graph
+
+    if is_graph(file):
+        return described(card_in(file))
+    if not is_rtmdet(read_weights(file)):
+        return None
+    network = load_rtmdet(file)
+    return f"RTMDet-{network.size}, {network.classes} class(es)"
 
 
 @weights.command()
@@ -134,7 +159,7 @@ def prune(
     from rtmpose.descriptors import load_skeleton
     from rtmpose.models import check_names, load_exactly
     from rtmpose.pruning.run import pruned, scores_of
-    from rtmpose.released.checkpoint import save_checkpoint, sources_in
+    from rtmpose.released.checkpoint import save_checkpoint, sources_or_itself
 
     check_names(to, "simcc")
     chosen = asked(file, None, None, input_size, skeleton, params)
@@ -144,7 +169,7 @@ def prune(
     smaller = pruned(network, chosen.architecture, to, scores)
     architecture = chosen.architecture.model_copy(update={"size": to})
     card = ModelCard.of(architecture, chosen.input_size, chosen.skeleton)
-    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
+    card = card.with_more(data=[source.model_dump() for source in sources_or_itself(file)])
     save_checkpoint(out, smaller.state_dict(), card)
     typer.echo(json.dumps({"file": str(out)} | card.model_dump(mode="json")))
 
@@ -192,7 +217,7 @@ def _converted_checkpoint(
     from rtmpose.deploy.card import ModelCard
     from rtmpose.models import load_exactly
     from rtmpose.released.catalogue import published_at
-    from rtmpose.released.checkpoint import save_checkpoint, sources_in
+    from rtmpose.released.checkpoint import save_checkpoint, sources_or_itself
 
     known = published_at(file)
     if known is not None and known.weights.network not in ("rtmpose", "rtmw", "cspnext"):
@@ -200,7 +225,7 @@ def _converted_checkpoint(
         raise UserError(f"{file}: a network of {known.weights.network}, which is none of ours{other}")
     chosen = asked(file, size, head, input_size, skeleton, params)
     card = ModelCard.of(chosen.architecture, chosen.input_size, chosen.skeleton)
-    card = card.with_more(data=[source.model_dump() for source in sources_in(file) or ()])
+    card = card.with_more(data=[source.model_dump() for source in sources_or_itself(file)])
     model = card.network()
     load_exactly(model, file, MISFIT)
     save_checkpoint(out, model.state_dict(), card)
@@ -213,15 +238,16 @@ def _converted_graph(
     _refuse_same(file, out)
     from rtmpose.models import check_names
     from rtmpose.released.adopt import adopt
-    from rtmpose.released.catalogue import published_as
+    from rtmpose.released.catalogue import published_at
+    from rtmpose.released.checkpoint import sources_or_itself
 
     check_names(size or "t", "simcc")
     given = input_pair(input_size) if input_size is not None else None
-    known = published_as(file.with_suffix(".zip").name)
+    known = published_at(file)
     chosen = skeleton or (known.weights.skeleton if known is not None else None)
     if chosen is None:
         raise UserError(f"{file}: give --skeleton: the data set whose points it has, such as coco17")
-    card = adopt(file, out, chosen, size=size, input_size=given)
+    card = adopt(file, out, chosen, size=size, input_size=given, data=sources_or_itself(file))
     return {"file": str(out)} | card.model_dump(mode="json")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,17 +66,34 @@ PIXELS: dict[Family, Pixels] = {
 }
 
 
+def read_model(path: Path) -> onnx.ModelProto:
+    """An ONNX file, without weights that it keeps elsewhere; UserError where it is none."""
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give an ONNX file") from None
+    except Exception:  # protobuf's own classes, which differ from version to version
+        raise UserError(f"{path}: not a complete ONNX model; fetch or export it again") from None
+
+
+def card_among(properties: Mapping[str, str], path: Path) -> DetectorCard | None:
+    """The card of a detector in the metadata of the file `path`; UserError where that is damaged."""
+    text = properties.get(PROPERTY)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: metadata '{PROPERTY}' is not JSON; export it again") from None
+    return parse(DetectorCard, values, Path(f"{path}: metadata"))
+
+
 class Graph:
     """A detector's ONNX graph. UserError where the file is none, or its input is no image."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            model = onnx.load(str(path), load_external_data=False)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); give a detector's file") from None
-        except Exception:  # protobuf's own classes, which differ from version to version
-            raise UserError(f"{path}: not a complete ONNX model; fetch or export it again") from None
+        model = read_model(path)
         graph, self.properties = model.graph, {one.key: one.value for one in model.metadata_props}
         self.nodes = graph.node
         self.makers = {name: node for node in graph.node for name in node.output}
@@ -100,14 +118,7 @@ class Graph:
     @property
     def card(self) -> DetectorCard | None:
         """What our export wrote; UserError where that is damaged."""
-        text = self.properties.get(PROPERTY)
-        if text is None:
-            return None
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            raise UserError(f"{self.path}: metadata '{PROPERTY}' is not JSON; export it again") from None
-        return parse(DetectorCard, values, Path(f"{self.path}: metadata"))
+        return card_among(self.properties, self.path)
 
     @property
     def family(self) -> Family:

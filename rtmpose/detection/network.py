@@ -8,7 +8,7 @@ Their networks take the blue channel first; this one takes RGB like all networks
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +25,7 @@ Size = Literal["nano", "tiny", "s", "m", "l", "x"]
 STRIDES = (8, 16, 32)  # input px per cell of the three levels
 STACKED = 2  # convolutions of each branch of the head
 PRIOR = 0.01  # how sure an untrained network is that a cell is of a class
+STEM, HEAD = "backbone.stem.2.conv.weight", "bbox_head.rtm_cls.0.weight"  # weights that every RTMDet has
 LEAST = 32  # px that an input's sides are multiples of
 
 
@@ -149,12 +150,17 @@ def strides(width: int, height: int, device: torch.device | str = "cpu") -> Tens
     )
 
 
+def is_rtmdet(weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights are those of an RTMDet, by their names."""
+    return STEM in weights and HEAD in weights
+
+
 def load_rtmdet(path: Path, size: str | None = None) -> RTMDet:
     """The network of a checkpoint, official or ours, in evaluation mode; its size (unless said) and number of
     classes are those of the weights. UserError naming the first weight that does not fit.
     """
     weights = read_weights(path)
-    stem, head = weights.get("backbone.stem.2.conv.weight"), weights.get("bbox_head.rtm_cls.0.weight")
+    stem, head = weights.get(STEM), weights.get(HEAD)
     if stem is None or head is None:
         raise UserError(f"{path}: holds no RTMDet: its names are such as {next(iter(weights))}; give one")
     found = size or next((name for name, one in DESIGNS.items() if one.scale.channels(64) == len(stem)), "")

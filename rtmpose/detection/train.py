@@ -21,14 +21,14 @@ from rtmpose.detection.conversion import rtmdet_from_onnx, with_statistics
 from rtmpose.detection.detector import NetworkDetector
 from rtmpose.detection.evaluate import LEAST_SCORE, Photograph, judge
 from rtmpose.detection.forms import Boxes
-from rtmpose.detection.graph import Graph, Pixels
+from rtmpose.detection.graph import Pixels
 from rtmpose.detection.loss import detection_task
 from rtmpose.detection.network import RTMDet, load_rtmdet
 from rtmpose.detection.stream import PhotographStream
 from rtmpose.files import UserError, sha256_of, write_atomic
 from rtmpose.fingerprint import code_version, fingerprint, git_commit
 from rtmpose.models import MEAN, STD, normalise
-from rtmpose.provenance.sources import UNKNOWN, DataSource, note, used_before
+from rtmpose.provenance.sources import UNKNOWN, DataSource, note
 from rtmpose.released.checkpoint import sources_before
 from rtmpose.tracking import runs
 from rtmpose.training.checkpoint import BEST, Store
@@ -182,9 +182,7 @@ def sources(
     own = DataSource(name=folder.name, sha256=_data(photographs), licence=licence)
     if isinstance(init, str):
         return (own,)
-    card = Graph(init).card if init.suffix == ".onnx" else None
-    known = used_before(card.data, "initial weights") if card and card.data else None
-    return (own, *(known or sources_before(init, "initial weights")))
+    return (own, *sources_before(init, "initial weights"))
 
 
 def _data(photographs: Sequence[Photograph]) -> str:

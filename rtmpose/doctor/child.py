@@ -14,6 +14,7 @@ from typing import Any
 from rtmpose.files import unbroken
 
 SECONDS = 45.0  # for one question: on a machine in use PyTorch alone takes ten to import
+MOST_TEXT = 400  # characters of what another program says
 ERROR = "error"  # the key under which an answer says why there is none
 
 
@@ -36,7 +37,14 @@ def ask(probe: str, *arguments: str, seconds: float = SECONDS) -> dict[str, Any]
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        return _answer(_last(out), _last(err), code)
+        answer = _answer(_last(out), _last(err), code)
+    return {key: shortened(said) if isinstance(said, str) else said for key, said in answer.items()}
+
+
+def shortened(text: str) -> str:
+    """A text in one line, cut where it is long: messages of other programs have no limit."""
+    line = unbroken(text)
+    return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 1]}…"
 
 
 def _last(file: Any) -> str:

@@ -10,7 +10,6 @@ from rtmpose.files import one_line, unbroken
 
 #: ok: as it should be. note: worth knowing, and nothing that the recipe needs. lacks: the recipe cannot run.
 State = Literal["ok", "note", "lacks"]
-MOST_TEXT = 400  # characters of what was found
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,12 @@ class Finding:
 
 def lack(what: str, found: str, fix: str) -> Finding:
     """Something without which the recipe cannot run."""
-    return Finding(what, shortened(found), "lacks", fix)
+    return Finding(what, unbroken(found), "lacks", fix)
 
 
 def note(what: str, found: str, fix: str = "") -> Finding:
     """Something that the recipe does without."""
-    return Finding(what, shortened(found), "note", fix)
-
-
-def shortened(text: str) -> str:
-    """A text in one line, cut where it is long: messages of other programs have no limit."""
-    line = unbroken(text)
-    return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 1]}…"
+    return Finding(what, unbroken(found), "note", fix)
 
 
 def guarded(what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:

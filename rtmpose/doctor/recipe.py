@@ -1,7 +1,8 @@
-"""What a recipe asks of this machine: raw data, room, weights, GPUs, packages."""
+"""What a recipe asks of this machine: raw data, room, GPUs; its weights are in `weights`."""
 
 from __future__ import annotations
 
+import difflib
 import mmap
 import os
 import re
@@ -16,11 +17,12 @@ from rtmpose.config import DatasetParams, Params, load_params, parse, refuse_bas
 from rtmpose.descriptors import Dataset, Split, load_dataset
 from rtmpose.doctor.child import ERROR, ask
 from rtmpose.doctor.finding import Finding, lack, note
+from rtmpose.doctor.fixes import CONF, Command
 from rtmpose.doctor.machine import existing, free_gb
+from rtmpose.doctor.weights import weights
 from rtmpose.files import UserError
 
 PARAMS = Path("params.yaml")
-TEACHERS = {"t": "l", "s": "l", "m": "l", "l": "x"}  # the published pairs (arXiv 2307.15880, section 4)
 CROP_BYTES = 1.25  # of a stored crop for each pixel of the input: benchmarks/scale.py, 60 kB at 192 × 256
 PERSONS_RENDERED = 2.5  # in a rendered image, on average
 COPIES = 2  # of each shard: the folder and DVC's cache
@@ -33,34 +35,65 @@ def composed(overrides: Sequence[str]) -> Params:
     """
     if not overrides:
         return load_params(PARAMS)
-    if not Path("conf/config.yaml").is_file():
+    if not (CONF / "config.yaml").is_file():
         raise UserError("conf/config.yaml: no recipes in this folder; run it in the checkout")
+    for key, _, name in (text.partition("=") for text in overrides):
+        if key == "recipe":
+            refuse_unknown(name)
     answer = ask("compose", *overrides)
     if ERROR in answer:
         raise UserError(f"{' '.join(overrides)}: {answer[ERROR]}")
     return parse(Params, answer["params"], PARAMS)
 
 
-def raw(key: str, chosen: DatasetParams) -> Iterator[Finding]:
-    """Whether a data set's raw folder holds what its descriptor names, for the splits that are used."""
-    from rtmpose.data.raw.annotations import split_layout
+def recipes(folder: Path = CONF / "recipe") -> list[str]:
+    """The names of all recipes, without what they are made of."""
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if name != "published" and not name.startswith("parts/"))
 
+
+def refuse_unknown(name: str) -> None:
+    """UserError with the names that come near, where there is no recipe of that name."""
+    known = recipes()
+    if name in known:
+        return
+    last = name.rpartition("/")[2].lower()
+    near = [each for each in known if last and last in each.rpartition("/")[2].lower()]
+    near += difflib.get_close_matches(name, known, 3, 0.6)
+    which = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"there are {', '.join(known)}"
+    raise UserError(f"recipe {name[:80]!r}: no such recipe in conf/recipe/; {which}")
+
+
+def raw(key: str, chosen: DatasetParams, command: Command) -> Iterator[Finding]:
+    """Whether a data set's raw folder holds what its descriptor names, for the splits that are used."""
     what, root = f"data {key}", home(chosen.raw)
     if chosen.render is not None:
         yield Finding(what, f"rendered by the run into {root}")
-        return
-    name = f"-S datasets.{key}.raw=FOLDER"
+    elif (reason := missing(chosen)) is not None:
+        yield lack(what, reason, command.to(f"datasets.{key}.raw=FOLDER"))
+    else:
+        dataset = load_dataset(chosen.descriptor)
+        persons = sum(persons_of(dataset, root, split) for split in used(chosen))
+        yield Finding(what, f"{root}, about {persons:,} annotations")
+
+
+def missing(chosen: DatasetParams) -> str | None:
+    """What a data set's raw folder lacks of the splits that are used; None where all is there, or will be
+    rendered.
+    """
+    from rtmpose.data.raw.annotations import split_layout
+
+    if chosen.render is not None:
+        return None
     try:
         dataset = load_dataset(chosen.descriptor)
         if dataset.reader is None:
             raise UserError(f"{chosen.descriptor} is a skeleton without data of its own")
         for split in used(chosen):
-            split_layout(dataset, root, split)
+            split_layout(dataset, home(chosen.raw), split)
     except UserError as error:
-        yield lack(what, str(error), name)
-        return
-    persons = sum(persons_of(dataset, root, split) for split in used(chosen))
-    yield Finding(what, f"{root}, about {persons:,} annotations")
+        return str(error)
+    return None
 
 
 def used(chosen: DatasetParams) -> list[str]:
@@ -95,16 +128,23 @@ def annotation_count(dataset: Dataset, path: Path) -> int:
         return 0
 
 
-def room(params: Params) -> Iterator[Finding]:
-    """Room for the shards of all data sets, beside what is free where they go."""
-    needed = sum(shard_bytes(params, chosen) for chosen in params.datasets.values()) * COPIES / 1e9
+def room(params: Params, command: Command) -> Iterator[Finding]:
+    """Room for the shards of all data sets, beside what is free where they go; not known before their raw
+    data is there.
+    """
+    lost = [key for key, chosen in params.datasets.items() if missing(chosen) is not None]
+    there = [chosen for key, chosen in params.datasets.items() if key not in lost]
+    needed = sum(shard_bytes(params, chosen) for chosen in there) * COPIES / 1e9
     folder = Path("data/shards")
     free = free_gb(folder)
-    found = f"shards take about {needed:.2g} GB with DVC's copy, {free:.1f} GB are free at {existing(folder)}"
+    least = "at least" if lost else "about"
+    is_free = f"{free:.1f} GB are free at {existing(folder)}"
+    found = f"shards take {least} {needed:.2g} GB with DVC's copy, {is_free}"
     if needed > free:
-        yield lack(
-            "room", found, "make `data` and `.dvc/cache` links to a larger disk, or -S shard.url=s3://…"
-        )
+        elsewhere = command.to("shard.url=s3://BUCKET/PREFIX")
+        yield lack("room", found, f"make `data` and `.dvc/cache` links to a larger disk, or: {elsewhere}")
+    elif lost:
+        yield note("room", f"not known until the data is there ({', '.join(lost)}); {is_free}")
     else:
         yield Finding("room", found)
 
@@ -160,55 +200,20 @@ def _share(layout: Split) -> float:
     return last - first
 
 
-def weights(params: Params) -> Iterator[Finding]:
-    """Whether the weights that the stages start from are there."""
-    named = {"finetune.init": params.finetune.init}
-    if params.pretrain.enabled or params.finetune.init is None:
-        named["pretrain.init"] = params.pretrain.init
-    for key, path in named.items():
-        if path is not None:
-            yield _there(key, path, released(params, params.model.size, "coco17"))
-    if (distill := params.finetune.distill) is not None and distill.teacher is not None:
-        larger = TEACHERS.get(params.model.size, "")
-        yield _there("finetune.distill.teacher", distill.teacher, released(params, larger, params.skeleton))
-    if not any(named.values()) and not params.pretrain.enabled:
-        yield note("weights", "none are named: finetuning starts from random ones", "-S finetune.init=FILE")
-
-
-def _there(key: str, path: str, fix: str) -> Finding:
-    found = home(path)
-    if found.is_file():
-        return Finding("weights", f"{key}: {found}, {found.stat().st_size / 1e6:.0f} MB")
-    return lack("weights", f"{key}: {found} is missing", f"-S {key}={fix}")
-
-
-def released(params: Params, size: str, skeleton: str) -> str:
-    """What to write where weights are missing: released ones of that size, those points and the recipe's
-    input, as the shell fetches them, or else a placeholder.
-    """
-    from rtmpose.released.catalogue import catalogue
-
-    for name, each in catalogue().weights.items():
-        fits = (each.network, each.size, each.skeleton) == ("rtmpose", size, skeleton)
-        if fits and each.pth is not None and each.input == params.input_size:
-            return f"$(rtmpose weights pull {name}.pth)"
-    return "FILE"
-
-
-def last_stage(params: Params) -> Iterator[Finding]:
+def last_stage(params: Params, command: Command) -> Iterator[Finding]:
     """Where a run ends that does not go on to the registry: a baseline is not exported."""
     try:
         refuse_baseline(params)
     except UserError as error:
         reason = str(error).partition(": ")[2].partition(";")[0]
         if params.search.enabled:
-            yield lack("stages", f"ends at the stage search: {reason}", "-S search.enabled=false")
+            yield lack("stages", f"ends at the stage search: {reason}", command.to("search.enabled=false"))
         else:
             found = f"ends at the stage evaluate: {reason}"
-            yield note("stages", found, "name that stage: dvc exp run -S … evaluate")
+            yield note("stages", found, command.to(stage="evaluate"))
 
 
-def devices(params: Params, answer: dict[str, Any], address: str) -> Iterator[Finding]:
+def devices(params: Params, answer: dict[str, Any], address: str, command: Command) -> Iterator[Finding]:
     """Whether the GPUs that `hardware` asks for are here; a cluster has its own."""
     hardware = params.hardware
     wanted = ceil(hardware.workers * hardware.gpus_per_worker)
@@ -220,7 +225,7 @@ def devices(params: Params, answer: dict[str, Any], address: str) -> Iterator[Fi
         yield lack(
             "hardware",
             f"{asked} ask for {wanted} GPU(s), PyTorch sees {here}",
-            f"-S hardware={'gpu1' if here else 'cpu'}",
+            command.to(f"hardware={'gpu1' if here else 'cpu'}"),
         )
     else:
         yield Finding("hardware", asked)
@@ -228,15 +233,18 @@ def devices(params: Params, answer: dict[str, Any], address: str) -> Iterator[Fi
     if os.access(place, os.W_OK):
         yield Finding("storage", f"{home(hardware.storage)} can be written")
     else:
-        yield lack("storage", f"{place} cannot be written", "-S hardware.storage=FOLDER that all workers see")
+        found = f"{place} cannot be written; name a folder that all workers see"
+        yield lack("storage", found, command.to("hardware.storage=FOLDER"))
 
 
-def of(params: Params, answer: dict[str, Any], address: str) -> list[tuple[str, partial[Iterator[Finding]]]]:
+def of(
+    params: Params, answer: dict[str, Any], address: str, command: Command
+) -> list[tuple[str, partial[Iterator[Finding]]]]:
     """Every question about a recipe, by what a line calls it."""
     return [
-        *((f"data {key}", partial(raw, key, chosen)) for key, chosen in params.datasets.items()),
-        ("room", partial(room, params)),
-        ("weights", partial(weights, params)),
-        ("stages", partial(last_stage, params)),
-        ("hardware", partial(devices, params, answer, address)),
+        *((f"data {key}", partial(raw, key, chosen, command)) for key, chosen in params.datasets.items()),
+        ("room", partial(room, params, command)),
+        ("weights", partial(weights, params, command)),
+        ("stages", partial(last_stage, params, command)),
+        ("hardware", partial(devices, params, answer, address, command)),
     ]

@@ -11,6 +11,7 @@ from rtmpose.config import Params
 from rtmpose.doctor import machine, recipe, runtimes, services
 from rtmpose.doctor.child import ask
 from rtmpose.doctor.finding import Finding, guarded, lack, note
+from rtmpose.doctor.fixes import Command
 from rtmpose.doctor.report import Report
 from rtmpose.files import UserError
 
@@ -23,6 +24,7 @@ def examine(overrides: Sequence[str] = ()) -> Report:
     would run, or without any that of params.yaml. Raises nothing for what is missing; it is in the report.
     """
     params, wrong = _params(overrides)
+    command = Command(tuple(overrides)) if params is None else Command.of(params, overrides)
     uri, unusable = services.store()
     address = services.cluster(params)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -43,7 +45,7 @@ def examine(overrides: Sequence[str] = ()) -> Report:
         found += _all(
             ("git", services.git),
             ("DVC", lambda: services.dvc(dvc.result())),
-            ("Ray", lambda: services.ray(address, ray.result())),
+            ("Ray", lambda: services.ray(address, ray.result(), command)),
             ("MLflow", lambda: services.mlflow(uri, mlflow.result()) if mlflow else filter(None, [unusable])),
         )
     if params is None:
@@ -54,7 +56,8 @@ def examine(overrides: Sequence[str] = ()) -> Report:
             else Report(found + lost)
         )
     wanted = _all(
-        *recipe.of(params, torch.result(), address), ("targets", lambda: runtimes.tried_by(params, known))
+        *recipe.of(params, torch.result(), address, command),
+        ("targets", lambda: runtimes.tried_by(params, known, command)),
     )
     return Report(found, params.recipe, wanted)
 

@@ -12,6 +12,7 @@ from rtmpose.deploy.environments import ENVIRONMENTS, environment_python
 from rtmpose.deploy.targets import Target, load_target
 from rtmpose.doctor.child import ERROR, ask
 from rtmpose.doctor.finding import Finding, lack, note
+from rtmpose.doctor.fixes import Command
 from rtmpose.files import UserError
 
 
@@ -65,7 +66,7 @@ def apart() -> Iterator[Finding]:
             yield Finding(title, "set up in an environment of its own")
 
 
-def tried_by(params: Params, known: Sequence[Finding]) -> Iterator[Finding]:
+def tried_by(params: Params, known: Sequence[Finding], command: Command) -> Iterator[Finding]:
     """Each deploy target of a recipe: which of its runtimes are missing here. Only the reference is needed:
     without it nothing can be compared; what else is missing is left out of the table.
     """
@@ -76,11 +77,7 @@ def tried_by(params: Params, known: Sequence[Finding]) -> Iterator[Finding]:
             target = load_target(name)
             target.refuse_elsewhere()
         except UserError as error:
-            yield lack(
-                f"target {name}",
-                str(error),
-                "-S 'targets=[cpu-x86]', or the name of a file in deploy_targets/",
-            )
+            yield lack(f"target {name}", str(error), command.to("targets=[cpu-x86]"))
             continue
         yield from _target(target, partial(_missing, titles, states))
 

@@ -14,6 +14,7 @@ from rtmpose.checkout import in_job
 from rtmpose.config import Params
 from rtmpose.doctor.child import ERROR
 from rtmpose.doctor.finding import Finding, lack, note
+from rtmpose.doctor.fixes import Command
 from rtmpose.files import UserError
 from rtmpose.tracking.answers import without_password
 from rtmpose.tracking.runs import tracking_uri
@@ -109,14 +110,15 @@ def cluster(params: Params | None) -> str:
     return "" if in_job() else os.environ.get("RAY_ADDRESS") or jobs or ""
 
 
-def ray(address: str, answer: Mapping[str, Any]) -> Iterator[Finding]:
+def ray(address: str, answer: Mapping[str, Any], command: Command) -> Iterator[Finding]:
     """Ray and its cluster, from the answer of the probe `ray`."""
     if ERROR in answer:
         fix = "unset RAY_ADDRESS" if address else "make venv"
         yield lack("Ray", f"cannot be used: {answer[ERROR]}", fix)
     elif "unreachable" in answer:
         found = f"{answer['version']}; no cluster at {without_password(address)}: {answer['unreachable']}"
-        fix = "`ray start --head` there, or `unset RAY_ADDRESS` and -S hardware.jobs=null to train here"
+        here = command.to("hardware.jobs=null")
+        fix = f"`ray start --head` there, or to train here: unset RAY_ADDRESS && {here}"
         yield lack("Ray", found, fix)
     elif address:
         held = answer.get("cluster", "is not asked before a run")

@@ -14,7 +14,7 @@ from rtmpose.files import UserError, retried
 from rtmpose.promotion import journal
 from rtmpose.promotion.journal import Standing
 from rtmpose.tracking.answers import no_answer, reachable
-from rtmpose.tracking.runs import client, tracking_uri
+from rtmpose.tracking.runs import client, is_there, refuse_absent, tracking_uri
 
 CHAMPION, PREVIOUS = "champion", "previous"
 TAG = "promotion."
@@ -38,7 +38,9 @@ class Version:
 
 
 def model_names() -> list[str]:
-    """All registered models but the entries of journals."""
+    """All registered models but the entries of journals; none where there is no store yet."""
+    if not is_there():
+        return []
     store, names, token = client(), list[str](), None
     with reachable(tracking_uri()):
         while True:
@@ -190,6 +192,7 @@ def _delete_tag(name: str, number: str, key: str) -> None:
 
 def _aliases(name: str) -> dict[str, str]:
     """Versions' numbers by alias."""
+    refuse_absent(name)
     model = _known(lambda: client().get_registered_model(name))
     if model is None or journal.is_entry(name):
         raise UserError(f"{name}: no such registered model; `rtmpose models list` lists them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rtmpose.promotion.decide import Judgement
@@ -11,6 +11,8 @@ from rtmpose.promotion.journal import Entry
 from rtmpose.promotion.registry import Version
 
 HEAD = ("gate", "target", "found", "allowed", "margin", "")
+LICENCE = "licence."  # how the tags begin that say the terms of a data set
+UNNOTED = "not noted: it was registered before versions had licences; its evidence has them"
 WIDEST = 72  # characters of what was found; the rest stands in the decision's file
 
 
@@ -68,7 +70,7 @@ def listing(models: Sequence[tuple[str, Sequence[Version]]]) -> str:
 
 def shown(versions: Sequence[Version], entries: Sequence[Entry]) -> str:
     """Versions of one model, the newest first: aliases, when registered, the file, and what was decided last
-    of each by the journal's entries.
+    of each by the journal's entries; then the licences of the data in each.
     """
     rows = [("version", "aliases", "registered", "sha256", "decided")]
     decided = _decided(entries)
@@ -76,14 +78,27 @@ def shown(versions: Sequence[Version], entries: Sequence[Entry]) -> str:
         when = datetime.fromtimestamp(version.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         digest, aliases = version.tags.get("sha256", "-")[:12], ", ".join(version.aliases) or "-"
         rows.append((version.number, aliases, when, digest, decided.get(version.number, "-")))
-    return _aligned(rows)
+    return "\n".join([_aligned(rows), *_licences(versions)])
+
+
+def _licences(versions: Sequence[Version]) -> Iterator[str]:
+    """A line for each data set in versions, under those that have the same ones."""
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for version in versions:
+        noted = {key: said for key, said in version.tags.items() if key.startswith(LICENCE)}
+        alike.setdefault(tuple(sorted(noted.items())), []).append(version.number)
+    for noted, numbers in alike.items():
+        yield f"licences of version{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}:"
+        yield from (f"  {key.removeprefix(LICENCE)}: {said}" for key, said in noted)
+        if not noted:
+            yield f"  {UNNOTED}"
 
 
 def details(version: Version) -> str:
     """Everything that a version says of itself, the licences of its data among it."""
     tags = dict(version.tags)
-    if not any(tag.startswith("licence.") for tag in tags):
-        tags["licence"] = "not noted: it was registered before versions had licences; its evidence has them"
+    if not any(tag.startswith(LICENCE) for tag in tags):
+        tags["licence"] = UNNOTED
     return _aligned([("tag", "value"), *sorted(tags.items())])
 
 

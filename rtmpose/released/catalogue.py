@@ -18,7 +18,9 @@ from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from rtmpose.config.base import Strict, parse
 from rtmpose.files import UserError, read_yaml, sha256_of
+from rtmpose.provenance.sources import UNKNOWN
 
+UNDESCRIBED = f"{UNKNOWN}: no descriptor here, see its authors' page"
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 #: The digits of a SHA-256 that OpenMMLab's tool writes into names: `…-e48f03d0_20230504.pth`. A name that
 #: ends in a date alone, as RTMW's do, has none.
@@ -172,10 +174,11 @@ def find(name: str) -> Released:
 
 
 def published_as(file: str) -> Released | None:
-    """The weights that a file of this name holds, whether the publisher gave it or it has it in the cache;
-    None for any other name.
+    """The weights that a file of this name holds, whether the publisher gave it, it comes from a zip of his
+    that is called like it, or it has its name in the cache; None for any other name.
     """
-    return next((one for one in known().values() if file in (one.published.file, one.name)), None)
+    names = {file, f"{file.removesuffix('.onnx')}.zip"}
+    return next((one for one in known().values() if one.name in names or one.published.file in names), None)
 
 
 def published_at(path: Path) -> Released | None:
@@ -190,16 +193,13 @@ def published_at(path: Path) -> Released | None:
 
 
 def terms(weights: Weights) -> dict[str, str]:
-    """The terms of each data set that weights were trained on, as its descriptor has them; for others that
-    they are not described here.
+    """The terms of each data set that weights were trained on, as its descriptor has them; those of any other
+    are not known.
     """
     from rtmpose.descriptors import load_dataset, shipped_datasets
 
     shipped = set(shipped_datasets())
-    return {
-        name: load_dataset(name).licence if name in shipped else "no descriptor here: see its authors' page"
-        for name in weights.data
-    }
+    return {name: load_dataset(name).licence if name in shipped else UNDESCRIBED for name in weights.data}
 
 
 def as_row(name: str, weights: Weights) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from rtmpose.config import parse
 from rtmpose.deploy.card import ModelCard
+from rtmpose.detection.graph import DetectorCard
 from rtmpose.files import parse_json, sha256_of
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.models.weight_sets import chosen_weights
 from rtmpose.models.weights import save_tensors
 from rtmpose.provenance.sources import UNKNOWN, DataSource, Use, from_note, used_before
-from rtmpose.released.catalogue import catalogue, published_at, terms
+from rtmpose.released.catalogue import Released, catalogue, published_at, terms
+from rtmpose.released.graphs import card_in, is_graph
 
 META, OURS = "meta", "rtmpose"
 
@@ -54,34 +56,43 @@ def read_with_note(path: Path) -> tuple[dict[str, Tensor], Note]:
 
 
 def sources_in(path: Path) -> tuple[DataSource, ...] | None:
-    """Whose data is in a checkpoint: by its own note or card, else by the catalogue for a released file, also
-    an ONNX file; None where nobody says.
+    """Whose data is in weights: by their own note or card, also of an ONNX or OpenVINO file, pose or
+    detector; else by the catalogue for a released file; None where nobody says.
     """
-    if path.suffix.lower() != ".onnx":
+    card: ModelCard | DetectorCard | None
+    if is_graph(path):
+        card = card_in(path)
+    else:
         content = read_checkpoint(path)
         noted = from_note(content, path)
         if noted is not None:
             return noted
         card = _card(content, path)
-        if card is not None and card.data:
-            return card.data
+    if card is not None and card.data:
+        return card.data
     released = published_at(path)
-    if released is None:
-        return None
+    return None if released is None else released_sources(released, path)
+
+
+def released_sources(released: Released, path: Path) -> tuple[DataSource, ...]:
+    """The sources of released weights in the file `path`: they themselves, and what they were trained on."""
     own = DataSource(name=released.weights_name, sha256=sha256_of(path), licence=catalogue().licence,
                      use="initial weights")  # fmt: skip
     theirs = terms(released.weights).items()
     return (own, *(DataSource(name=name, sha256=UNKNOWN, licence=said) for name, said in theirs))
 
 
-def sources_before(path: Path, use: Use) -> tuple[DataSource, ...]:
-    """The sources of further training that starts from a checkpoint; where nobody knows them, the file itself
-    is one whose terms are not known.
-    """
+def sources_or_itself(path: Path) -> tuple[DataSource, ...]:
+    """Whose data is in weights; where nobody says, the file itself is a source whose terms are not known."""
     found = sources_in(path)
     if found is not None:
-        return used_before(found, use)
+        return found
     return (DataSource(name=path.name, sha256=sha256_of(path), licence=UNKNOWN, use="initial weights"),)
+
+
+def sources_before(path: Path, use: Use) -> tuple[DataSource, ...]:
+    """The sources of further training that starts from weights, as `sources_or_itself` has them."""
+    return used_before(sources_or_itself(path), use)
 
 
 def _card(content: object, path: Path) -> ModelCard | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtmpose.files import UserError
-from rtmpose.released.catalogue import Released, Weights, terms
+from rtmpose.released.catalogue import Released, Weights
 from rtmpose.released.transfer import Failed
 
 
@@ -18,7 +18,7 @@ def fit(released: Released, path: Path) -> None:
         if released.form == "pth":
             _refuse_other_checkpoint(weights, path)
         elif weights.kind == "pose":
-            _adopt(weights, path)
+            _adopt(released, path)
         else:
             _refuse_other_graph(path)
     except UserError as error:
@@ -45,14 +45,13 @@ def _refuse_other_checkpoint(weights: Weights, path: Path) -> None:
             raise Failed(f"not these weights: their {what} is {found}, not {wanted}")
 
 
-def _adopt(weights: Weights, path: Path) -> None:
-    from rtmpose.provenance.sources import DataSource
+def _adopt(released: Released, path: Path) -> None:
     from rtmpose.released.adopt import adopt
+    from rtmpose.released.checkpoint import released_sources
 
+    weights = released.weights
     assert weights.skeleton is not None and weights.kind == "pose"
-    data = tuple(
-        DataSource(name=name, sha256="not known", licence=terms) for name, terms in terms(weights).items()
-    )
+    data = released_sources(released, path)
     adopt(path, path, weights.skeleton, size=weights.size, input_size=weights.input, data=data)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtmpose.files import UserError, sha256_of, temporary_beside, writing
 from rtmpose.tracking.answers import no_answer, reachable, without_password
-from rtmpose.tracking.runs import client, tracking_uri
+from rtmpose.tracking.runs import client, refuse_absent, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,6 +126,7 @@ def _tags(name: str, version: int | str) -> dict[str, str]:
     """The tags of a version; UserError where the store has none such."""
     from mlflow.exceptions import MlflowException
 
+    refuse_absent(name)
     uri = tracking_uri()
     try:
         return dict(client().get_model_version(name, str(version)).tags)

@@ -58,6 +58,15 @@ def is_there() -> bool:
     return not uri.startswith("sqlite:") or Path(_sqlite_path(uri)).exists()
 
 
+def refuse_absent(name: str) -> None:
+    """UserError where there is no store that could hold the model `name`: none is made for a question."""
+    if not is_there():
+        raise UserError(
+            f"{name}: no such registered model: there is no store at {tracking_uri()} yet; `dvc repro` makes "
+            "one, MLFLOW_TRACKING_URI names another"
+        )
+
+
 def client() -> MlflowClient:
     """A client of the store that `tracking_uri` names; UserError when the store does not answer."""
     setup_environment()
@@ -118,6 +127,8 @@ def has_run(run_id: str) -> bool:
     """Whether MLflow's present store holds this run (and it was not deleted)."""
     from mlflow.exceptions import MlflowException
 
+    if not is_there():
+        return False
     try:
         return client().get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException as error:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from rtmpose.cli.app import app
 from rtmpose.files import UserError
 from rtmpose.tracking import runs
+from rtmpose.tracking.models import version_files
 from tests.promotion.conftest import empty_store, store
 from tests.promotion.versions import NAME, aliases, register, training_run
 from tests.support import ROOT
@@ -63,10 +64,35 @@ def test_no_advice_leads_to_a_deleted_version(store: Path, monkeypatch: pytest.M
     runs.client().delete_model_version(NAME, "1")
     done = rtmpose("promote", NAME, "2").stdout.splitlines()
     assert done == ["pose version 2 is the champion already", f"champion of {NAME}: version 2"]
-    assert rtmpose("models", "show", NAME).stdout.splitlines()[-1].split()[:2] == ["2", "candidate,"]
+    assert rtmpose("models", "show", NAME).stdout.splitlines()[1].split()[:2] == ["2", "candidate,"]
     runs.client().delete_model_version(NAME, "2")
     told = rtmpose("models", "show", NAME).stdout.splitlines()[-1]
     assert told == (
         "version 2, the champion, was deleted: none before it is left: "
         f"`rtmpose promote {NAME} VERSION --no-champion`"
     )
+
+
+def test_a_question_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "none/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}")
+    monkeypatch.chdir(tmp_path)
+    assert rtmpose("models", "list").stdout.split() == [
+        "model",
+        "versions",
+        "champion",
+        "previous",
+        "candidate",
+    ]
+    for words in (
+        ["models", "show", NAME],
+        ["models", "show", NAME, "1"],
+        ["report", f"models:/{NAME}@champion"],
+        ["promote", NAME, "1", "--params", str(ROOT / "params.yaml")],
+        ["rollback", NAME],
+    ):
+        assert "no such registered model: there is no store at" in str(rtmpose(*words).exception), words
+    with pytest.raises(UserError, match="there is no store at"):
+        version_files(NAME, 1, tmp_path)
+    assert "MLflow has no such run" in str(rtmpose("report", "0" * 32).exception)
+    assert not place.parent.exists()

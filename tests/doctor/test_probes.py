@@ -10,6 +10,7 @@ import pytest
 
 from rtmpose.doctor import probes, services
 from rtmpose.doctor.finding import Finding
+from rtmpose.doctor.fixes import Command
 
 CLOSED = "127.0.0.1:1"  # nobody listens on this port
 
@@ -56,7 +57,7 @@ def test_a_file_that_is_no_data_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", [CLOSED, "here:there"])
 def test_a_cluster_that_does_not_answer(address: str) -> None:
-    (found,) = services.ray(address, probes.ray(address))
+    (found,) = services.ray(address, probes.ray(address), Command())
     assert (
         found.state == "lacks"
         and f"no cluster at {address}" in found.found

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from rtmpose.cli.app import app
 from rtmpose.config import load_params
-from rtmpose.doctor import machine, recipe, run, runtimes, services
+from rtmpose.doctor import child, machine, recipe, run, runtimes, services
 from rtmpose.doctor.finding import Finding, guarded, lack, note
+from rtmpose.doctor.fixes import Command
 from rtmpose.doctor.report import Report
 from rtmpose.files import UserError
 from tests.support import ROOT
@@ -94,9 +95,11 @@ def test_a_recipe_that_does_not_compose(answers: dict[str, Any], tmp_path: Path)
     assert lacking(report) and "run it in the checkout" in report.lacks[0].found
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/config.yaml").touch()
-    answers["compose"] = {"error": "Could not find 'recipe/birds'"}
-    report = run.examine(["recipe=birds"])
-    assert report.recipe == "birds" and "recipe=birds: Could not find" in report.lacks[0].found
+    (tmp_path / "conf/recipe").mkdir()
+    (tmp_path / "conf/recipe/birds.yaml").touch()
+    answers["compose"] = {"error": "Could not find 'model/q'"}
+    report = run.examine(["recipe=birds", "model=q"])
+    assert report.recipe == "birds" and "recipe=birds model=q: Could not find" in report.lacks[0].found
 
 
 def test_the_command_ends_by_what_is_missing(answers: dict[str, Any], tmp_path: Path) -> None:
@@ -115,11 +118,12 @@ def test_targets_and_their_runtimes() -> None:
         lack("ONNX Runtime", "not installed", "make venv"),
         note("ncnn", "not installed", "pip install x"),
     ]
-    found = list(runtimes.tried_by(params, known))
+    found = list(runtimes.tried_by(params, known, Command()))
     assert [(each.state, each.fix) for each in found] == [("lacks", "make venv"), ("note", "pip install x")]
-    (other,) = runtimes.tried_by(params.model_copy(update={"targets": ["rk3588"]}), [])
+    (other,) = runtimes.tried_by(params.model_copy(update={"targets": ["rk3588"]}), [], Command())
     assert other.state == "lacks" and "is for" in other.found
-    (well,) = runtimes.tried_by(params, [])
+    assert other.fix == "dvc exp run -S 'targets=[cpu-x86]'"
+    (well,) = runtimes.tried_by(params, [], Command())
     assert well.state == "ok"
 
 
@@ -149,6 +153,11 @@ def test_the_memory_of_a_container(tmp_path: Path) -> None:
 def test_a_question_that_fails_is_a_line() -> None:
     (found,) = guarded("disk", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     assert found.state == "note" and "division by zero" in found.found
+
+
+def test_own_messages_are_whole_and_those_of_other_programs_are_cut() -> None:
+    assert lack("data", "word " * 200, "").found == "word " * 200
+    assert len(child.shortened("word " * 200)) == child.MOST_TEXT
 
 
 def test_lines_keep_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from rtmpose.files import UserError, sha256_of
 from rtmpose.models import build_pose_net, read_weights, save_tensors
 from rtmpose.models.archive import read_checkpoint
 from rtmpose.promotion.registry import Version
-from rtmpose.promotion.report import details
+from rtmpose.promotion.report import details, shown
 from rtmpose.provenance.sources import (
     RENDERED,
     UNKNOWN,
@@ -173,7 +173,7 @@ def test_released_weights_are_known_under_any_name(tmp_path: Path, monkeypatch: 
     save_tensors(tmp_path / "cspnext-m-udp-coco.pth", {"w": torch.ones(2)})
     (tmp_path / "udp-aic-coco-m.pt").symlink_to("cspnext-m-udp-coco.pth")
     own, *data = sources_in(tmp_path / "udp-aic-coco-m.pt") or ()
-    assert own.name == "cspnext-m-udp-coco" and {one.name for one in data} == {"aic", "coco17"}
+    assert own.name == "cspnext-m-udp-coco" and {one.name for one in data} == {"aic", "coco17", "ImageNet"}
     copied = tmp_path / "copied.pt"
     save_tensors(copied, {"w": torch.ones(3)})
     assert sources_in(copied) is None
@@ -221,3 +221,13 @@ def test_a_version_shows_its_licences_or_that_it_notes_none() -> None:
     told = Version("pose", "2", "r", {"sha256": "x", **tags(DATA)}, 0, ())
     assert "licence.aic     research use only" in details(told) and "not noted" not in details(told)
     assert "licence  not noted" in details(plain)
+
+
+def test_versions_show_their_licences_once_for_those_that_are_alike() -> None:
+    versions = [Version("pose", n, "r", {"sha256": "x", **tags(DATA)}, 0, ()) for n in ("3", "2")]
+    told = shown([*versions, Version("pose", "1", "r", {"sha256": "x"}, 0, ())], []).splitlines()[4:]
+    assert told == [
+        "licences of versions 3, 2:", "  aic: research use only", "  coco17: CC BY 4.0",
+        "licences of version 1:", "  not noted: it was registered before versions had licences; its evidence "
+        "has them",
+    ]  # fmt: skip

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rtmpose.cli.released import list_weights
-from rtmpose.descriptors import load_skeleton
+from rtmpose.descriptors import load_skeleton, shipped_datasets
 from rtmpose.files import UserError
+from rtmpose.provenance.sources import DataSource
 from rtmpose.released.catalogue import (
     CATALOGUE,
     catalogue,
@@ -60,8 +62,26 @@ def test_what_a_hash_in_a_name_can_prove() -> None:
 
 def test_terms_of_the_data_are_those_of_the_descriptors() -> None:
     told = terms(find("rtmpose-m-body17.pth").weights)
-    assert "research use only" in told["aic"] and "no descriptor here" in told["PoseTrack18"]
+    assert "research use only" in told["aic"] and "CC BY-NC" in told["posetrack18"]
+    assert not DataSource(name="ImageNet", sha256="", licence=told["ImageNet"]).is_known
     assert catalogue().licence == "Apache-2.0"
+
+
+def test_every_data_set_has_a_descriptor_or_is_known_to_have_none() -> None:
+    named = {name for weights in catalogue().weights.values() for name in weights.data}
+    assert named - set(shipped_datasets()) == {"ImageNet", "InterHand2.6M", "Objects365", "UBody"}
+
+
+def test_the_data_is_that_of_the_recipe_of_the_same_system() -> None:
+    systems = {
+        "rtmpose-m-body17": "body/body8", "rtmpose-m-body26": "body/halpe26",
+        "rtmpose-m-hand21": "hand/hand5", "rtmpose-m-face106": "face/face6",
+        "rtmpose-m-wholebody": "wholebody/coco_384", "rtmpose-m-animal17": "animal/ap10k",
+    }  # fmt: skip
+    for name, recipe in systems.items():
+        sets = yaml.safe_load((ROOT / f"conf/recipe/{recipe}.yaml").read_text())["datasets"].values()
+        trained = {one["descriptor"] for one in sets if one["train"]}
+        assert trained <= set(catalogue().weights[name].data), name
 
 
 def test_the_page_shows_the_list_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

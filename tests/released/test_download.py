@@ -235,7 +235,7 @@ def test_an_official_pose_network_runs_as_ours(publisher: Publisher) -> None:
     path = pull("pose-one", sha256=hashlib.sha256(FILES[POSE_ZIP]).hexdigest())
     card, _ = open_model(path)
     assert card.skeleton == "coco17" and card.input_size == (32, 64) and card.split_ratio == 2
-    assert card.data[0].licence.startswith("annotations CC BY") and receipt(path).proof == "asked"
+    assert card.data[1].licence.startswith("annotations CC BY") and receipt(path).proof == "asked"
 
 
 @pytest.mark.parametrize(
