@@ -18,7 +18,7 @@ from rtmpose.config.data import (
 )
 from rtmpose.config.environment import MOST_PIXELS, setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision, PrecisionChoice
-from rtmpose.config.metrics import Metric, MetricOptions, check_metrics
+from rtmpose.config.metrics import Metric, MetricOptions, Pooled, check_metrics
 from rtmpose.config.params import (
     EvaluateParams,
     Params,
@@ -63,6 +63,7 @@ __all__ = [
     "OptimParams",
     "Params",
     "PixelTransform",
+    "Pooled",
     "Precision",
     "PrecisionChoice",
     "PretrainParams",

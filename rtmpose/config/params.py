@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
 from rtmpose.config.hardware import BF16_LEAST_SIDE, HardwareParams
+from rtmpose.config.metrics import Pooled
 from rtmpose.config.promotion import PromotionParams
 from rtmpose.config.search import LadderParams, SearchParams
 from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
@@ -20,7 +21,8 @@ from rtmpose.files import UserError, read_yaml
 class EvaluateParams(Strict):
     """How AP is measured: flip test, rescoring and OKS NMS as the reference does.
 
-    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too.
+    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too. `pooled`
+    is what all sets are judged by together; null: nothing.
     """
 
     batch_size: int = Field(64, ge=1)
@@ -31,6 +33,7 @@ class EvaluateParams(Strict):
     max_unpredicted: float = Field(
         0.01, ge=0, le=1, description="share of persons for whom no pose can be predicted, for want of a box"
     )
+    pooled: Pooled | None = None
 
 
 class QuantizeParams(Strict):

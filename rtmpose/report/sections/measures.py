@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rtmpose.report.blocks import Block, Note, Part, Table
 from rtmpose.report.folder import Folder, Told
-from rtmpose.report.sections.evaluated import estimated, sets_of
+from rtmpose.report.sections.evaluated import estimated, pooled_of, sets_of
 
 HEAD = ("metric", "value", "95 % interval", "on detector boxes", "its interval")
 
@@ -55,6 +55,13 @@ class _Judged(Told):
     parts: dict[str, _Part] = Field(default_factory=dict)
 
 
+class _Pooled(_Judged):
+    """What is said of all sets together."""
+
+    name: str
+    persons: int = 0
+
+
 def measured(run: Folder) -> Part:
     """A table for each set that is judged by more than AP, and what AP by estimated sigmas is worth."""
     params = run.params()
@@ -69,6 +76,8 @@ def measured(run: Folder) -> Part:
         )
     for key, judged in sets_of(run, params, _Judged).items():
         blocks += _of_a_set(key, judged)
+    if (together := pooled_of(run, _Pooled)) is not None:
+        blocks += _of_a_set(f"{together.name}, {together.persons} persons of all sets together", together)
     return Part(tuple(blocks))
 
 
