@@ -245,6 +245,9 @@ def evaluate_sets(params: Params) -> None:
         report["pooled"] = pooled_figures(judge.pool)
     mistakes.write(MISTAKES)
     write_atomic(METRICS, json.dumps(report, indent=1) + "\n")
+    print(
+        f"evaluate  figures → {METRICS}; `rtmpose report` puts the run on one page, report.html", flush=True
+    )
 
 
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from rtmpose.config.search import LadderParams, SearchParams
 from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
 from rtmpose.files import UserError, read_yaml
 
+OWN_NETWORK = {"backbone": "cspnext", "head": "simcc"}  # what the stages after `evaluate` are made for
+
 
 class EvaluateParams(Strict):
     """How AP is measured: flip test, rescoring and OKS NMS as the reference does.
@@ -149,9 +151,14 @@ def refuse_baseline(params: Params) -> None:
     """UserError for a baseline's network: it is trained and evaluated, but search, export and everything
     after them are RTMPose's.
     """
-    for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
+    for name, ours in OWN_NETWORK.items():
         if (value := getattr(params.model, name)) != ours:
             raise UserError(
                 f"params.yaml: model.{name}: {value} is a baseline, which is trained and evaluated, but "
                 f"neither searched for nor exported; set {ours}, or stop at the stage evaluate"
             )
+
+
+def is_baseline(params: Params) -> bool:
+    """Whether `refuse_baseline` refuses the network."""
+    return any(getattr(params.model, name) != ours for name, ours in OWN_NETWORK.items())

@@ -105,6 +105,8 @@ def test_the_stage_judges_each_set_and_all_of_them_by_the_recipes_metrics(
     together, one, two = figures["pooled"], figures["measures"], figures["two"]["measures"]
     assert together["persons"] == 2 and set(one) == set(two) == {"PCK@0.1", "AUC", "EPE"}
     assert together["measures"]["EPE"]["value"] == pytest.approx(one["EPE"]["value"])
-    assert "Both, all sets together: EPE" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "Both, all sets together: EPE" in told.err
+    assert told.out.rstrip().endswith("`rtmpose report` puts the run on one page, report.html")
     figures = two_sets(None)
     assert "pooled" not in figures and "measures" not in figures
