@@ -12,6 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rtmpose.config import Params
     from rtmpose.descriptors import Dataset
     from rtmpose.evaluation.evaluator import Evaluator, Figures, Results
+    from rtmpose.evaluation.measures import Pool
     from rtmpose.evaluation.predict import Boxes
 
 MIX, WEIGHTS, SEARCH = Path("data/mix.json"), Path("models/rtmpose.pt"), Path("models/search.json")
@@ -41,6 +43,7 @@ def evaluator(params: Params, weights: Path, to: TextIO | None = None) -> Evalua
     import torch
 
     from rtmpose.evaluation.evaluator import load_evaluator
+    from rtmpose.evaluation.measures import Pool
     from rtmpose.precision import announce, choose_here
     from rtmpose.targets import codec_for
 
@@ -48,6 +51,8 @@ def evaluator(params: Params, weights: Path, to: TextIO | None = None) -> Evalua
     announce("evaluate", chosen, to)
     codec = codec_for(params.model.head, params.input_size)
     judge = load_evaluator(params, weights, codec, chosen.precision)
+    if (together := params.evaluate.pooled) is not None:
+        judge = replace(judge, pool=Pool.of(together, judge.skeleton.names))
     if params.evaluate.flip_test and not judge.skeleton.mirrors:
         why = f"no flip test: {judge.skeleton.name} has no left and right points"
         print(f"evaluate  {why}", file=to or sys.stdout, flush=True)
@@ -76,7 +81,8 @@ def judging(judge: Evaluator, dataset: Dataset) -> Evaluator:
             file=sys.stderr,
             flush=True,
         )
-    return judge if dataset.metrics == ("ap",) else judge.judging(dataset)
+    only_ap = dataset.metrics == ("ap",) and judge.pool is None
+    return judge if only_ap else judge.judging(dataset)
 
 
 def set_figures(
@@ -131,6 +137,17 @@ def in_millimetres(descriptor: str, judge: Evaluator, truth: dict[str, Any], res
     figures = radial_figures(truth, results, judge.skeleton.names)
     print(f"evaluate  {descriptor}: {radial_line(figures)}", file=sys.stderr, flush=True)
     return {"mre": figures}
+
+
+def pooled_figures(pool: Pool) -> dict[str, Any]:
+    """The figures of all sets together, told on stderr, too."""
+    from rtmpose.evaluation.measures import shown
+
+    figures = pool.figures()
+    unknown = [f"{name} is not measured: {why}" for name, why in figures.get("unmeasured", {}).items()]
+    for line in [*shown(figures.get("measures", {})), *unknown]:
+        print(f"evaluate  {pool.told.name}, all sets together: {line}", file=sys.stderr, flush=True)
+    return figures
 
 
 def refuse_nan(figures: Figures) -> None:
@@ -224,8 +241,13 @@ def evaluate_sets(params: Params) -> None:
             draw_predictions(sample_images(folder, DRAWN), results, judge.skeleton, PICTURE)
         else:
             report[key] = figures
+    if judge.pool is not None:
+        report["pooled"] = pooled_figures(judge.pool)
     mistakes.write(MISTAKES)
     write_atomic(METRICS, json.dumps(report, indent=1) + "\n")
+    print(
+        f"evaluate  figures → {METRICS}; `rtmpose report` puts the run on one page, report.html", flush=True
+    )
 
 
 def evaluate_raw(params: Params, options: argparse.Namespace) -> None:

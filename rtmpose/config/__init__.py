@@ -18,12 +18,13 @@ from rtmpose.config.data import (
 )
 from rtmpose.config.environment import MOST_PIXELS, setup_environment
 from rtmpose.config.hardware import HardwareParams, Precision, PrecisionChoice
-from rtmpose.config.metrics import Metric, MetricOptions, check_metrics
+from rtmpose.config.metrics import Metric, MetricOptions, Pooled, check_metrics
 from rtmpose.config.params import (
     EvaluateParams,
     Params,
     QuantizeParams,
     RegisterParams,
+    is_baseline,
     load_params,
     refuse_baseline,
     with_values,
@@ -63,6 +64,7 @@ __all__ = [
     "OptimParams",
     "Params",
     "PixelTransform",
+    "Pooled",
     "Precision",
     "PrecisionChoice",
     "PretrainParams",
@@ -80,6 +82,7 @@ __all__ = [
     "Strict",
     "TrainParams",
     "check_metrics",
+    "is_baseline",
     "load_params",
     "parse",
     "read_record",

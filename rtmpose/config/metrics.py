@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rtmpose.config.base import Strict
 
 Metric = Literal["ap", "pck", "tpck", "pckh", "auc", "epe", "nme", "crowd", "parts", "mre"]
+PointMetric = Literal["pck", "tpck", "pckh", "auc", "epe", "nme"]  # made of distances of points
 Thresholds = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 # What a distance is divided by: the longer side of the box, the annotation's `head_size` px, the distance
 # between two labelled points, or so many px. A point of the pair may be the mean of several: "a + b".
@@ -92,6 +93,16 @@ class MetricOptions(Strict):
     nme: Nme | None = None
     crowd: Crowd = Crowd()
     parts: Mapping[str, tuple[str, ...]] | None = None
+
+
+class Pooled(Strict):
+    """What the evaluation sets of a recipe are judged by together, as one set, and each by itself besides its
+    descriptor's metrics. Points are named as the network's are.
+    """
+
+    name: str
+    metrics: list[PointMetric] = Field(..., min_length=1)
+    metric_options: MetricOptions = Field(default_factory=MetricOptions)
 
 
 def chosen(points: Sequence[str], patterns: Sequence[str]) -> tuple[int, ...]:

@@ -11,16 +11,20 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from rtmpose.config.base import Strict, parse
 from rtmpose.config.data import DatasetParams, ShardParams, StreamParams
 from rtmpose.config.hardware import BF16_LEAST_SIDE, HardwareParams
+from rtmpose.config.metrics import Pooled
 from rtmpose.config.promotion import PromotionParams
 from rtmpose.config.search import LadderParams, SearchParams
 from rtmpose.config.training import FinetuneParams, ModelParams, PretrainParams
 from rtmpose.files import UserError, read_yaml
 
+OWN_NETWORK = {"backbone": "cspnext", "head": "simcc"}  # what the stages after `evaluate` are made for
+
 
 class EvaluateParams(Strict):
     """How AP is measured: flip test, rescoring and OKS NMS as the reference does.
 
-    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too.
+    With `detections` every set whose raw folder has a detector file is evaluated on its boxes too. `pooled`
+    is what all sets are judged by together; null: nothing.
     """
 
     batch_size: int = Field(64, ge=1)
@@ -31,6 +35,7 @@ class EvaluateParams(Strict):
     max_unpredicted: float = Field(
         0.01, ge=0, le=1, description="share of persons for whom no pose can be predicted, for want of a box"
     )
+    pooled: Pooled | None = None
 
 
 class QuantizeParams(Strict):
@@ -146,9 +151,14 @@ def refuse_baseline(params: Params) -> None:
     """UserError for a baseline's network: it is trained and evaluated, but search, export and everything
     after them are RTMPose's.
     """
-    for name, ours in (("backbone", "cspnext"), ("head", "simcc")):
+    for name, ours in OWN_NETWORK.items():
         if (value := getattr(params.model, name)) != ours:
             raise UserError(
                 f"params.yaml: model.{name}: {value} is a baseline, which is trained and evaluated, but "
                 f"neither searched for nor exported; set {ours}, or stop at the stage evaluate"
             )
+
+
+def is_baseline(params: Params) -> bool:
+    """Whether `refuse_baseline` refuses the network."""
+    return any(getattr(params.model, name) != ours for name, ours in OWN_NETWORK.items())

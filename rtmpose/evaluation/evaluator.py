@@ -24,7 +24,7 @@ from rtmpose.evaluation.counted import Counted, listed, with_box
 from rtmpose.evaluation.error import point_errors, set_mean_pose
 from rtmpose.evaluation.mapped import in_skeleton
 from rtmpose.evaluation.mean_pose import mean_pose_predictions
-from rtmpose.evaluation.measures import in_points, measure, sigmas_in
+from rtmpose.evaluation.measures import Measured, Pool, in_points, measure, sigmas_in
 from rtmpose.evaluation.predict import Boxes, boxes_of, predict_poses
 from rtmpose.evaluation.scoring import Pose, to_results
 from rtmpose.models import build_model, load_exactly
@@ -42,7 +42,7 @@ class Evaluator:
     """A network, its codec and skeleton, and how to evaluate: flip test, thresholds, precision.
 
     `judged_as` is the data set by whose metrics and sigmas it is judged besides AP (`evaluation.measures`),
-    if any.
+    if any. `pool` gathers what such sets are judged by together, and adds its metrics to those of each.
     """
 
     model: nn.Module
@@ -52,6 +52,7 @@ class Evaluator:
     precision: Precision
     device: torch.device
     judged_as: Dataset | None = None
+    pool: Pool | None = None
 
     def images(
         self,
@@ -104,11 +105,26 @@ class Evaluator:
             names=self.skeleton.names,
             sigmas=sigmas_in(own, self.skeleton),
         )
+        if self.pool is not None:
+            more, missing = self._by_the_pool(self.pool, truth, poses)
+            measures, unmeasured = more | measures, missing | unmeasured
         found = {
             "measures": {name: each.as_json() for name, each in measures.items()},
             "unmeasured": unmeasured,
         }
         return {name: figures for name, figures in found.items() if figures}
+
+    def _by_the_pool(
+        self, pool: Pool, truth: dict[str, Any], poses: list[Pose] | None
+    ) -> tuple[dict[str, Measured], dict[str, str]]:
+        """The pool's metrics of one set, which is added to it if its boxes are the ground truth's."""
+        if poses is not None:
+            pool.add(truth, poses)
+        told = pool.told
+        return measure(
+            truth, poses, (), metrics=told.metrics, options=told.metric_options, names=self.skeleton.names,
+            sigmas=self.skeleton.sigmas,
+        )  # fmt: skip
 
     def poses(
         self,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field
 
-from rtmpose.config import Params, Record, Strict, load_params, parse
+from rtmpose.config import Params, Record, Strict, is_baseline, load_params, parse
 from rtmpose.files import UserError, read_bytes, read_json
 
 UNKNOWN = "unknown"  # of a commit
@@ -31,6 +31,11 @@ WRITERS = {
     "metrics/finetune_ap.csv": "finetune", "metrics/per_keypoint.csv": "evaluate",
     "metrics/confidence.csv": "export", "reports/mistakes.json": "evaluate",
 }  # fmt: skip
+# What the stages after `evaluate` write, which refuse the baselines.
+AFTER_EVALUATION = (
+    "metrics/export.json", "metrics/confidence.csv", "metrics/pick.json", "metrics/compare.json",
+    "metrics/register.json",
+)  # fmt: skip
 
 
 class Told(Record):
@@ -163,6 +168,16 @@ class Folder:
     def shown_commit(self) -> str:
         return "not known" if self.commit == UNKNOWN else self.commit
 
+    @property
+    def of_a_baseline(self) -> bool:
+        """Whether the run's network is one that is neither exported nor registered; false where its
+        parameters cannot be read.
+        """
+        try:
+            return is_baseline(self.params())
+        except UserError:
+            return False
+
     def params(self) -> Params:
         return load_params(self.path / "params.yaml")
 
@@ -204,8 +219,9 @@ class Folder:
                 found.append(numbers)
         return found
 
-    @staticmethod
-    def fix(name: str) -> str:
-        """The command that writes a file."""
+    def fix(self, name: str) -> str:
+        """The command that writes a file, or that it is not made for this run's network."""
+        if name in AFTER_EVALUATION and self.of_a_baseline:
+            return "it is not made for a baseline, which is trained and evaluated alone"
         stage = WRITERS.get(name, Path(name).stem)
         return f"`dvc repro {stage}` writes it" if stage else "take it from the run's commit"

@@ -44,6 +44,8 @@ def test_progress_counts_the_images_of_the_shards(tmp_path: Path) -> None:
 class Judge:
     """Remembers which boxes it was asked about; AP tells them apart."""
 
+    pool = None
+
     def __init__(self) -> None:
         self.asked: list[Any] = []
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtmpose.config import AugmentConfig, Params, TrainParams
-from rtmpose.descriptors import load_skeleton
+from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.models.cspnext import SIZES
 from rtmpose.targets import SimCC
 
@@ -26,6 +26,11 @@ SETS = {
     "OneHand10KDataset": "onehand10k", "FreiHandDataset": "freihand", "Rhd2DDataset": "rhd",
     "HalpeHandDataset": "halpe_hand", "LapaDataset": "lapa106", "WFLWDataset": "wflw",
     "CocoWholeBodyFaceDataset": "coco_wholebody_face", "Face300WDataset": "face300w", "COFWDataset": "cofw",
+    "OCHumanDataset": "ochuman",
+}  # fmt: skip
+# The reference's class of a metric -> ours; the others are AP, and PCK with its threshold.
+METRICS = {
+    "AUC": "auc", "EPE": "epe", "NME": "nme", "MpiiPCKAccuracy": "pckh", "CocoWholeBodyMetric": "parts",
 }  # fmt: skip
 # The reference's file of a backbone -> what it was trained on.
 BACKBONES = {
@@ -35,6 +40,7 @@ BACKBONES = {
     r"rtmpose-\w+_simcc-body7_pt-body7_420e-256x192": "body8",
     r"cspnext-\w+_8xb256-rsb-a1-600e_in1k|cspnext-\w+_imagenet_": "imagenet",
 }
+LAPA = 106  # points, to which faces are mapped
 PHOTOMETRIC: tuple[
     tuple[str, float, dict[str, float]], ...
 ] = (  # the reference's PhotometricDistortion by its defaults, as our recipes write it
@@ -81,6 +87,25 @@ def facts_of(params: Params, stage: str = "finetune") -> Facts:
         "tau": params.finetune.tau,
         "head": (params.model.head, params.model.kernel, params.model.hidden, params.model.gau),
         "flip_test": params.evaluate.flip_test,
+        **_judged(params),
+    }
+
+
+def _judged(params: Params) -> Facts:
+    """What all sets are judged by together and which these are, or what the first one is judged by besides
+    AP.
+    """
+    pooled, sets = params.evaluate.pooled, [data for data in params.datasets.values() if data.evaluate]
+    first = load_dataset(sets[0].descriptor)
+    told = first if pooled is None else pooled
+    names = {
+        name: [f"pck@{threshold:g}" for threshold in told.metric_options.pck.at] if name == "pck" else [name]
+        for name in told.metrics
+        if name != "ap"
+    }
+    return {
+        "judged": {each for found in names.values() for each in found},
+        "pooled": set() if pooled is None else {data.descriptor for data in sets},
     }
 
 
@@ -153,7 +178,23 @@ def facts_of_reference(config: Mapping[str, Any]) -> Facts:
         "tau": 1 / head["loss"]["beta"],
         "head": ("simcc", head["final_layer_kernel_size"], gau["hidden_dims"], True),
         "flip_test": config["model"]["test_cfg"]["flip_test"],
+        "judged": _metrics(config["test_evaluator"]),
+        "pooled": set(_sets(config["test_dataset"])) if "datasets" in config["test_dataset"] else set(),
     }
+
+
+def _metrics(evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> set[str]:
+    """What a configuration is judged by besides AP."""
+    found = set()
+    for one in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
+        kind = one["type"]
+        if kind == "PCKAccuracy":
+            found.add(f"pck@{one['thr']:g}")
+        elif kind != "CocoMetric":
+            found.add(METRICS[kind])
+        elif one.get("iou_type") == "keypoints_crowd":
+            found.add("crowd")
+    return found
 
 
 def _sets(dataset: Mapping[str, Any]) -> dict[str, int]:
@@ -161,7 +202,8 @@ def _sets(dataset: Mapping[str, Any]) -> dict[str, int]:
     for part in dataset.get("datasets", [dataset]):
         inner, times = part.get("dataset", part), part.get("times", 1)
         name = SETS[inner["type"]]
-        if name == "halpe26" and "133kpt" in inner["ann_file"]:
+        to = {step.get("num_keypoints") for step in inner.get("pipeline", ())}
+        if name == "halpe26" and ("133kpt" in inner["ann_file"] or LAPA in to):
             name = "halpe_face"
         if inner["ann_file"].endswith("lapa_train.json"):
             name = "lapa106_train"

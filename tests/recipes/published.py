@@ -49,10 +49,16 @@ FACE = {
     "strong.half_body": 0.0,
     "weak.half_body": 0.0,
     "flat": 30,
+    "judged": {"nme"},
 }
 SMALL_T = {"size": (0.167, 0.375), "weight_decay": 0.0, "ema": (0.0, 2000.0)}
 SMALL_S = {"size": (0.33, 0.5), "weight_decay": 0.0}
+LARGE_L = {"size": (1.0, 1.0)}
 LARGE_X = {"size": (1.33, 1.25)}
+BODY8 = {
+    "judged": {"pck@0.1", "auc", "epe"},
+    "pooled": {"coco17", "aic", "crowdpose", "mpii", "jhmdb", "halpe26", "posetrack18", "ochuman"},
+}
 HALPE_SMALL = {
     "batch": 8 * 1024, "clip": 35 / 1024, "strong.scale": 0.4, "strong.rotate": 80, "weak.scale": 0.4,
     "weak.rotate": 80,
@@ -74,13 +80,23 @@ FINETUNED: list[Published] = [
         SMALL_S | LIGHT,
     ),
     Published(
+        "body/body8", "l", "rtmpose-m_body8_256x192",
+        f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-l_8xb256-420e_body8-256x192.py", LARGE_L,
+    ),
+    Published(
         "body/body8_384", "m", "rtmpose-m_body8_256x192",
         f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-m_8xb256-420e_body8-384x288.py",
         LARGER | {"backbone": "udp-body8-384"},
     ),
     Published(
+        "body/body8_384", "l", "rtmpose-m_body8_256x192",
+        f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-l_8xb256-420e_body8-384x288.py",
+        LARGER | LARGE_L | {"backbone": "udp-body8-384"},
+    ),
+    Published(
         "body/body8_384", "x", "rtmpose-x_coco_384x288",
-        "golden's x, whose weights the paper's Body8 table reports", {"sets": SEVEN},
+        "golden's x, whose weights the paper's Body8 table reports; judged as the other sizes",
+        BODY8 | {"sets": SEVEN},
     ),
     Published("body/halpe26", "m", "rtmpose-m_body8-halpe26_256x192"),
     Published(
@@ -94,10 +110,19 @@ FINETUNED: list[Published] = [
         SMALL_S | HALPE_SMALL,
     ),
     Published(
+        "body/halpe26", "l", "rtmpose-m_body8-halpe26_256x192",
+        f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-l_8xb512-700e_body8-halpe26-256x192.py", LARGE_L,
+    ),
+    Published(
         "body/halpe26_384", "m", "rtmpose-m_body8-halpe26_256x192",
         f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-m_8xb512-700e_body8-halpe26-384x288.py (its name; "
         "its other values as at 256x192)",
         LARGER | {"backbone": "body8-384"},
+    ),
+    Published(
+        "body/halpe26_384", "l", "rtmpose-m_body8-halpe26_256x192",
+        f"{MMPOSE}body_2d_keypoint/rtmpose/body8/rtmpose-l_8xb512-700e_body8-halpe26-384x288.py",
+        LARGER | LARGE_L | {"backbone": "body8-384"},
     ),
     Published(
         "body/halpe26_384", "x", "rtmpose-m_body8-halpe26_256x192",
@@ -118,9 +143,20 @@ FINETUNED: list[Published] = [
     Published(
         "hand/coco_wholebody", "m", "rtmpose-m_hand5_256x256",
         f"{MMPOSE}hand_2d_keypoint/rtmpose/coco_wholebody_hand/rtmpose-m_8xb32-210e_coco-wholebody-hand-256x256.py",
-        {"sets": {"coco_wholebody_hand": 1}, "batch": 256, "weak_epochs": 30, "weak.blurs": BLURS},
+        {"sets": {"coco_wholebody_hand": 1}, "batch": 256, "weak_epochs": 30, "weak.blurs": BLURS,
+         "pooled": set()},
     ),
     Published("face/face6", "m", "rtmpose-m_face6_256x256"),
+    Published(
+        "face/face6", "t", "rtmpose-m_face6_256x256",
+        f"{MMPOSE}face_2d_keypoint/rtmpose/face6/rtmpose-t_8xb256-120e_face6-256x256.py",
+        SMALL_T | {"weak.scale": 0.25, "weak.rotate": 60},
+    ),
+    Published(
+        "face/face6", "s", "rtmpose-m_face6_256x256",
+        f"{MMPOSE}face_2d_keypoint/rtmpose/face6/rtmpose-s_8xb256-120e_face6-256x256.py",
+        SMALL_S | {"weak.scale": 0.25, "weak.rotate": 60},
+    ),
     Published("face/lapa", "m", "rtmpose-m_lapa_256x256"),
     Published(
         "face/wflw", "m", "rtmpose-m_mpii_256x256",
@@ -135,7 +171,7 @@ FINETUNED: list[Published] = [
     Published(
         "animal/ap10k", "m", "rtmpose-m_mpii_256x256",
         f"{MMPOSE}animal_2d_keypoint/rtmpose/ap10k/rtmpose-m_8xb64-210e_ap10k-256x256.py",
-        {"sets": {"ap10k": 1}, "points": 17, "seed": 21},
+        {"sets": {"ap10k": 1}, "points": 17, "seed": 21, "judged": set()},
     ),
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from rtmpose.data.stream.mix import Mix
 from rtmpose.data.stream.pixels import check_pixels
 from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.evaluation.evaluator import Evaluator
+from rtmpose.evaluation.measures import Pool
 from rtmpose.models import build_model, save_tensors
 from rtmpose.training.distill.stages import head_params
 from rtmpose.training.distill.task import PROJECTION
@@ -34,8 +35,9 @@ CPU = torch.device("cpu")
 # A recipe at a size that takes the way of another one that is trained here.
 ALIKE = {
     *[(name, "l") for name in ("coco17", "body/coco", "body/coco_384", "body/aic_coco_384", "wholebody133")],
-    *[(name, "s") for name in ("body/body8", "body/halpe26")],
-    *[(name, "x") for name in ("body/body8_384", "body/halpe26_384")],
+    *[(name, size) for name in ("body/body8", "body/halpe26") for size in "sl"],
+    *[(name, size) for name in ("body/body8_384", "body/halpe26_384") for size in "lx"],
+    *[("face/face6", size) for size in "ts"],
 }
 # Metrics that the samples of a set do not show, and why.
 UNMEASURED = {"mpii": {"pckh": "the samples come without the file of head boxes"}}
@@ -173,7 +175,9 @@ def test_a_recipe_of_another_paper_trains(which: str, recipe: Recipe, shelf: She
 
 def judged(params: Params, task: Task, mix: Mix) -> None:
     """Figures on every set that the recipe evaluates, in the points that it shares with the network's."""
-    judge = Evaluator(task.model, task.codec, load_skeleton(params.skeleton), params.evaluate, "fp32", CPU)
+    skeleton, told = load_skeleton(params.skeleton), params.evaluate.pooled
+    pool = None if told is None else Pool.of(told, skeleton.names)
+    judge = Evaluator(task.model, task.codec, skeleton, params.evaluate, "fp32", CPU, pool=pool)
     for key, folder in mix.val.items():
         dataset = load_dataset(params.datasets[key].descriptor)
         figures, results, truth = judge.judging(dataset).shards(folder)
@@ -184,3 +188,7 @@ def judged(params: Params, task: Task, mix: Mix) -> None:
         if judge.skeleton.name != "coco_wholebody":  # whose points lie in five fields
             points = {len(annotation["keypoints"]) for annotation in truth["annotations"]}
             assert points == {3 * judge.skeleton.num_keypoints}, key
+    if pool is not None:
+        together = pool.figures()
+        assert together["measures"] and "unmeasured" not in together
+        assert len(pool.parts) == len(mix.val) and all(len(part.boxes) for part in pool.parts)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from rtmpose.config import ModelParams
+from rtmpose.files import UserError
 from rtmpose.report.blocks import Note, Table
 from rtmpose.report.folder import Folder
 from rtmpose.report.page import _title
@@ -59,6 +60,18 @@ def test_every_metric_of_a_set_is_on_the_page(run: Folder) -> None:
     assert [block.text for block in blocks if isinstance(block, Note)] == [
         "coco17: pckh is not measured: no head_size."
     ]
+
+
+def test_all_sets_together_are_on_the_page(run: Folder) -> None:
+    figures = json.loads((run.path / "metrics/evaluate.json").read_text())
+    together = {"name": "Body8", "images": 9, "persons": 12, "measures": {"EPE": EPE}}
+    write(run.path / "metrics/evaluate.json", figures | {"pooled": together})
+    (table,) = measured(run).blocks
+    assert isinstance(table, Table) and table.rows == (("EPE", "4.20 px", "4.00 to 4.50", "–", "–"),)
+    assert table.caption.startswith("Body8, 12 persons of all sets together")
+    write(run.path / "metrics/evaluate.json", figures | {"pooled": {"name": 8}})
+    with pytest.raises(UserError, match=r"evaluate\.json: pooled: .*`dvc repro evaluate` writes it$"):
+        measured(run)
 
 
 def test_sets_that_are_judged_by_ap_alone_have_no_table(run: Folder) -> None:

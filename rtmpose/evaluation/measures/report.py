@@ -76,10 +76,28 @@ def measure(
                 parts = {part: chosen(names, points) for part, points in (options.parts or {}).items()}
                 aps = part_aps(truth, results, sigmas, parts, times)
                 found |= {key: Measured(interval) for key, interval in aps.items()}
-            elif name in OF_POINTS:
-                if persons is None:
-                    raise Unknown(OWN_BOXES)
-                found |= dict(_of_points(name, persons, options, times))
+            elif name in OF_POINTS and persons is None:
+                raise Unknown(OWN_BOXES)
+        except Unknown as reason:
+            unknown[name] = str(reason)
+    if persons is not None:
+        points, missing = measure_persons(persons, metrics, options, times)
+        found, unknown = found | points, unknown | missing
+    return found, unknown
+
+
+def measure_persons(
+    persons: Persons, metrics: Sequence[str], options: MetricOptions, draws: NDArray[np.int64]
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """The metrics that are made of distances of points, as `measure` has them; others are passed over.
+    `draws` (times, I) are resamples of the images.
+    """
+    found: dict[str, Measured] = {}
+    unknown: dict[str, str] = {}
+    for name in metrics:
+        try:
+            if name in OF_POINTS:
+                found |= dict(_of_points(name, persons, options, draws))
         except Unknown as reason:
             unknown[name] = str(reason)
     return found, unknown

@@ -1,20 +1,19 @@
-"""AP with its intervals, beside the paper's where the recipe is the paper's."""
+"""AP with its intervals, beside the published one where the recipe is a published one."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from rtmpose.config import Params
 from rtmpose.deploy.quantize.attempt import Attempt
 from rtmpose.files import UserError
 from rtmpose.promotion.evidence import Comparison
 from rtmpose.report import charts
 from rtmpose.report.blocks import Block, Chart, Figure, Note, Part, Section, Table, section
 from rtmpose.report.folder import Folder, Mistakes, Told
+from rtmpose.report.sections.beside import other_figures, row_and_note
 from rtmpose.report.sections.evaluated import mirrors, sets_of
 from rtmpose.report.sections.measures import measured
-from rtmpose.report.sections.paper import PAPER, Published, published
 
 MISTAKES = "reports/mistakes.json"
 SHOWN = ("AP", "AP50", "AP75", "APM", "APL", "AR")
@@ -33,7 +32,7 @@ class _Figures(Told):
 
 
 def accuracy(run: Folder) -> Section:
-    parts = (_sets, measured, _deployed, _slices)
+    parts = (_sets, other_figures, measured, _deployed, _slices)
     return section("accuracy", "Accuracy", *(partial(part, run) for part in parts))
 
 
@@ -60,7 +59,7 @@ def _sets(run: Folder) -> Part:
         cells = [points(getattr(one, name)) for name in SHOWN]
         more = (points(one.detector_AP), points(one.mean_pose_AP), str(one.persons or "–"))
         rows.append((key, cells[0], interval, *cells[1:], *more))
-    row, note = _beside(params)
+    row, note = row_and_note(params)
     if row is not None:
         rows.append(row)
     head = ("set", "AP", "95 % interval", *SHOWN[1:], "AP on detector boxes", "mean pose", "persons")
@@ -74,26 +73,6 @@ def _sets(run: Folder) -> Part:
     )
     blocks = [Table.of(caption, head, rows), *_whiskers(found, intervals), note, *notes]
     return Part(tuple(blocks), (Figure("AP", value, shown),))
-
-
-def _beside(params: Params) -> tuple[tuple[str, ...] | None, Note]:
-    """The paper's row, in the columns of what it is comparable with: AP on a detector's boxes."""
-    found = published(params)
-    if not isinstance(found, Published):
-        return None, Note(f"No row of the paper stands beside it: {found}.")
-    ap, ar = f"{found.ap:.1f}", f"{found.ar:.1f}" if found.ar else "–"
-    if params.evaluate.boxes == ["detections"]:
-        row = ("the paper's", ap, *["–"] * 5, ar, *["–"] * 3)
-    else:
-        row = ("the paper's", *["–"] * 7, ap, "–", "–")
-    recall = f" Its AR there is {ar}." if found.ar else ""
-    text = (
-        f"The paper's row: {found.recipe.name}, {found.recipe.boxes}, {found.recipe.flip} ({PAPER}). It "
-        f"compares with AP on detector boxes of the same images.{recall}"
-    )
-    if found.init is not None:
-        text += f" The run's backbone is that of {found.init}, which stands for the paper's pretraining."
-    return row, Note(text)
 
 
 def _whiskers(found: dict[str, _Figures], intervals: dict[str, tuple[float, float]]) -> list[Block]:

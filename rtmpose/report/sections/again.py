@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from rtmpose.config import Params
+from rtmpose.config import Params, is_baseline
 from rtmpose.files import UserError
 from rtmpose.report.blocks import Block, Code, Note, Part, Section, Table, section
 from rtmpose.report.folder import UNKNOWN, Choice, Folder
@@ -49,13 +49,14 @@ def _commands(run: Folder) -> Part:
 
 def _how(params: Params, found: Composed | None) -> list[str]:
     """The commands that run it: parameters that no command line gives are the run's own file."""
+    until = " evaluate" if is_baseline(params) else ""  # the stage that a baseline ends at
     if found is None or found.overrides is None:
-        return ["cp RUN/params.yaml .  # the run's own", "dvc repro"]
+        return ["cp RUN/params.yaml .  # the run's own", f"dvc repro{until}"]
     if not found.differences and found.choices == (f"recipe={DEFAULT}",):
         return ["make repro"]
     given = [f"-S {shlex.quote(one)}" for one in (*found.choices, *found.overrides)]
     chosen = len(found.choices)
-    return [" \\\n  ".join([f"dvc exp run {' '.join(given[:chosen])}", *given[chosen:]])]
+    return [" \\\n  ".join([f"dvc exp run{until} {' '.join(given[:chosen])}", *given[chosen:]])]
 
 
 def _differences(params: Params, found: Composed | None) -> Iterator[Block]:

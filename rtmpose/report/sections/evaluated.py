@@ -9,7 +9,7 @@ from rtmpose.descriptors import load_dataset, load_skeleton
 from rtmpose.files import UserError
 from rtmpose.report.folder import Folder, Told
 
-EVALUATED = "metrics/evaluate.json"
+EVALUATED, POOLED = "metrics/evaluate.json", "pooled"
 Model = TypeVar("Model", bound=Told)
 
 
@@ -22,12 +22,24 @@ def sets_of(run: Folder, params: Params, model: type[Model]) -> dict[str, Model]
     others = {key: value for key, value in content.items() if isinstance(value, dict) and "AP" in value}
     found = {}
     for key, value in ({first: content} | others).items():
-        try:
-            found[key] = model.model_validate(value)
-        except ValueError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{EVALUATED}: {key}: {reason}; {run.fix(EVALUATED)}") from None
+        found[key] = _as(run, key, value, model)
     return found
+
+
+def pooled_of(run: Folder, model: type[Model]) -> Model | None:
+    """What the model says of all sets together, where a recipe judges them so. UserError where it is of
+    another shape.
+    """
+    content = run.object(EVALUATED).get(POOLED)
+    return None if content is None else _as(run, POOLED, content, model)
+
+
+def _as(run: Folder, key: str, value: Any, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{EVALUATED}: {key}: {reason}; {run.fix(EVALUATED)}") from None
 
 
 def mirrors(params: Params) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rtmpose.report.blocks import Block, Note, Part, Table
 from rtmpose.report.folder import Folder, Told
-from rtmpose.report.sections.evaluated import estimated, sets_of
+from rtmpose.report.sections.evaluated import estimated, pooled_of, sets_of
 
 HEAD = ("metric", "value", "95 % interval", "on detector boxes", "its interval")
 
@@ -45,7 +45,7 @@ class _Part(Told):
     AR: float
 
 
-class _Judged(Told):
+class Judged(Told):
     """What is said of one set besides COCO's figures."""
 
     measures: dict[str, _Measured] = Field(default_factory=dict)
@@ -53,6 +53,17 @@ class _Judged(Told):
     unmeasured: dict[str, str] = Field(default_factory=dict)
     mre: _Radial | None = None
     parts: dict[str, _Part] = Field(default_factory=dict)
+
+    def radial_rows(self) -> tuple[tuple[str, ...], ...]:
+        """Rows of the errors in mm, if there are any."""
+        return () if self.mre is None else tuple(_radial(self.mre))
+
+
+class _Pooled(Judged):
+    """What is said of all sets together."""
+
+    name: str
+    persons: int = 0
 
 
 def measured(run: Folder) -> Part:
@@ -67,13 +78,15 @@ def measured(run: Folder) -> Part:
                 "warning",
             )
         )
-    for key, judged in sets_of(run, params, _Judged).items():
+    for key, judged in sets_of(run, params, Judged).items():
         blocks += _of_a_set(key, judged)
+    if (together := pooled_of(run, _Pooled)) is not None:
+        blocks += _of_a_set(f"{together.name}, {together.persons} persons of all sets together", together)
     return Part(tuple(blocks))
 
 
-def _of_a_set(key: str, judged: _Judged) -> Iterator[Block]:
-    rows = [*_rows(judged), *(_radial(judged.mre) if judged.mre is not None else ())]
+def _of_a_set(key: str, judged: Judged) -> Iterator[Block]:
+    rows = [*_rows(judged), *judged.radial_rows()]
     if rows:
         yield Table.of(f"{key}: what it is judged by besides AP", HEAD, rows)
     if judged.parts:
@@ -93,11 +106,11 @@ def _of_a_set(key: str, judged: _Judged) -> Iterator[Block]:
         yield Note(f"{key}: {name} is not measured: {why}.", "missing")
 
 
-def _rows(judged: _Judged) -> Iterator[tuple[str, ...]]:
+def _rows(judged: Judged) -> Iterator[tuple[str, ...]]:
     """Each metric, on both kinds of boxes where it is known on both; its groups under it."""
     for name in dict.fromkeys((*judged.measures, *judged.detector_measures)):
         ours, theirs = judged.measures.get(name), judged.detector_measures.get(name)
-        yield (name, *_cells(ours), *_cells(theirs))
+        yield (name, *in_cells(ours), *in_cells(theirs))
         known = ours or theirs
         assert known is not None
         for group in known.groups:
@@ -105,11 +118,16 @@ def _rows(judged: _Judged) -> Iterator[tuple[str, ...]]:
             yield (f"{name}, {group}", both[0], "–", both[1], "–")
 
 
-def _cells(one: _Measured | None) -> tuple[str, str]:
+def in_cells(one: _Measured | None) -> tuple[str, str]:
     """A metric's value and its interval."""
     if one is None or one.value is None:
         return "–", "–"
     return _plain(one.value, one.unit), _interval(one.low, one.high, 1 if one.unit == "px" else 100, 2)
+
+
+def unit_of(name: str) -> str:
+    """The unit that a metric is published in, by its name."""
+    return {"EPE": "px", "MRE": "mm"}.get(name, "%")
 
 
 def _plain(value: float | None, unit: str) -> str:
