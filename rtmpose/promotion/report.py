@@ -87,10 +87,10 @@ def _licences(versions: Sequence[Version]) -> Iterator[str]:
     for version in versions:
         noted = {key: said for key, said in version.tags.items() if key.startswith(LICENCE)}
         alike.setdefault(tuple(sorted(noted.items())), []).append(version.number)
-    for noted, numbers in alike.items():
+    for licences, numbers in alike.items():
         yield f"licences of version{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}:"
-        yield from (f"  {key.removeprefix(LICENCE)}: {said}" for key, said in noted)
-        if not noted:
+        yield from (f"  {key.removeprefix(LICENCE)}: {said}" for key, said in licences)
+        if not licences:
             yield f"  {UNNOTED}"
 
 

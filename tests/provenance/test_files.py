@@ -56,7 +56,8 @@ def written(name: str, folder: Path, data: Sequence[DataSource] = DATA) -> Path:
         onnx.helper.set_model_props(model, pose.properties())
         onnx.save(model, str(path.with_suffix(".onnx")))
         if path.suffix == ".xml":
-            save_quantized(ov.Core().read_model(str(path.with_suffix(".onnx"))), path, pose)
+            exported = path.with_suffix(".onnx")
+            save_quantized(ov.Core().read_model(str(exported)), path, pose, exported)
     return path
 
 
