@@ -85,8 +85,8 @@ def _licences(versions: Sequence[Version]) -> Iterator[str]:
     """A line for each data set in versions, under those that have the same ones."""
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for version in versions:
-        noted = {key: said for key, said in version.tags.items() if key.startswith(LICENCE)}
-        alike.setdefault(tuple(sorted(noted.items())), []).append(version.number)
+        told = sorted((key, said) for key, said in version.tags.items() if key.startswith(LICENCE))
+        alike.setdefault(tuple(told), []).append(version.number)
     for noted, numbers in alike.items():
         yield f"licences of version{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}:"
         yield from (f"  {key.removeprefix(LICENCE)}: {said}" for key, said in noted)
