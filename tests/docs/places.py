@@ -34,6 +34,7 @@ PLACES = {
     "rtmpose quantize": "tests/deploy/quantize/test_commands.py",
     "rtmpose film": GUIDES,
     "rtmpose evaluate-pipeline": GUIDES,
+    "rtmpose report": "tests/report/test_baseline.py::test_the_command_makes_it",
     "rtmpose models": "tests/cli/test_registry.py",
     "rtmpose promote": "tests/cli/test_registry.py",
     "rtmpose rollback": "tests/cli/test_registry.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rtmpose.report.blocks import Note, Table
 from rtmpose.report.folder import UNKNOWN, Folder
 from rtmpose.report.sections.beside import other_figures, row_and_note
 from rtmpose.report.sections.paper import Published, published
+from rtmpose.report.sections.systems import RECIPES
 from tests.report.conftest import write
 from tests.report.test_measures import RADIAL
 from tests.support import ROOT
@@ -156,6 +158,13 @@ def test_ap_on_annotated_boxes_stands_under_those(tmp_path: Path) -> None:
     ap10k = load_params(compose(tmp_path, "recipe=animal/ap10k"))
     row, note = row_and_note(ap10k)
     assert row is not None and (row[1], row[8]) == ("72.2", "–") and "on ground-truth boxes" in note.text
+
+
+def test_the_guides_have_every_published_figure() -> None:
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("recipes.md", "cephalometric.md"))
+    shown = set(re.findall(r"\d+\.\d+", text))
+    figures = [value for one in RECIPES for row in one.rows.values() for value in row.values()]
+    assert not [value for value in figures if not shown & {str(value), f"{value:.2f}"}]
 
 
 def test_the_papers_row_stands_under_the_boxes_that_it_was_measured_on(coco: Params) -> None:
