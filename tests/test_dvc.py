@@ -24,8 +24,8 @@ SAMPLES = "reads the eight persons that parity is measured on"
 SAYS_WHOSE_DATA = "reads what initial weights note of their data, and changes no number"
 READS_EVIDENCE = "reads what others measured, and opens no network"
 EXCUSES = {
-    "pretrain": {"released": SAYS_WHOSE_DATA, "deploy": SAYS_WHOSE_DATA},
-    "finetune": {"released": SAYS_WHOSE_DATA, "deploy": SAYS_WHOSE_DATA},
+    "pretrain": dict.fromkeys(("released", "deploy", "detection.graph"), SAYS_WHOSE_DATA),
+    "finetune": dict.fromkeys(("released", "deploy", "detection.graph"), SAYS_WHOSE_DATA),
     "mix": {"data": "reads manifests", "geometry": "as data", "skeleton": "as data"},
     "evaluate": {"search": READS_CHOICE, "data.stream": READS_MIX},
     "register": {"skeleton": READS_EVIDENCE},

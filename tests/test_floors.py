@@ -16,7 +16,8 @@ from tests.support import ROOT
 # Names on one floor do not import each other.
 FLOORS = (
     ("cli",),
-    ("ladder", "page", "judging", "report", "doctor"),
+    ("ladder", "page", "judging", "doctor"),
+    ("report",),
     ("search", "inference", "promotion"),
     ("detection",),
     ("released", "pruning"),
@@ -32,6 +33,7 @@ FLOORS = (
     ("models",),
     ("losses",),
     ("targets",),
+    ("detection.graph",),
     ("provenance",),
     ("descriptors",),
     ("skeleton", "geometry", "oks", "fingerprint", "precision"),

@@ -66,8 +66,9 @@ def remove_other_symmetric(files: ModelFiles) -> None:
 def _made_by(precision: Precision, runtime: RuntimeName) -> str:
     if precision == "fp16":
         return "the export stage writes it"
-    also = " --also tensorrt" if runtime in TENSORRT else ""
-    return f"`rtmpose quantize{also}` writes it"
+    if runtime in TENSORRT:
+        return "`rtmpose quantize --also tensorrt` writes it"
+    return "`rtmpose quantize` writes it"
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
