@@ -122,7 +122,9 @@ def quantize(
     kept = sensitivity.sensitive()
     if openvino:
         attempts += run.quantize_for_openvino(trial, used, kept)
-    attempts += [run.quantize_for_apart(trial, used, name) for name in APART if name in (also or ())]
+    for runtime in APART:
+        if runtime in (also or ()):
+            attempts += run.quantize_for_apart(trial, used, runtime, kept)
     if "tensorrt" in (also or ()):
         attempts += run.quantize_for_tensorrt(trial, used, [("tensorrt", "int8", "gpu")], kept)
     record = model.with_suffix(".quantize.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,21 +21,28 @@ from rtmpose.deploy.runtimes.torchscript import save_exported
 Apart = Literal["executorch", "litert"]
 APART: tuple[Apart, ...] = ("executorch", "litert")
 RECIPES: dict[Apart, str] = {
-    "executorch": f"PT2E post-training, per channel, float32: {HEAD}",
-    "litert": f"AI Edge Quantizer post-training, per channel, float32: {HEAD}",
+    "executorch": "PT2E post-training, per channel",
+    "litert": "AI Edge Quantizer post-training, per channel",
 }
 PROGRAM = Path(__file__).with_name("apart_program.py")
 
 
-def quantize_apart(runtime: Apart, files: ModelFiles, inputs: NDArray[np.float32], described: str) -> Path:
-    """Write the network in int8, its head in float, beside the exported file, unless it lies there already.
+def quantize_apart(
+    runtime: Apart,
+    files: ModelFiles,
+    inputs: NDArray[np.float32],
+    described: str,
+    kept_float: Sequence[str] = (),
+) -> Path:
+    """Write the network in int8 beside the exported file, unless it lies there already; its head and the
+    modules `kept_float`, such as `backbone.stage4.2`, stay in float.
 
     inputs: normalised float32 (N, 3, H, W) to calibrate on; `described`: how and on what, so that a file made
     otherwise is made anew. NotPossible without the weights or the runtime's environment, and with the
     process's last words where it fails; UserError where the disk does not take the file.
     """
     python = python_of(runtime)
-    make = partial(_make, runtime, python, inputs)
+    make = partial(_make, runtime, python, inputs, (HEAD, *kept_float))
     return Conversion(runtime, (KINDS[runtime].ending,), described, make).converted(files, "int8")[0]
 
 
@@ -42,6 +50,7 @@ def _make(
     runtime: Apart,
     python: Path,
     inputs: NDArray[np.float32],
+    kept_float: Sequence[str],
     files: ModelFiles,
     precision: Precision,
     parts: Parts,
@@ -50,6 +59,7 @@ def _make(
     save_exported(files, KINDS[runtime].name, source)
     np.save(images, inputs)
     about = {"source": str(source), "inputs": str(images), "target": str(parts[0])}
+    about |= {"kept_float": [*kept_float]}
     command = [str(python), "-I", str(PROGRAM), runtime, json.dumps(about)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -3,12 +3,13 @@ environments: `python -I apart_program.py executorch|litert JSON`.
 
 It imports nothing of `rtmpose`, which is not installed there. The JSON names `source`, the network as
 `torch.export.save` wrote it for single images; `inputs`, an `.npy` of normalised images (N, 3, H, W) to
-calibrate on; and `target`, the file to write. The head stays in float.
+calibrate on; `target`, the file to write; and `kept_float`, the modules that stay in float.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -48,9 +49,16 @@ def for_litert(about: dict[str, Any]) -> None:
     litert_torch.convert(network, (torch.from_numpy(inputs[:1]),)).export(floats)
     quantizer = Quantizer(floats)
     quantizer.add_static_config(QUANTISED, "*", activation_num_bits=8, weight_num_bits=8)
+    for module in about["kept_float"]:
+        quantizer.update_quantization_recipe(scope(module), "*", algorithm_key="no_quantize")
     found = quantizer.calibrate({"serving_default": [{"args_0": image[None]} for image in inputs]})
     quantizer.quantize(found).export_model(about["target"])
     refuse_float(about["target"])
+
+
+def scope(module: str) -> str:
+    """What the names of LiteRT's tensors in a module match: `backbone.stage4` is in …_backbone/…_stage4/…"""
+    return ".*" + "".join(f"_{re.escape(word)}/[^/]*" for word in module.split("."))
 
 
 def refuse_left(nodes: Iterable[Any]) -> None:
@@ -80,7 +88,7 @@ def quantized(about: dict[str, Any], quantizer: Any) -> tuple[Any, tuple[torch.T
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     inputs = torch.from_numpy(np.load(about["inputs"]))
-    keep_float(quantizer, ["head"])
+    keep_float(quantizer, about["kept_float"])
     prepared = prepare_pt2e(torch.export.load(about["source"]).module(), quantizer)
     for image in inputs.split(1):
         prepared(image)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rtmpose.config import QuantizeParams
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import export_e2e
 from rtmpose.deploy.export import export_onnx
+from rtmpose.deploy.graphs import save_card
 from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt, refused
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -146,6 +148,7 @@ def quantize_for_onnxruntime(
             attempts.append(trial.tried(attempt, path))
             if not attempts[-1].refused:
                 break
+    save_card(path, read_card(path).with_more(measured=measured(attempts[-1])))
     export_e2e(path)
     return attempts, found
 
@@ -188,8 +191,19 @@ def _write(
     model = quantizer.quantized(recipe)
     described = f"{text}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
     about = {"precision": "int8", "quantization": described, "weight_bits": recipe.weight_bits}
-    save_quantized(model, path, trial.card.model_copy(update=about), trial.files.onnx)
+    save_quantized(model, path, trial.card.with_more(**about, measured={}), trial.files.onnx)
     return precision_map(model)
+
+
+def measured(attempt: Attempt) -> dict[str, dict[str, float]]:
+    """What an int8 file's own card says of its accuracy, by evaluation set: AP, and the difference to PyTorch
+    fp32 with its interval, points of 100. It does not say what was measured of the float file.
+    """
+    return {
+        name: {"AP": one.ap.value, "difference": one.difference.value}
+        | {"difference_low": one.difference.low, "difference_high": one.difference.high}
+        for name, one in attempt.sets.items()
+    }
 
 
 def quantize_finetuned(
@@ -221,10 +235,26 @@ def quantize_for_openvino(
     """Write the int8 file for OpenVINO: first with the head alone in float, and where the gate refuses that,
     with the `sensitive` parts in float besides. The last file stays.
     """
+    return _until_one_passes(partial(_for_openvino, trial, calibration), sensitive)
+
+
+def quantize_for_apart(
+    trial: Trial, calibration: Calibration, runtime: Apart, sensitive: Sequence[str] = ()
+) -> list[Attempt]:
+    """As `quantize_for_openvino`, for a runtime with an environment of its own."""
+    return _until_one_passes(partial(_for_apart, trial, calibration, runtime), sensitive)
+
+
+def _until_one_passes(
+    attempt: Callable[[tuple[str, ...]], Attempt], sensitive: Sequence[str]
+) -> list[Attempt]:
+    """Attempts with no part of the backbone in float, and where that is refused for its accuracy, with the
+    sensitive ones.
+    """
     attempts: list[Attempt] = []
     for kept in dict.fromkeys(((), tuple(sensitive))):
-        attempts.append(_for_openvino(trial, calibration, kept))
-        if not attempts[-1].refused:
+        attempts.append(attempt(kept))
+        if not (attempts[-1].refused and attempts[-1].sets):
             break
     return attempts
 
@@ -233,10 +263,9 @@ def _for_openvino(trial: Trial, calibration: Calibration, kept: Sequence[str]) -
     from rtmpose.deploy.quantize import openvino
 
     path = trial.files.form("int8", ".xml")
-    floats = ", ".join((HEAD, *kept))
-    recipe = f"NNCF post-training, preset {openvino.PRESET}, float32: {floats}"
+    recipe = f"NNCF post-training, preset {openvino.PRESET}, float32: {', '.join((HEAD, *kept))}"
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
-    card = trial.card.model_copy(update={"precision": "int8", "quantization": described})
+    card = trial.card.with_more(precision="int8", quantization=described, measured={})
     attempt = Attempt(runtime="openvino", precision="int8", recipe=recipe)
     of = parts(onnx.load(str(trial.files.onnx)))
     nodes = [node for part in kept for node in of[part]]
@@ -245,17 +274,18 @@ def _for_openvino(trial: Trial, calibration: Calibration, kept: Sequence[str]) -
     except NotPossible as reason:
         return trial.not_run(attempt, str(reason))
     openvino.save_quantized(model, path, card, trial.files.onnx)
-    return trial.tried(attempt.model_copy(update={"precisions": openvino.precision_map(model)}), path)
+    attempt = trial.tried(attempt.model_copy(update={"precisions": openvino.precision_map(model)}), path)
+    openvino.save_quantized(model, path, card.with_more(measured=measured(attempt)), trial.files.onnx)
+    return attempt
 
 
-def quantize_for_apart(trial: Trial, calibration: Calibration, runtime: Apart) -> Attempt:
-    """Write the int8 file of a runtime with an environment of its own, and judge it."""
-    recipe = RECIPES[runtime]
+def _for_apart(trial: Trial, calibration: Calibration, runtime: Apart, kept: Sequence[str]) -> Attempt:
+    recipe = f"{RECIPES[runtime]}, float32: {', '.join((HEAD, *kept))}"
     described = f"{recipe}; {len(calibration.pixels)} crops (sha256 {calibration.sha256})"
-    precisions = {"int8": ["backbone"], "float32": [HEAD]}
+    precisions = {"int8": ["backbone"], "float32": [HEAD, *kept]}
     attempt = Attempt(runtime=runtime, precision="int8", recipe=recipe, precisions=precisions)
     try:
-        path = quantize_apart(runtime, trial.files, calibration.inputs(trial.card), described)
+        path = quantize_apart(runtime, trial.files, calibration.inputs(trial.card), described, kept)
     except NotPossible as reason:
         return trial.not_run(attempt, str(reason))
     return trial.tried(attempt, path)
@@ -280,11 +310,12 @@ def every_attempt(
     )
     if finetuned and options.finetune_epochs and all(attempt.refused for attempt in int8):
         int8 += finetuned()
-    attempts += [*int8, *quantize_for_openvino(trial, calibration, sensitivity.sensitive())]
-    named = {one[0] for one in asked if one[1] == "int8"}
-    attempts += [quantize_for_apart(trial, calibration, runtime) for runtime in APART if runtime in named]
+    kept = sensitivity.sensitive()
+    attempts += [*int8, *quantize_for_openvino(trial, calibration, kept)]
+    for runtime in APART:
+        if any(one[:2] == (runtime, "int8") for one in asked):
+            attempts += quantize_for_apart(trial, calibration, runtime, kept)
     if for_tensorrt := [one for one in asked if one[1] == "int8" and one[0] in TENSORRT]:
-        kept = sensitivity.sensitive()
         attempts += quantize_for_tensorrt(trial, calibration, for_tensorrt, kept, method=options.method)
     made = ("onnxruntime", "openvino", *APART, *TENSORRT)
     others = [one for one in asked if one[1] == "int8" and one[0] not in made]

@@ -4,6 +4,7 @@ counts for the model that it was made of.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,11 +25,13 @@ from rtmpose.deploy.quantize import apart, apart_program, run
 from rtmpose.deploy.quantize.apart import APART, Apart, quantize_apart
 from rtmpose.deploy.quantize.attempt import Attempt
 from rtmpose.deploy.quantize.calibration import Calibration
+from rtmpose.deploy.quantize.gate import judged
 from rtmpose.deploy.quantize.run import Trial, Tried, every_attempt, quantize_for_apart
 from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes import apart as runtimes
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.session import open_session
+from tests.deploy.quantize.test_gate import figures
 from tests.support import det_input
 
 INPUTS = np.zeros((4, 3, 8, 8), np.float32)
@@ -133,8 +136,29 @@ WRITES = """
 import json, os, sys
 about = json.loads(sys.argv[2])
 assert all(os.path.exists(about[name]) for name in ("source", "inputs"))
-open(about["target"], "a").write(sys.argv[1])
+open(about["target"], "a").write(f"{sys.argv[1]} {about['kept_float']}")
 """
+
+
+def test_sensitive_modules_stay_in_float_where_the_gate_refuses(
+    program: Path, own: ModelFiles, own_card: ModelCard, calibration: Calibration,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    program.write_text(WRITES)
+    monkeypatch.setattr(Trial, "tried", lambda trial, one, path: judged(one, figures(-1.0, -2.0)))
+    kept = ["backbone.stem", "backbone.stage4.2"]
+    found = quantize_for_apart(Trial(own, own_card, None), calibration, "litert", kept)
+    assert [one.precisions and one.precisions["float32"] for one in found] == [["head"], ["head", *kept]]
+    assert found[1].recipe.endswith("float32: head, backbone.stem, backbone.stage4.2")
+    assert own.form("int8", ".tflite").read_text() == "litert ['head', 'backbone.stem', 'backbone.stage4.2']"
+
+
+def test_names_of_tensors_fall_within_their_module() -> None:
+    name = "net.CSPNeXt_backbone/torch.Sequential_stage4/net.CSPLayer_2/net.ConvAct_0;1"
+    for module in ("backbone", "backbone.stage4", "backbone.stage4.2"):
+        assert re.match(apart_program.scope(module), name)
+    for module in ("head", "backbone.stage3", "backbone.stage4.1", "backbone.stage4.0", "stage4.CSPLayer"):
+        assert not re.match(apart_program.scope(module), name)
 
 
 def test_a_failure_is_a_reason_and_leaves_nothing(
@@ -143,7 +167,7 @@ def test_a_failure_is_a_reason_and_leaves_nothing(
     program.write_text("import sys\nsys.exit('first\\nXNNPACK does not take aten.x')")
     before = {path.name for path in own.onnx.parent.iterdir()}
     told: list[str] = []
-    found = quantize_for_apart(Trial(own, own_card, None, tell=told.append), calibration, "executorch")
+    [found] = quantize_for_apart(Trial(own, own_card, None, tell=told.append), calibration, "executorch")
     assert "not run here: executorch: the conversion failed" in found.refused[0]
     assert found.refused[0].endswith("XNNPACK does not take aten.x") and told == [run.line(found)]
     left = {path.name for path in own.onnx.parent.iterdir()} - before
@@ -158,7 +182,7 @@ def test_a_file_counts_for_the_model_that_it_was_made_of(program: Path, own: Mod
     ):
         open_session("litert", own, "int8")
     path = quantize_apart("litert", own, inputs, "32 crops")
-    assert path.read_text() == "litert"
+    assert path.read_text() == "litert ['head']"
     made = path.stat().st_mtime_ns
     assert quantize_apart("litert", own, inputs, "32 crops").stat().st_mtime_ns == made
     assert quantize_apart("litert", own, inputs, "64 crops").stat().st_mtime_ns > made
@@ -183,9 +207,9 @@ def test_targets_that_ask_for_it_have_it_tried(
 ) -> None:
     asked: list[Apart] = []
 
-    def noted(trial: Trial, calibration: Calibration, runtime: Apart) -> Attempt:
+    def noted(trial: Trial, used: Calibration, runtime: Apart, kept: tuple[str, ...]) -> list[Attempt]:
         asked.append(runtime)
-        return Attempt(runtime=runtime, precision="int8", recipe="own")
+        return [Attempt(runtime=runtime, precision="int8", recipe="own")]
 
     by_onnx, by_nncf = (
         Attempt(runtime=name, precision="int8", recipe="own") for name in ("onnxruntime", "openvino")

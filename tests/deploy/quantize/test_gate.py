@@ -13,6 +13,8 @@ import torch
 from pipelines.quantize import tried
 from rtmpose.config import EvaluateParams
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.e2e import EndToEnd
+from rtmpose.deploy.graphs import save_card
 from rtmpose.deploy.quantize import run
 from rtmpose.deploy.quantize.attempt import Attempt, Figure, Latency, SetFigures
 from rtmpose.deploy.quantize.calibration import Calibration
@@ -24,10 +26,13 @@ from rtmpose.deploy.quantize.gate import (
     card_reasons,
     judged,
 )
+from rtmpose.deploy.quantize.openvino import card_of
 from rtmpose.deploy.quantize.pick import pick, picks_of
 from rtmpose.deploy.quantize.report import picture, rows, table
 from rtmpose.deploy.quantize.run import Trial, as_they_are, line
+from rtmpose.deploy.quantize.sensitivity import Sensitivity
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Precision, RuntimeName, Session
+from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.targets import Budget, load_target, thread_count
 from tests.deploy.support import relabelled
 from tests.support import ROOT
@@ -287,6 +292,28 @@ def test_a_file_with_a_broken_sigma_is_stopped(
     [found] = as_they_are(trial, [("onnxruntime", "fp32", "cpu")])
     assert any("σ [1.0, 1.0] bins, training used [3.46, 4.0]" in reason for reason in found.refused)
     assert told == [line(found)] and "refused: " in told[0]
+
+
+def test_an_int8_card_says_what_was_measured_of_its_own_file(
+    files: ModelFiles, own_card: ModelCard, calibration: Calibration, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = ModelFiles(tmp_path / "m.onnx")
+    float_file = own_card.with_more(measured={"easy": {"AP": 61.0}})
+    save_card(files.onnx, float_file, own.onnx)
+    monkeypatch.setattr(run, "measure", lambda *_: Sensitivity(all_px=0.0, without_px={}))
+    monkeypatch.setattr(
+        Trial, "tried", lambda trial, one, path: judged(one, figures(-0.2, -0.4)) if path.exists() else one
+    )
+    few = calibration.split(4)[0]
+    run.quantize_for_onnxruntime(Trial(own, float_file, None), few, few.inputs(own_card))
+    found = read_card(own.form("int8"))
+    expected = {"AP": 59.8, "difference": -0.2, "difference_low": -0.4, "difference_high": 0.3}
+    assert found.measured == {"easy": pytest.approx(expected)} and found.precision == "int8"
+    assert found.quantization is not None and found.weight_bits in (7, 8)
+    assert EndToEnd.open(tmp_path / "m.int8.e2e.onnx").made_from(own.form("int8"))
+    run.quantize_for_openvino(Trial(own, float_file, None), few)
+    assert card_of(own.form("int8", ".xml")).measured == found.measured
 
 
 @pytest.mark.parametrize(

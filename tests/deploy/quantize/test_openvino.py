@@ -12,11 +12,13 @@ import pytest
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.origin import EXPORTED, belonging
 from rtmpose.deploy.quantize import openvino as quantize
-from rtmpose.deploy.quantize.attempt import Attempt, refused
+from rtmpose.deploy.quantize.attempt import Attempt
 from rtmpose.deploy.quantize.calibration import Calibration
+from rtmpose.deploy.quantize.gate import judged
 from rtmpose.deploy.quantize.run import Trial, quantize_for_openvino
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
+from tests.deploy.quantize.test_gate import figures
 
 pytest.importorskip("nncf", reason="NNCF, of the extra `quantize`, is not installed")
 
@@ -41,7 +43,7 @@ def test_sensitive_parts_stay_in_float_where_the_gate_refuses(
     monkeypatch.setattr(quantize, "save_quantized", lambda *_: None)
 
     def tried(trial: Trial, attempt: Attempt, path: Path) -> Attempt:
-        return refused(attempt, "may lose 1 point") if "stage1" not in attempt.recipe else attempt
+        return judged(attempt, figures(-1.0, -2.0)) if "stage1" not in attempt.recipe else attempt
 
     monkeypatch.setattr(Trial, "tried", tried)
     trial, few = Trial(files, own_card, None), calibration.split(4)[0]
