@@ -68,7 +68,9 @@ class Workspace:
         benchmark.
         """
         target = self.folder / "deploy_targets/cpu-x86.yaml"
-        content = yaml.safe_load(target.read_text()) | {
+        content = yaml.safe_load(target.read_text())
+        content["budgets"] = [budget for budget in content["budgets"] if budget["threads"] == 1]
+        content |= {
             "batch_sizes": [1],
             "threads": [1],
             "warmup": 1,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -15,12 +16,13 @@ from torch import nn
 
 from rtmpose.cli.models import asked, export
 from rtmpose.cli.released import check, convert, prune
-from rtmpose.deploy.e2e import EndToEnd
+from rtmpose.deploy.e2e import EndToEnd, e2e_path
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
 from rtmpose.models import build_pose_net
+from tests.released.conftest import network
 from tests.support import ROOT
 
 SIZE = (96, 128)
@@ -67,7 +69,7 @@ def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot
     options = NETWORKS[kind]
     model = saved(Path("w.pt"), **options)
     heatmap = options.get("head") == "heatmap"
-    export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None, fp16=kind == "heatmap")
+    export(Path("w.pt"), Path("w.onnx"), input_size="96x128" if heatmap else None)
     printed = json.loads(capsys.readouterr().out)
     assert printed["skeleton"] == "coco17" and printed["keypoints_px_max"] < 1 and printed["max_diff"] < 1e-2
     session = onnxruntime.InferenceSession("w.onnx", providers=["CPUExecutionProvider"])
@@ -88,12 +90,29 @@ def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot
         17,
         2,
     )
-    assert Path("w.fp16.onnx").exists() == heatmap == ("fp16" in printed)
-    if heatmap:
-        assert read_card(Path("w.fp16.onnx")).precision == "fp16"
-        assert EndToEnd.open(Path("w.fp16.e2e.onnx")).made_from(Path("w.fp16.onnx"))
     card = read_card(Path("w.onnx"))
     assert card.input_size == SIZE and {name: getattr(card, name) for name in options} == options
+
+
+def test_halves_are_exported_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tracing takes seconds: a small graph stands for both."""
+    saved(Path("w.pt"))
+    asked: list[torch.dtype] = []
+
+    def small(module: torch.nn.Module, *_: object) -> onnx.ModelProto:
+        asked.append(next(module.parameters()).dtype)
+        return network()
+
+    monkeypatch.setattr("rtmpose.deploy.export.traced", small)
+    monkeypatch.setattr("rtmpose.deploy.export.parity", lambda *_: {"max_diff": 0.0})
+    monkeypatch.setattr("rtmpose.deploy.e2e.export_e2e", e2e_path)
+    export(Path("w.pt"), Path("w.onnx"), fp16=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert asked == [torch.float32, torch.float16]
+    assert (printed["fp16"], printed["fp16_end_to_end"]) == ("w.fp16.onnx", "w.fp16.e2e.onnx")
+    assert read_card(Path("w.fp16.onnx")).precision == "fp16"
 
 
 def with_params(**changes: Any) -> Path:
