@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from rtmpose.cli.app import app
 from rtmpose.config import Architecture
 from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.e2e import e2e_path
 from rtmpose.deploy.quantize.openvino import save_quantized
 from rtmpose.detection.evaluate import Photograph
 from rtmpose.detection.graph import PROPERTY, DetectorCard
@@ -110,6 +111,7 @@ def test_what_is_made_from_unknown_weights_says_so(
     monkeypatch.chdir(tmp_path)
     for module in ("rtmpose.deploy.export", "rtmpose.detection.conversion"):  # tracing takes seconds
         monkeypatch.setattr(f"{module}.traced", lambda *_: network())
+    monkeypatch.setattr("rtmpose.deploy.e2e.export_e2e", e2e_path)
     if name == "bare.onnx":
         onnx.save(network(), name)
     else:

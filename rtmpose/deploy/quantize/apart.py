@@ -58,7 +58,7 @@ def _make(
     source, images = (parts[0].with_name(name) for name in ("network.pt2", "inputs.npy"))
     save_exported(files, KINDS[runtime].name, source)
     np.save(images, inputs)
-    about = {"source": str(source), "inputs": str(images), "target": str(parts[0])}
+    about: dict[str, object] = {"source": str(source), "inputs": str(images), "target": str(parts[0])}
     about |= {"kept_float": [*kept_float]}
     command = [str(python), "-I", str(PROGRAM), runtime, json.dumps(about)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
