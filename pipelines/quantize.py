@@ -7,7 +7,6 @@ Latency is measured by the stage `benchmark`, and `pick` brings the two together
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,12 @@ def main(argv: list[str]) -> None:
     from rtmpose.files import UserError
 
     params = load_params()
-    if find_spec("nncf") is None:  # first: its file is among what the stage has to write
-        raise UserError("int8 for OpenVINO: NNCF is not installed; pip install -e '.[quantize]'")
+    try:  # first: its file is among what the stage has to write
+        import nncf  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"int8 for OpenVINO: NNCF cannot be imported ({error}); pip install -e '.[quantize]'"
+        ) from None
     options, mix, card = params.quantize, read_mix(MIX), read_card(ONNX)
     if not mix.val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to judge int8 on")

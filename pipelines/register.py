@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> None:
             name=params.register_as.name,
             run_id=run_id,
             tags=tags,
-            requirements=[f"{package}=={version(package)}" for package in SERVED_BY],
+            requirements=[requirement(package) for package in SERVED_BY],
         )
         attach(measured, name=receipt["name"], version=str(receipt["version"]), run_id=run_id)
         write_atomic(RECEIPT, json.dumps(receipt, indent=2) + "\n")
@@ -66,6 +67,14 @@ def main(argv: list[str]) -> None:
         f"register  {receipt['name']} version {receipt['version']} is '{receipt['alias']}', run {run_id}, "
         f"in {receipt['tracking_uri']}"
     )
+
+
+def requirement(package: str) -> str:
+    """A package as it is installed here, such as onnxruntime==1.31.1; its build for GPUs stands for it."""
+    for name in (package, f"{package}-gpu"):
+        with suppress(PackageNotFoundError):
+            return f"{name}=={version(name)}"
+    raise UserError(f"{package}: is not installed; pip install {package}")
 
 
 def log_evidence(run_id: str, params: Params) -> None:

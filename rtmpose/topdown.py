@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -188,15 +189,32 @@ class ThroughArrays:
         return outputs[0] if len(outputs) == 1 else (outputs[0], outputs[1])
 
 
+@dataclass
+class _Aside:
+    """How many blocks of `one_thread` are open, and PyTorch's number of threads without them."""
+
+    inside: int = 0
+    before: int = 1
+    lock: Lock = field(default_factory=Lock)
+
+
+_ASIDE = _Aside()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """PyTorch's operations use no other thread during the block, which costs a microsecond.
 
     The number is the process's: threads whose first operation falls into the block keep to one as well.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _ASIDE.lock:
+        if not _ASIDE.inside:  # else another thread's block has changed it
+            _ASIDE.before = torch.get_num_threads()
+        _ASIDE.inside += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _ASIDE.lock:
+            _ASIDE.inside -= 1
+            torch.set_num_threads(_ASIDE.before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from rtmpose.topdown import (
     crop_boxes,
     in_precision,
     input_of,
+    one_thread,
 )
 
 SIZE = (96, 128)
@@ -217,3 +219,24 @@ def test_what_has_no_sides_is_not_mirrored() -> None:
         way = TopDown(network, SimCC(SIZE), skeleton, flip_test=True)
         points, _ = way.points([way.crop(photograph(), [90.0, 40.0, 100.0, 110.0])])
         assert len(seen) == calls and np.abs(points[0] - TRUTH).max() < (2 if flip == (0, 1, 2) else 50)
+
+
+def test_blocks_of_one_thread_side_by_side_leave_the_number_as_it_was() -> None:
+    """A thread that enters while another one is inside does not take that one's 1 for the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+
+    def work() -> None:
+        for _ in range(1000):
+            with one_thread():
+                assert torch.get_num_threads() == 1
+
+    try:
+        for _ in range(5):
+            with ThreadPoolExecutor(6) as threads:
+                for done in [threads.submit(work) for _ in range(6)]:
+                    done.result()
+            with ThreadPoolExecutor(1) as fresh:
+                assert fresh.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)

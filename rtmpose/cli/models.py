@@ -104,7 +104,7 @@ def export(
     if fp16:
         half = ModelFiles(out).form("fp16")
         crops = noise(card.input_size, 8)
-        export_onnx(model, card.input_size, half, card=card, crops=crops, precision="fp16")
+        export_onnx(model, card.input_size, half, card=card, crops=crops, precision="fp16", exported=out)
         files |= {"fp16": str(half), "fp16_end_to_end": str(export_e2e(half))}
     typer.echo(json.dumps(files | {"skeleton": card.skeleton} | figures))
 

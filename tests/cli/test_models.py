@@ -17,6 +17,7 @@ from torch import nn
 from rtmpose.cli.models import asked, export
 from rtmpose.cli.released import check, convert, prune
 from rtmpose.deploy.e2e import EndToEnd, e2e_path
+from rtmpose.deploy.origin import EXPORTED, belonging
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.session import open_session
@@ -114,6 +115,7 @@ def test_halves_are_exported_on_request(
     assert (printed["fp16"], printed["fp16_end_to_end"]) == ("w.fp16.onnx", "w.fp16.e2e.onnx")
     noted = {one.key: one.value for one in onnx.load("w.fp16.onnx").metadata_props}
     assert noted["rtmpose.precision"] == '"fp16"'
+    assert {EXPORTED: noted[EXPORTED]} == belonging(Path("w.onnx"))
 
 
 def with_params(**changes: Any) -> Path:

@@ -133,7 +133,8 @@ def test_a_form_of_other_weights_is_refused(files: ModelFiles, tmp_path: Path) -
     save_form(onnx.load(str(quantised(files, tmp_path / "q").form("int8"))), copy.form("int8"), copy.onnx)
     copy.onnx.unlink()  # a link: the first export stays as it is
     other_weights(files, copy.onnx)
-    for precision, again in (("fp16", "the export stage"), ("int8", "`rtmpose quantize`")):
+    writers = {"fp16": "the export stage, or `rtmpose export --fp16`,", "int8": "`rtmpose quantize`"}
+    for precision, again in writers.items():
         name, kind = f"rtmpose.{precision}.onnx", cast(Precision, precision)
         with pytest.raises(NotPossible, match=rf"{name}: was not made from rtmpose\.onnx .*; {again} writes"):
             onnx_form(copy, kind)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from rtmpose.deploy.card import Confidence
 from rtmpose.deploy.e2e import EndToEnd, e2e_path, export_e2e
+from rtmpose.deploy.graphs import save_card
 from rtmpose.deploy.runtimes.base import ModelFiles
 from rtmpose.files import UserError
 from rtmpose.inference.network import Points, Spread, open_network, parts_of
@@ -88,6 +89,11 @@ def test_the_end_to_end_form_is_used_only_where_it_is_this_very_files(
     shutil.copy(e2e_path(own), e2e_path(other))
     assert open_network(other).card.git_commit == "fff"
     assert open_network(e2e_path(own)).card == plain.card
+    asked.clear()
+    rounded = own.with_name("rounded.onnx")
+    save_card(own, plain.card.with_more(precision="int8"), rounded)
+    export_e2e(rounded)
+    assert open_network(rounded).card.precision == "int8" and asked == []
 
 
 def test_confidence_is_the_cards_curve_or_the_cut_score(

@@ -12,11 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rtmpose.deploy.environments import ENVIRONMENTS
 from rtmpose.deploy.quantize.graph import HEAD
 from rtmpose.deploy.runtimes.apart import KINDS, python_of
 from rtmpose.deploy.runtimes.base import ModelFiles, Precision
 from rtmpose.deploy.runtimes.conversion import Conversion, Parts
 from rtmpose.deploy.runtimes.torchscript import save_exported
+from rtmpose.files import sha256_of
 
 Apart = Literal["executorch", "litert"]
 APART: tuple[Apart, ...] = ("executorch", "litert")
@@ -43,7 +45,9 @@ def quantize_apart(
     """
     python = python_of(runtime)
     make = partial(_make, runtime, python, inputs, (HEAD, *kept_float))
-    return Conversion(runtime, (KINDS[runtime].ending,), described, make).converted(files, "int8")[0]
+    packages = " ".join(word for step in ENVIRONMENTS[runtime].steps for word in step)
+    how = f"{packages}; program {sha256_of(PROGRAM)}; {described}"
+    return Conversion(runtime, (KINDS[runtime].ending,), how, make).converted(files, "int8")[0]
 
 
 def _make(

@@ -177,7 +177,8 @@ def quantize_for_tensorrt(
             precisions = _write(trial, quantizer, one, str(one), calibration, path)
             found = as_they_are(trial, asked, str(one))
             attempts += [attempt.model_copy(update={"precisions": precisions}) for attempt in found]
-            if not all(attempt.refused and attempt.sets for attempt in found):
+            ran = [attempt for attempt in found if attempt.sets]
+            if not ran or not all(attempt.refused for attempt in ran):
                 break
     return attempts
 

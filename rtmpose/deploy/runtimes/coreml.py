@@ -33,7 +33,8 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
     if platform.system() != "Darwin":
         raise NotPossible(
             f"not run here: CoreML predicts on macOS only, this is {platform.system()}; "
-            f"`rtmpose convert-runtime {files.onnx} --runtime coreml` writes the package here"
+            f"`rtmpose convert-runtime {files.onnx} --runtime coreml --precision {precision} --weights "
+            f"{files.weights or 'FILE'}` writes the package here"
         )
     coremltools = _coremltools()
     (package,) = convert(files, precision)

@@ -65,7 +65,7 @@ def remove_other_symmetric(files: ModelFiles) -> None:
 
 def _made_by(precision: Precision, runtime: RuntimeName) -> str:
     if precision == "fp16":
-        return "the export stage writes it"
+        return "the export stage, or `rtmpose export --fp16`, writes it"
     if runtime in TENSORRT:
         return "`rtmpose quantize --also tensorrt` writes it"
     return "`rtmpose quantize` writes it"
