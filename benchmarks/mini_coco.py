@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mini_coco_picture import Row, draw
+from mini_coco_picture import FIGURES, Row, draw, table_line, with_interval
 
 from rtmpose.config import Params, Precision, load_params
 from rtmpose.data.raw.annotations import RawImage, read_images
@@ -65,7 +65,6 @@ from rtmpose.training.update import Task
 ROOT = Path(__file__).resolve().parent.parent
 COCO, HELD_OUT = load_dataset("coco17"), 0.1
 QUICK = 60  # photographs
-FIGURES = ("AP", "error", "mean_pose_error")
 COLUMNS = ["stage", "epoch", "samples", "minutes"]
 COLUMNS += [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
 
@@ -145,15 +144,6 @@ def figures(judge: Evaluator, images: Iterator[EvalImage], boxes: Boxes = "groun
 def named(name: str, value: float, again: np.ndarray) -> Row:
     low, high = percentile_interval(again)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def with_interval(row: Row, name: str) -> str:
-    return f"{row[name]:.4f} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
-
-
-def table_line(row: Row) -> str:
-    place = f"{row['stage']:9} {row['epoch']:5d} {row['samples']:8d} {row['minutes']:7.1f}"
-    return "  ".join([place, *(with_interval(row, name) for name in FIGURES)])
 
 
 def rate(bench: Bench, stage: str) -> tuple[float, int]:

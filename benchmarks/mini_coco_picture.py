@@ -1,4 +1,4 @@
-"""The picture of `benchmarks/mini_coco.py`."""
+"""The table and the picture of `benchmarks/mini_coco.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+FIGURES = ("AP", "error", "mean_pose_error")
+
+
+def with_interval(row: Row, name: str) -> str:
+    """A figure with its 95 % interval."""
+    return f"{row[name]:.4f} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
+
+
+def table_line(row: Row) -> str:
+    """A row of the table that is printed."""
+    place = f"{row['stage']:9} {row['epoch']:5d} {row['samples']:8d} {row['minutes']:7.1f}"
+    return "  ".join([place, *(with_interval(row, name) for name in FIGURES)])
 
 
 def draw(rows: list[Row], path: Path, network: str) -> None:
