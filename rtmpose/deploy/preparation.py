@@ -8,12 +8,11 @@ import multiprocessing
 from multiprocessing.connection import Connection
 
 from rtmpose.config import setup_environment
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
+from rtmpose.deploy.runtimes.base import TENSORRT, ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import one_line
 
 CONVERTING: frozenset[RuntimeName] = frozenset({"ncnn", "mnn", "litert", "executorch", "rknn", "coreml"})
-BUILDING: frozenset[RuntimeName] = frozenset({"tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt"})
 LIMIT_S = 1800.0  # an engine for a small board takes minutes
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -28,9 +27,9 @@ class Preparation:
         self, runtime: RuntimeName, files: ModelFiles, precision: Precision, placement: Placement, batch: int
     ) -> str | None:
         """Why it cannot be made or opened here; None where it lies there now, or none is needed."""
-        if runtime not in CONVERTING | BUILDING:
+        if runtime not in CONVERTING | TENSORRT:
             return None
-        of_batch = batch if runtime in BUILDING else None  # a converted network takes any number of images
+        of_batch = batch if runtime in TENSORRT else None  # a converted network takes any number of images
         key = files, runtime, precision, placement.device, of_batch
         if key not in self._reasons:
             self._reasons[key] = _prepared(runtime, files, precision, placement, batch)
