@@ -46,7 +46,7 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.evaluator import raw_images
 from rtmpose.files import UserError
 from rtmpose.machine import cpu_line
-from rtmpose.topdown import Crop, Crops, crop_box, input_of
+from rtmpose.topdown import Crop, Crops, crop_box, planes_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNER = ROOT / "benchmarks" / "peers" / "arm64_runner.py"
@@ -105,7 +105,7 @@ def compare(emulated: Emulated, options: argparse.Namespace, folder: Path) -> di
     inputs.mkdir()
     crops = persons(folder, card, options.images)
     np.save(inputs / "crops.npy", crops.pixels)
-    np.save(inputs / "input.npy", input_of(crops, card.mean, card.std).contiguous().numpy())
+    np.save(inputs / "input.npy", planes_of(crops.pixels, card.mean, card.std))
     said_here, here = run([sys.executable], os.environ, list(files.values()), folder / "here")
     print(f"emulated: {len(files)} files, {len(crops)} images each: some minutes", flush=True)
     said_there, there = run(emulated.command, emulated.environment, list(files.values()), folder / "there")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,9 @@ from rtmpose.targets import Codec, at_least_float32
 
 #: Normalised RGB (N, 3, H, W) float32 -> SimCC vectors (x (N, K, 2W), y (N, K, 2H)) or heatmaps (N, K, h, w).
 Network = Callable[[Tensor], PoseOutput]
+
+MARGIN = 2  # px around the part of an image that crops look at
+WIDENED = 6  # times a crop's pixels: filling a fourth channel costs a pixel a sixth of what it saves a crop's
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +84,44 @@ def crop_boxes(image: NDArray[np.uint8], boxes: ArrayLike, size: tuple[int, int]
             f"box {boxes[~fine][0].tolist()}: give x, y, w, h in px, finite, with w and h above 0"
         )
     pixels = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
+    source = _widened(image, center, scale, pixels.size // 3)
     for row, middle, sides in zip(pixels, center, scale, strict=True):
-        warp(image, crop_matrix(middle, sides, 0.0, size, udp), size, out=row)
+        matrix = crop_matrix(middle, sides, 0.0, size, udp)
+        if source is image:
+            warp(image, matrix, size, out=row)
+        else:
+            cv2.cvtColor(warp(source, matrix, size), cv2.COLOR_RGBA2RGB, dst=row)
     return Crops(pixels, center, scale)
+
+
+def _widened(image: NDArray[np.uint8], center: Floats, scale: Floats, pixels: int) -> NDArray[np.uint8]:
+    """The image with a fourth channel, filled where crops of so many `pixels` in all look at it: OpenCV warps
+    four channels in half the time of three, to the same values. The image itself where they look at so much
+    of it that this takes longer.
+    """
+    sides = image.shape[1], image.shape[0]
+    low = np.clip((center - scale / 2).min(axis=0, initial=max(sides)) - MARGIN, 0, sides)
+    high = np.clip((center + scale / 2).max(axis=0, initial=0) + MARGIN, 0, sides)
+    (left, top), (right, bottom) = low.astype(int), high.astype(int)
+    if not 0 < (right - left) * (bottom - top) <= WIDENED * pixels:
+        return image
+    wide = np.empty((*image.shape[:2], 4), np.uint8)
+    part = slice(top, bottom), slice(left, right)
+    cv2.cvtColor(image[part], cv2.COLOR_RGB2RGBA, dst=wide[part])
+    return wide
+
+
+def planes_of(pixels: NDArray[np.uint8], mean: RGB, std: RGB) -> NDArray[np.float32]:
+    """Crops (N, H, W, 3) as a runtime takes them: the values of `input_of` (N, 3, H, W), plane after plane in
+    memory.
+    """
+    bytes_ = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.uint8)
+    for planes, image in zip(bytes_, pixels, strict=True):
+        cv2.split(image, list(planes))
+    found = bytes_.astype(np.float32)
+    found -= np.array(mean, np.float32)[:, None, None]
+    found /= np.array(std, np.float32)[:, None, None]
+    return found
 
 
 def input_of(
@@ -128,9 +167,14 @@ class TopDown:
     @torch.inference_mode()
     def _decoded(self, crops: Crops) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) in input px and scores (N, K)."""
-        aside = one_thread if isinstance(self.network, ThroughArrays) else nullcontext
+        arrays = isinstance(self.network, ThroughArrays)
+        aside = one_thread if arrays else nullcontext
         with aside():
-            images = input_of(crops, self.mean, self.std, self.device)
+            images = (
+                torch.from_numpy(planes_of(crops.pixels, self.mean, self.std))
+                if arrays
+                else input_of(crops, self.mean, self.std, self.device)
+            )
             mirrored = images.flip(-1) if self.flip_test and self.skeleton.mirrors else None
         outputs = self.network(images)
         again = None if mirrored is None else self.network(mirrored)

@@ -9,14 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
+from rtmpose import topdown
 from rtmpose.files import UserError
 from rtmpose.geometry import box_to_center_scale, crop_matrix, warp
 from rtmpose.models import MEAN, STD, autocast
 from rtmpose.skeleton import Skeleton
 from rtmpose.targets import Codec, SimCC, UDPHeatmap, at_least_float32
 from rtmpose.topdown import (
+    WIDENED,
     Network,
     ThroughArrays,
     TopDown,
@@ -25,6 +29,7 @@ from rtmpose.topdown import (
     in_precision,
     input_of,
     one_thread,
+    planes_of,
 )
 
 SIZE = (96, 128)
@@ -86,6 +91,36 @@ def test_all_boxes_of_an_image_are_cut_as_each_alone(udp: bool) -> None:
             np.testing.assert_array_equal(crop.pixels, expected)
             np.testing.assert_array_equal(together.center[row], crop.center)
             np.testing.assert_array_equal(together.scale[row], crop.scale)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+SIDE = st.floats(0.1, 400)
+PLACE = st.floats(-500, 500)
+
+
+@given(st.lists(st.tuples(PLACE, PLACE, SIDE, SIDE), min_size=1, max_size=3), st.booleans())
+@pytest.mark.parametrize("widened", [0, WIDENED, 1e6])
+def test_a_fourth_channel_changes_no_pixel(
+    widened: float, boxes: list[tuple[float, float, float, float]], udp: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topdown, "WIDENED", widened)
+        crops = crop_boxes(NOISE, boxes, (24, 32), udp=udp)
+    for pixels, center, scale in zip(crops.pixels, crops.center, crops.scale, strict=True):
+        expected = warp(NOISE, crop_matrix(center, scale, 0.0, (24, 32), udp), (24, 32))
+        np.testing.assert_array_equal(pixels, expected)
+
+
+def test_no_boxes_are_no_crops() -> None:
+    crops = crop_boxes(NOISE, np.empty((0, 4)), (24, 32), udp=True)
+    assert len(crops) == 0 and planes_of(crops.pixels, MEAN, STD).shape == (0, 3, 32, 24)
+
+
+def test_planes_are_the_values_of_the_input() -> None:
+    crops = crop_boxes(NOISE, [[5, 5, 60, 70], [30, 2, 20, 25]], (24, 32), udp=True)
+    planes = planes_of(crops.pixels, MEAN, STD)
+    assert planes.flags.c_contiguous and planes.dtype == np.float32
+    np.testing.assert_array_equal(planes, input_of(crops, MEAN, STD).numpy())
 
 
 def test_a_batch_gives_the_points_that_its_crops_give() -> None:

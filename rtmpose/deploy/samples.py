@@ -9,7 +9,7 @@ import numpy as np
 
 from rtmpose.data.shards.manifest import read_eval
 from rtmpose.deploy.card import ModelCard
-from rtmpose.topdown import crop_box, input_of
+from rtmpose.topdown import Crops, crop_box, planes_of
 
 
 def person_crops(folder: Path, card: ModelCard, count: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def person_crops(folder: Path, card: ModelCard, count: int) -> np.ndarray:
     crops = [crop_box(image, box, card.input_size, udp=udp) for image, box in islice(boxes, count)]
     if not crops:
         return noise(card.input_size, 0)
-    return input_of(crops, card.mean, card.std).contiguous().numpy()
+    return planes_of(Crops.of(crops).pixels, card.mean, card.std)
 
 
 def noise(input_size: tuple[int, int], count: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.descriptors import load_skeleton
 from rtmpose.evaluation.coco import person_annotations
 from rtmpose.files import UserError, read_json
-from rtmpose.topdown import crop_box
+from rtmpose.topdown import crop_box, planes_of
 
 Pixels = NDArray[np.uint8]  # (N, H, W, 3) RGB
 
@@ -54,12 +54,7 @@ class Calibration:
 
     def inputs(self, card: ModelCard) -> NDArray[np.float32]:
         """Normalised float32 (N, 3, H, W)."""
-        import torch
-
-        from rtmpose.models import normalise
-
-        normalised = normalise(torch.from_numpy(self.pixels), card.mean, card.std)
-        return normalised.contiguous().numpy()
+        return planes_of(self.pixels, card.mean, card.std)
 
     def split(self, first: int) -> tuple[Calibration, Calibration]:
         """The first crops, and the others."""
