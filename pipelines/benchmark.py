@@ -1,10 +1,14 @@
 """Stage `benchmark@<target>`: what the exported model costs in every runtime of a deploy target, here; and
 the champion in its own, where MLflow has one: it takes its turns among them.
+
+AP is measured as well where the stage `quantize` could not: for a machine of another architecture than it ran
+on, since kernels of low precision differ there, and for a GPU that it had not.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +19,13 @@ from rtmpose.config import Record, load_params, read_record
 from rtmpose.files import UserError, write_atomic
 
 if TYPE_CHECKING:
+    from rtmpose.deploy.card import ModelCard
+    from rtmpose.deploy.quantize.attempt import Attempt, Figure
     from rtmpose.deploy.rival import Rival
+    from rtmpose.deploy.runtimes.base import ModelFiles
     from rtmpose.deploy.targets import Target
 
+MIX = Path("data/mix.json")
 WEIGHTS = Path("models/rtmpose.pt")
 ONNX = Path("models/rtmpose.onnx")
 METRICS = Path("metrics/benchmark")
@@ -25,10 +33,16 @@ QUANTIZED = Path("metrics/quantize.json")
 IMAGES = 8  # on which the runtimes' outputs are compared
 
 
+class Machine(Record):
+    architecture: str
+
+
 class Quantized(Record):
-    """Lost points of AP by `tried_name`, at the unfavourable end of their intervals."""
+    """Lost points of AP by `tried_name`, at the unfavourable end of their intervals, and the attempts."""
 
     ap_loss: dict[str, float]
+    attempts: list[dict[str, Any]]
+    machine: Machine
 
 
 def main(argv: list[str]) -> None:
@@ -46,9 +60,11 @@ def main(argv: list[str]) -> None:
     card = read_card(ONNX)
     (width, height), (images, kind) = card.input_size, inputs(card, IMAGES)
     files = ModelFiles(ONNX, WEIGHTS if WEIGHTS.is_file() else None)
+    target.refuse_elsewhere()
+    lost, judged = lost_ap(target, files, card)
     with tempfile.TemporaryDirectory() as folder:
         rival, reason = champion(target, Path(folder))
-        report = run(target, files, images, lost_ap(), rival) | {"images": kind}
+        report = run(target, files, images, lost, rival) | {"images": kind, "judged": judged}
     if reason is not None:
         report["rival"] = reason
     write_atomic(METRICS / f"{target.name}.json", json.dumps(report, indent=2) + "\n")
@@ -81,12 +97,49 @@ def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any]
     return Rival(model.files, runtime, precision, inputs(model.card, IMAGES)[0], facts), None
 
 
-def lost_ap() -> dict[str, float]:
-    """What the stage `quantize` measured; nothing where it did not run."""
+def lost_ap(
+    target: Target, files: ModelFiles, card: ModelCard
+) -> tuple[dict[str, float], dict[str, Any] | None]:
+    """Lost points of AP: what the stage `quantize` measured, where it ran on such a machine. Else what
+    is measured now, with the attempts, which the stage `pick` reads; without evaluation shards only float32
+    counts then.
+    """
+    from rtmpose.deploy.quantize.run import ap_loss
+    from rtmpose.deploy.runtimes.base import tried_parts
+
     if not QUANTIZED.exists():
-        return {}
+        return {}, None
     found = read_record(Quantized, QUANTIZED, "run the stage quantize again")
-    return dict(found["ap_loss"])
+    same = found["machine"]["architecture"] == platform.machine()
+    on_device = any(one["device"] == target.device and one["sets"] for one in found["attempts"])
+    if same and (on_device or target.device == "cpu"):
+        return dict(found["ap_loss"]), None
+    if judged := judged_here(target, files, card):
+        attempts, reference = judged
+        content = {
+            "attempts": [one.model_dump(mode="json") for one in attempts],
+            "reference": {name: one.model_dump() for name, one in reference.items()},
+        }
+        return ap_loss(attempts), content
+    return {name: lost for name, lost in found["ap_loss"].items() if tried_parts(name)[1] == "fp32"}, None
+
+
+def judged_here(
+    target: Target, files: ModelFiles, card: ModelCard
+) -> tuple[list[Attempt], dict[str, Figure]] | None:
+    """AP of every runtime and precision of the target, with the files that are there, and of PyTorch in fp32
+    beside it; None without evaluation shards.
+    """
+    from rtmpose.data.stream.mix import read_mix
+    from rtmpose.deploy.quantize.gate import Judge
+    from rtmpose.deploy.quantize.run import Trial, as_they_are, network_of
+
+    params, sets = load_params(), read_mix(MIX).val if MIX.exists() else {}
+    if not sets:
+        return None
+    reference = Judge(card, sets, params.evaluate, seed=params.seed).reference(network_of(files))
+    trial = Trial(files, card, reference, tell=lambda line: print(f"benchmark  {line}", flush=True))
+    return as_they_are(trial, target.tried(), "as it lies there"), reference.figures()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ COPIES = (
 )
 NAME = "rtmpose-mannequin"
 METRICS: dict[str, Any] = {
-    "quantize.json": {"ap_loss": {}, "attempts": []},
+    "quantize.json": {"ap_loss": {}, "attempts": [], "machine": {"architecture": platform.machine()}},
     "pick.json": {"cpu-x86": {"picked": "onnxruntime_fp32", "for": {}, "attempts": []}},
 }
 

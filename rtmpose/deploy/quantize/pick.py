@@ -108,7 +108,10 @@ def refuse_elsewhere(attempts: Sequence[Attempt], judged_on: str, target: str) -
     """
     if judged_on == target:
         return list(attempts)
-    reason = f"its AP was measured on {judged_on}, not on {target}: run the stage `quantize` there"
+    reason = (
+        f"its AP was measured on {judged_on}, not on {target}: run the stage `benchmark` there, with the "
+        "evaluation shards"
+    )
     return [one if one.precision == "fp32" else refused(one, reason) for one in attempts]
 
 

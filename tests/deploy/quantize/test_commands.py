@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rtmpose.deploy.runtimes.onnx_form import onnx_form
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.files import UserError
 from tests.deploy.quantize.test_gate import TIMES, attempt, figures, passing
+from tests.deploy.test_benchmark import tiny
 from tests.support import ROOT
 
 
@@ -90,12 +92,48 @@ def test_the_stage_picks_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     refused = {one["runtime"]: one["refused"] for one in found["attempts"] if one["precision"] == "int8"}
     assert found["picked"] == "openvino_fp32"
     assert "its AP was measured on x86_64, not on aarch64" in refused["onnxruntime"][0]
-    path.write_text(json.dumps(timed | {"target": "cpu-x86"}))
-    main([])
-    found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
-    assert found["picked"] == "onnxruntime_int8"
+    there = {"target": "cpu-x86", "machine": {"architecture": "aarch64"}}
+    own = {"attempts": attempts, "reference": {"easy": figure}}  # its AP was measured there
+    for more in ({"target": "cpu-x86"}, there | {"judged": own}):
+        path.write_text(json.dumps(timed | more))
+        main([])
+        found = json.loads((tmp_path / "metrics" / "pick.json").read_text())["cpu-x86"]
+        assert found["picked"] == "onnxruntime_int8"
     assert found["for"] == {"threads2_batch1": "onnxruntime_int8", "threads1_batch1": "onnxruntime_int8"}
     assert [bool(one["refused"]) for one in found["attempts"]] == [False, False, False, True]
     assert (tmp_path / "reports" / "quantize.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "metrics" / "quantize.csv").read_text().splitlines()
     assert len(table) == 1 + 2 * len(TIMES) and table[0].startswith("target,batch,threads,runtime")
+
+
+def test_a_benchmark_elsewhere_measures_what_low_precision_costs_there(
+    files: ModelFiles, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AP that was measured on another architecture counts in float32 alone, unless there are shards."""
+    from pipelines.benchmark import lost_ap
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    own = read_card(files.onnx)
+    target = tiny(runtimes=[{"name": "onnxruntime", "precisions": ["fp32", "int8"]}])
+    assert lost_ap(target, files, own) == ({}, None)  # nothing was quantised
+    lost = {"onnxruntime_fp32": 0.0, "onnxruntime_int8": 0.2}
+    for machine, expected in ((platform.machine(), lost), ("m68k", {"onnxruntime_fp32": 0.0})):
+        record = {"ap_loss": lost, "attempts": [], "machine": {"architecture": machine}}
+        (tmp_path / "metrics").mkdir(exist_ok=True)
+        (tmp_path / "metrics" / "quantize.json").write_text(json.dumps(record))
+        assert lost_ap(target, files, own) == (expected, None)
+    (tmp_path / "data").mkdir()
+    train = {"train": [{"dir": str(shards / "train"), "repeat": 1}], "tune": [{"dir": str(shards / "val")}]}
+    mix = train | {"val": [{"dataset": "easy", "dir": str(shards / "val")}]}
+    (tmp_path / "data" / "mix.json").write_text(json.dumps(mix))
+    here, judged = lost_ap(target, files, own)
+    assert judged is not None and here == {"onnxruntime_fp32": 0.0}
+    float32, int8 = judged["attempts"]
+    assert float32["sets"]["easy"]["images"] == 12 and not float32["refused"]
+    assert "not run here" in int8["refused"][0] and "rtmpose quantize" in int8["refused"][0]
+    on_gpu = target.model_copy(update={"device": "gpu"})
+    (tmp_path / "metrics" / "quantize.json").write_text(
+        json.dumps(record | {"machine": {"architecture": platform.machine()}})
+    )
+    assert lost_ap(on_gpu, files, own)[1] is not None  # no attempt was judged on a GPU
