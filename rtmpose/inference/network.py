@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import CROPS, POINTS, EndToEnd, e2e_path
 from rtmpose.deploy.runtimes.base import (
+    Infer,
     ModelFiles,
     NotPossible,
     Placement,
@@ -85,17 +86,42 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
 
 def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
     """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
-    in others person by person. UserError as there; NotPossible where the runtime cannot run it here, or the
-    file of that precision was made from another exported file.
+    in others person by person, of which OpenVINO computes one on each thread. UserError as there; NotPossible
+    where the runtime cannot run it here, or the file of that precision was made from another exported file.
     """
     if runtime == "onnxruntime":
-        return _open(files.onnx if precision == "fp32" else own_form(files, precision)[0], threads)
+        return _open(_onnx(files, precision), threads)
     card = read_card(files.onnx)
-    skeleton = skeleton_of(card, files.onnx)
-    session = open_session(runtime, files, precision, Placement(threads=threads))
-    network = ThroughArrays(partial(image_by_image, session))
-    way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
-    return PoseNetwork(files.onnx, card, skeleton, lambda image, boxes: way.points(way.crops(image, boxes)))
+    skeleton, opening = skeleton_of(card, files.onnx), opening_in(files, runtime, precision, threads)
+    if runtime == "openvino":
+        points: Points = Spread(lambda count: _around(card, skeleton, opening(count)), threads)
+    else:
+        points = _around(card, skeleton, opening(threads))
+    return PoseNetwork(files.onnx, card, skeleton, points)
+
+
+def opening_in(
+    files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int
+) -> Callable[[int], Infer]:
+    """What opens the network alone in a runtime and precision, for forward passes on so many of the threads
+    each; the same that `open_in` puts crops and points around.
+    """
+    if runtime == "onnxruntime":
+        return _opening(_onnx(files, precision))
+
+    def opening(count: int) -> Infer:
+        place = Placement(threads=threads, streams=threads // count)
+        return partial(image_by_image, open_session(runtime, files, precision, place))
+
+    return opening
+
+
+def _onnx(files: ModelFiles, precision: Precision) -> Path:
+    return files.onnx if precision == "fp32" else own_form(files, precision)[0]
+
+
+def _opening(path: Path) -> Callable[[int], Infer]:
+    return lambda count: through(open_file(path, count, spinning=False))
 
 
 def _open(path: Path, threads: int) -> PoseNetwork:
@@ -132,14 +158,16 @@ def _open_plain(path: Path, threads: int) -> PoseNetwork:
     """An exported file with everything around it as its card says."""
     card = read_card(path)
     refuse_saturation(card, path)
-    skeleton = skeleton_of(card, path)
+    skeleton, opening = skeleton_of(card, path), _opening(path)
+    return PoseNetwork(
+        path, card, skeleton, Spread(lambda count: _around(card, skeleton, opening(count)), threads)
+    )
 
-    def opening(count: int) -> Points:
-        network = ThroughArrays(through(open_file(path, count, spinning=False)))
-        way = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
-        return lambda image, boxes: way.points(way.crops(image, boxes))
 
-    return PoseNetwork(path, card, skeleton, Spread(opening, threads))
+def _around(card: ModelCard, skeleton: Skeleton, infer: Infer) -> Points:
+    """From an image and boxes to points, through a network that takes arrays."""
+    way = TopDown(ThroughArrays(infer), card.codec(), skeleton, mean=card.mean, std=card.std)
+    return lambda image, boxes: way.points(way.crops(image, boxes))
 
 
 class Spread:

@@ -19,10 +19,10 @@ from rtmpose.deploy.card import PREFIX, ModelCard
 from rtmpose.deploy.origin import belonging
 from rtmpose.deploy.quiet import quiet
 from rtmpose.deploy.runtimes.base import NotPossible
+from rtmpose.deploy.runtimes.openvino import CONVOLUTIONS, head
 from rtmpose.files import UserError, destination, one_line, temporary_beside, writing
 
 PRESET = "mixed"
-CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 def quantized(source: Path, inputs: NDArray[np.float32], kept_float: Sequence[str] = ()) -> ov.Model:
@@ -44,18 +44,6 @@ def quantized(source: Path, inputs: NDArray[np.float32], kept_float: Sequence[st
             ignored_scope=nncf.IgnoredScope(names=[*head(model), *_named(model, kept_float)]),
             subset_size=len(inputs),
         )
-
-
-def head(model: ov.Model) -> list[str]:
-    """OpenVINO's names of the last convolution and of all operations after it."""
-    operations = model.get_ordered_ops()
-    last = [one for one in operations if one.get_type_name() in CONVOLUTIONS][-1]
-    found = {last.get_friendly_name()}
-    for one in operations:  # each comes after its inputs
-        sources = {value.get_node().get_friendly_name() for value in one.input_values()}
-        if sources & found and one.get_type_name() not in ("Result", "Constant"):
-            found.add(one.get_friendly_name())
-    return sorted(found)
 
 
 def _named(model: ov.Model, nodes: Sequence[str]) -> list[str]:

@@ -88,10 +88,13 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs, and with how many CPU threads."""
+    """Where a model runs, and with how many CPU threads. OpenVINO can part them among `streams`: each
+    computes a call, all at the same time.
+    """
 
     device: DeviceKind = "cpu"
     threads: int = 1
+    streams: int = 1
 
 
 def tried_name(runtime: str, precision: str, device: DeviceKind) -> str:

@@ -1,10 +1,15 @@
-"""OpenVINO on the CPU, in fp32, bf16 and, from a file that NNCF quantised, int8."""
+"""OpenVINO on the CPU, in fp32, bf16 and, from a file that NNCF quantised, int8. In bf16 the head stays in
+float32, as it does in int8: which of two bins is larger is decided by digits that bf16 has not.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
+from threading import local
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import openvino as ov
@@ -28,12 +33,14 @@ HINTS: dict[Precision, Any] = {
     "bf16": ov.Type.bf16,
     "int8": ov.Type.f32,
 }  # what is not quantised
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
 MADE_BY = "`rtmpose quantize` writes it"
 CONVOLVES_IN = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
 
 
 def load(files: ModelFiles, precision: Precision, placement: Placement, batch: int) -> Session:
-    """Compile the exported file, or for int8 the quantised one, for one batch size.
+    """Compile the exported file, or for int8 the quantised one, for one batch size. Threads may call at the
+    same time: the calls of as many as there are streams are computed side by side, where there are cores.
 
     Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What
     the compiled model says it uses is checked against what was asked for, setting by setting, and the
@@ -48,7 +55,7 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
             raise NotPossible("OpenVINO does not list BF16 among this CPU's capabilities")
     wanted = {
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+        "NUM_STREAMS": placement.streams,
         "INFERENCE_NUM_THREADS": placement.threads,
         "INFERENCE_PRECISION_HINT": HINTS[precision],
     }
@@ -58,10 +65,12 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
             raise NotPossible(f"OpenVINO uses {key}={compiled.get_property(key)} instead of {wanted[key]}")
     _refuse_other_precision(compiled, precision)
     outputs = [compiled.output(name) for name in read_card(files.onnx).outputs]
-    request = compiled.create_infer_request()
+    requests = local()  # a thread's own
 
     def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        found = request.infer({"input": images}, share_inputs=True)
+        if not hasattr(requests, "own"):
+            requests.own = compiled.create_infer_request()
+        found = requests.own.infer({"input": images}, share_inputs=True)
         return tuple(found[output] for output in outputs)
 
     return Session(infer, ov.__version__, "CPU")
@@ -91,10 +100,45 @@ def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) ->
         for name in value.get_names()
     }
     read_card(files.onnx).refuse_unlike(shapes, path)
+    if precision == "bf16":
+        model = _with_float_head(core, model)
     shape = model.input("input").get_partial_shape()
     shape[0] = batch
     model.reshape({"input": shape})
     return model
+
+
+def head(model: ov.Model) -> list[str]:
+    """OpenVINO's names of the last convolution and of all operations after it."""
+    operations = model.get_ordered_ops()
+    last = [one for one in operations if one.get_type_name() in CONVOLUTIONS][-1]
+    found = {last.get_friendly_name()}
+    for one in operations:  # each comes after its inputs
+        sources = {value.get_node().get_friendly_name() for value in one.input_values()}
+        if sources & found and one.get_type_name() not in ("Result", "Constant"):
+            found.add(one.get_friendly_name())
+    return sorted(found)
+
+
+def _with_float_head(core: ov.Core, model: ov.Model) -> ov.Model:
+    """The network with what follows its last convolution marked to be computed in float32 whatever precision
+    is asked for. The mark belongs to OpenVINO's file format: Python can set it in no other way.
+    """
+    kept = set(head(model))
+    with tempfile.TemporaryDirectory(prefix="rtmpose-bf16-") as folder:
+        path = Path(folder, "marked.xml")
+        ov.serialize(model, str(path))
+        tree = ElementTree.parse(path)
+        for layer in tree.iter("layer"):
+            if layer.get("name") not in kept or layer.get("type") in CONVOLUTIONS:
+                continue
+            information = layer.find("rt_info")
+            if information is None:
+                information = ElementTree.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, information)
+            ElementTree.SubElement(information, "attribute", name="precise", version="0")
+        tree.write(path)
+        return core.read_model(str(path))
 
 
 def _require_quantised(path: Path) -> None:

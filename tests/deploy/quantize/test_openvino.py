@@ -17,6 +17,7 @@ from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import judged
 from rtmpose.deploy.quantize.run import Trial, quantize_for_openvino
 from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.openvino import head
 from rtmpose.files import UserError
 from tests.deploy.quantize.test_gate import figures
 
@@ -33,7 +34,7 @@ def test_the_head_is_float(model: ov.Model) -> None:
     assert len(found["int8"]) == 37
     assert {"node_conv2d_37/WithoutBiases", "node_linear_3", "node_linear_4"} <= set(found["float32"])
     rounded = {one.get_friendly_name() for one in model.get_ordered_ops() if "FakeQuantize" in str(one)}
-    assert rounded and not [name for name in quantize.head(model) if name in rounded]
+    assert rounded and not [name for name in head(model) if name in rounded]
 
 
 def test_sensitive_parts_stay_in_float_where_the_gate_refuses(
