@@ -4,15 +4,14 @@
 
 Both sides get the same photographs of ../shared/realdata/coco (rendered mannequins elsewhere) in memory and
 the same boxes, of one person and of eight, on one core and on all. rtmlib is the last version on PyPI with
-the same ONNX Runtime, in its default way, in an environment of its own. Ours cuts all persons of a photograph
-into one batch; each of its ways is a row: ONNX Runtime and OpenVINO through `TopDown`, the end-to-end file,
-and bf16 and int8 where this CPU and the files beside the model allow (`--models`: `t.onnx`, `t.int8.onnx`,
-`t.int8.xml`, …; without it networks with seeded random weights are exported, which costs no accuracy, as none
-is measured). Sides and ways take turns; a ratio is the median over rounds with its 95 % bootstrap interval.
-`before and after` is the share of the time outside of the network: of the end-to-end file, all that it takes
-beyond what ONNX Runtime takes for the network. The share of the peak is the network's multiply-adds per
-second beside those of a large matrix product or convolution in float32 here. The last line is one JSON
-object.
+the same ONNX Runtime, in its default way, in an environment of its own. Each of our ways is a row: a runtime
+and precision as `PosePipeline` opens it, where this CPU and the files beside the model allow it (`--models`:
+`t.onnx`, `t.int8.onnx`, `t.int8.xml`, …; without it networks with seeded random weights are exported, which
+costs no accuracy, as none is measured; `--int8` writes int8 of those, too). Sides and ways take turns; a
+ratio is the median over rounds with its 95 % bootstrap interval. `before and after` is the share of the time
+that is not needed when the same threads compute the network alone, on inputs that lie ready. The share of the
+peak is the network's multiply-adds per second beside those of a large matrix product or convolution in
+float32 here. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -40,10 +39,14 @@ from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import e2e_path, export_e2e
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.machine import machine
+from rtmpose.deploy.quantize import run
+from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.runtimes.base import ModelFiles
+from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.evaluation.bootstrap import percentile_interval
 from rtmpose.files import UserError
 from rtmpose.machine import cores, cpu_line
+from rtmpose.topdown import crop_boxes
 
 PEERS = Path(__file__).resolve().parent / "peers"
 RTMLIB_STEPS = (
@@ -52,9 +55,8 @@ RTMLIB_STEPS = (
     ("numpy", "tqdm", "onnxruntime==1.31.1", "opencv-contrib-python-headless"),
 )
 SIZE, PERSONS = (192, 256), (1, 8)
-FP32 = ("onnxruntime", "e2e", "openvino")
-OTHERS = ("openvino bf16", "onnxruntime int8", "e2e int8", "openvino int8")
-PLAIN = {"e2e": "onnxruntime", "e2e int8": "onnxruntime int8"}  # whose time for the network is known
+FP32 = ("onnxruntime_fp32", "openvino_fp32")
+OTHERS = ("openvino_bf16", "onnxruntime_int8", "openvino_int8")
 PEER = "rtmlib"
 EQUAL = 0.01  # px
 SLICE = 0.7  # seconds of a turn, or one call where that takes longer
@@ -78,8 +80,8 @@ class Cell:
 
     def around(self, way: str) -> float:
         """The share of the time before and after the network."""
-        network = self.network[PLAIN.get(way, way)]
-        return float(median(1 - a / b for a, b in zip(network, self.wall[way], strict=True)))
+        both = zip(self.network[way], self.wall[way], strict=True)
+        return float(median(1 - network / wall for network, wall in both))
 
     def fastest(self, ways: tuple[str, ...]) -> str:
         return min((way for way in ways if way in self.wall), key=lambda way: median(self.wall[way]))
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="t only, two rounds of single calls")
     parser.add_argument("--sizes", default="t,s,m,l")
     parser.add_argument("--models", type=Path, help="a folder with <size>.onnx and, beside them, other forms")
+    parser.add_argument("--int8", action="store_true", help="int8 of the networks with random weights, too")
     options = parser.parse_args()
     setup_environment()
     print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
@@ -101,6 +104,9 @@ def main() -> None:
         write_inputs(folder)
         sizes = ["t"] if options.quick else options.sizes.split(",")
         models = {size: model_of(size, options.models, folder) for size in sizes}
+        if options.int8 and options.models is None:
+            for onnx in models.values():
+                write_int8(onnx, folder)
         cells = [
             cell for count in sorted({1, cores()}) for cell in measure(folder, models, count, options, stack)
         ]
@@ -132,10 +138,23 @@ def model_of(size: str, given: Path | None, folder: Path) -> Path:
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter[0].numel()))
         path = export_onnx(model, SIZE, folder / f"{size}.onnx", card=card)
-    for form in (path, ModelFiles(path).form("int8")):
-        if form.exists() and not e2e_path(form).exists():
-            export_e2e(form)
+    if not e2e_path(path).exists():
+        export_e2e(path)
     return path
+
+
+def write_int8(onnx: Path, folder: Path) -> None:
+    """int8 files of a network for ONNX Runtime and OpenVINO, calibrated on persons of the inputs."""
+    card = read_card(onnx)
+    with np.load(folder / "inputs.npz") as file:
+        found = [
+            crop_boxes(file[f"image{number}"], boxes, card.input_size, udp=card.codec().udp).pixels
+            for number, boxes in enumerate(file["boxes"])
+        ]
+    crops = Calibration(np.concatenate(found), "persons of the inputs")
+    trial = run.Trial(ModelFiles(onnx), card, None)
+    run.quantize_for_onnxruntime(trial, crops, crops.inputs(card)[:1], seconds=0)
+    run.quantize_for_openvino(trial, crops)
 
 
 def measure(
@@ -223,7 +242,7 @@ def show(cell: Cell, ideal: float) -> None:
             if PEER in cell.wall:
                 ratio = "{:.2f} [{:.2f}, {:.2f}]".format(*cell.ratio(way))
             around = f"{100 * cell.around(way):.1f} %"
-            network = median(cell.network[PLAIN.get(way, way)])
+            network = median(cell.network[way])
             share = f"{100 * ideal / network:.0f} %" if way in FP32 else ""
         seconds = median(wall)
         print(

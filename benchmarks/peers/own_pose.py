@@ -2,9 +2,10 @@
 
     python own_pose.py FOLDER
 
-It computes with as many threads as it may use cores. FOLDER holds `inputs.npz`: `count` photographs `image0`
-… uint8 RGB and `boxes` (count, 8, 4) xywh px. Answers lines of JSON {"what", …}: `open` says why a way cannot
-run here, or nothing; `time` gives seconds of each call (`wall`) and of the network in it (`network`);
+A way is a runtime and precision, opened as `PosePipeline` opens it: with as many threads as the process may
+use cores. FOLDER holds `inputs.npz`: `count` photographs `image0` … uint8 RGB and `boxes` (count, 8, 4) xywh
+px. Answers lines of JSON {"what", …}: `open` says why a way cannot run here, or nothing; `time` gives seconds
+of each call (`wall`), and of as many in which the threads do nothing but compute the network (`network`);
 `points` keypoints of one photograph; `peak` what a large matrix product or convolution reaches here; `macs` a
 network's multiply-adds.
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,75 +27,69 @@ from own_step import answer, best_seconds  # type: ignore[import-not-found]
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rtmpose.deploy.e2e import EndToEnd, e2e_path
-from rtmpose.deploy.runtimes.base import Infer, ModelFiles, NotPossible, Placement, Precision, RuntimeName
+from rtmpose.deploy.card import ModelCard
+from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, tried_parts
 from rtmpose.deploy.runtimes.onnxruntime import read_card
-from rtmpose.deploy.runtimes.session import open_session
-from rtmpose.descriptors import load_skeleton
-from rtmpose.topdown import ThroughArrays, TopDown
+from rtmpose.inference.network import Points, PoseNetwork, Spread, open_in, opening_in
+from rtmpose.topdown import crop_boxes, planes_of
 
 CORES = len(os.sched_getaffinity(0))
-WAYS: dict[str, tuple[RuntimeName, Precision]] = {
-    "onnxruntime": ("onnxruntime", "fp32"),
-    "openvino": ("openvino", "fp32"),
-    "openvino bf16": ("openvino", "bf16"),
-    "onnxruntime int8": ("onnxruntime", "int8"),
-    "openvino int8": ("openvino", "int8"),
-}
-Way = Callable[[NDArray[np.uint8], NDArray[np.float64]], Any]
-
-
-class Timed:
-    """A runtime that remembers how long it computed."""
-
-    def __init__(self, infer: Infer) -> None:
-        self.infer, self.seconds = infer, 0.0
-
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        start = time.perf_counter()
-        outputs = self.infer(images)
-        self.seconds += time.perf_counter() - start
-        return outputs
 
 
 class Side:
-    """The inputs of a folder, and each way of each size once it has been asked for."""
+    """The inputs of a folder, and each way once it has been asked for: as the product opens it, and the
+    network without what surrounds it, which is handed to the same threads in the same parts.
+    """
 
     def __init__(self, folder: Path) -> None:
         with np.load(folder / "inputs.npz") as file:
             self.images = [file[f"image{i}"] for i in range(int(file["count"]))]
             self.boxes = file["boxes"]
-        self.ways: dict[tuple[str, str, int], tuple[Way, Timed | None]] = {}
+        self.ways: dict[tuple[str, str], tuple[PoseNetwork, Spread]] = {}
 
-    def way(self, way: str, onnx: str, persons: int) -> tuple[Way, Timed | None]:
-        key = (way, onnx, persons)
+    def way(self, way: str, onnx: str) -> tuple[PoseNetwork, Spread]:
+        key = (way, onnx)
         if key not in self.ways:
-            files = ModelFiles(Path(onnx))
-            self.ways[key] = _end_to_end(files, way) if "e2e" in way else _top_down(files, way, persons)
+            runtime, precision, _ = tried_parts(way)
+            asked = ModelFiles(Path(onnx)), runtime, precision, CORES
+            opening = opening_in(*asked)
+            card = read_card(Path(onnx))
+            inputs = planes_of(self._crops(card), card.mean, card.std)
+
+            def alone(count: int) -> Points:
+                infer = opening(count)
+                return lambda image, boxes: infer(inputs[: len(boxes)])
+
+            self.ways[key] = open_in(*asked), Spread(alone, CORES)
         return self.ways[key]
+
+    def _crops(self, card: ModelCard) -> NDArray[np.uint8]:
+        """Of the persons of the first photograph."""
+        return crop_boxes(self.images[0], self.boxes[0], card.input_size, udp=card.codec().udp).pixels
 
     def open(self, way: str, onnx: str, persons: int) -> dict[str, Any]:
         try:
-            self.way(way, onnx, persons)
+            self.way(way, onnx)
         except NotPossible as reason:
             return {"reason": str(reason)}
         return {"reason": None}
 
     def points(self, way: str, onnx: str, persons: int, number: int) -> dict[str, Any]:
-        run, _ = self.way(way, onnx, persons)
-        return {"points": np.asarray(run(self.images[number], self.boxes[number][:persons])[0]).tolist()}
+        whole, _ = self.way(way, onnx)
+        return {"points": whole(self.images[number], self.boxes[number][:persons])[0].tolist()}
 
     def time(self, way: str, onnx: str, persons: int, calls: int) -> dict[str, Any]:
-        run, network = self.way(way, onnx, persons)
-        wall, inside = [], []
+        whole, alone = self.way(way, onnx)
+        wall: list[float] = []
+        network: list[float] = []
         for call in range(calls):
             number = call % len(self.images)
-            before = network.seconds if network else 0.0
-            start = time.perf_counter()
-            run(self.images[number], self.boxes[number][:persons])
-            wall.append(time.perf_counter() - start)
-            inside.append(network.seconds - before if network else 0.0)
-        return {"wall": wall, "network": inside}
+            image, boxes = self.images[number], self.boxes[number][:persons]
+            for run, seconds in ((whole, wall), (alone, network)):
+                start = time.perf_counter()
+                run(image, boxes)
+                seconds.append(time.perf_counter() - start)
+        return {"wall": wall, "network": network}
 
     def peak(self, rounds: int) -> dict[str, float]:
         """Multiply-adds per second in float32, the best of some rounds."""
@@ -114,23 +108,6 @@ class Side:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             card.network()(torch.zeros(1, 3, height, width))
         return {"macs": counter.get_total_flops() / 2}
-
-
-def _top_down(files: ModelFiles, way: str, persons: int) -> tuple[Way, Timed]:
-    runtime, precision = WAYS[way]
-    card = read_card(files.onnx)
-    session = open_session(runtime, files, precision, Placement(threads=CORES), persons)
-    network = Timed(session)
-    skeleton = load_skeleton(card.skeleton)
-    top = TopDown(ThroughArrays(network), card.codec(), skeleton, mean=card.mean, std=card.std)
-    return lambda image, boxes: top.points(top.crops(image, boxes)), network
-
-
-def _end_to_end(files: ModelFiles, way: str) -> tuple[Way, None]:
-    path = e2e_path(files.form("int8" if way == "e2e int8" else "fp32"))
-    if not path.exists():
-        raise NotPossible(f"there is no {path.name}")
-    return EndToEnd.open(path, CORES).points, None
 
 
 def main() -> None:

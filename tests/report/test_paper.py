@@ -132,7 +132,10 @@ def test_the_published_figures_stand_beside_those_of_all_sets_together(tmp_path:
     assert table.rows == (
         ("PCK@0.1", "94.75 %", "–", "–"), ("AUC", "71.91 %", "70.00 %", "60.00 to 80.00"),
     )  # fmt: skip
-    assert "eight sets of Body8 together" in note.text
+    assert "eight sets of Body8 together" in note.text and "alone" not in note.text
+    apart = {"AP": 0.7, "measures": {"AUC": own}, "aic": {"AP": 0.6, "measures": {}}}
+    table, note = of_a_run(tmp_path, apart, "recipe=body/halpe26")
+    assert table.rows[1][2] == "10.00 %" and note.text.endswith("This run's are of halpe26 alone.")
 
 
 def test_the_published_figures_of_crowds_stand_beside_those_on_a_detectors_boxes(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ def other_figures(run: Folder) -> Part:
     found = published(params)
     if not isinstance(found, Published) or not found.others:
         return Part(())
-    judged = pooled_of(run, Judged) or next(iter(sets_of(run, params, Judged).values()))
+    sets, together = sets_of(run, params, Judged), pooled_of(run, Judged)
+    first = next(iter(sets))
+    alone = f" This run's are of {first} alone." if together is None and len(sets) > 1 else ""
+    judged = together or sets[first]
     ours = {name: in_cells(one) for name, one in judged.measures.items()}
     ours |= {
         name: in_cells(one)
@@ -63,5 +66,7 @@ def other_figures(run: Folder) -> Part:
         for name, value in found.others.items()
     ]
     head = ("figure", "published", "this run's", "95 % interval")
-    note = Note(f"Published figures: {found.recipe.name}, {found.recipe.others} ({found.recipe.source}).")
+    note = Note(
+        f"Published figures: {found.recipe.name}, {found.recipe.others} ({found.recipe.source}).{alone}"
+    )
     return Part((Table.of(f"{found.recipe.name}: beside the published figures", head, rows), note))
