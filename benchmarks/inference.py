@@ -9,9 +9,9 @@ and precision as `PosePipeline` opens it, where this CPU and the files beside th
 `t.onnx`, `t.int8.onnx`, `t.int8.xml`, …; without it networks with seeded random weights are exported, which
 costs no accuracy, as none is measured; `--int8` writes int8 of those, too). Sides and ways take turns; a
 ratio is the median over rounds with its 95 % bootstrap interval. `before and after` is the share of the time
-that is not needed when the same threads compute the network alone, on inputs that lie ready. The share of the
-peak is the network's multiply-adds per second beside those of a large matrix product or convolution in
-float32 here. The last line is one JSON object.
+that is not needed when the same threads compute the network alone, from the plain file, on inputs that lie
+ready. The share of the peak is the network's multiply-adds per second beside those of a large matrix product
+or convolution in float32 here. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def turns(cell: Cell, ours: Peer, peer: Peer | None, onnx: str, quick: bool) -> 
     if peer is not None:
         same_points(cell, ours, peer, asked)
         ways = [PEER, *ways]
-    first = {way: turn(way, 2)["wall"][-1] for way in ways}  # warms up
+    first = {way: sum(one[-1] for one in turn(way, 2).values()) for way in ways}  # warms up
     calls = {way: 1 if quick else max(1, round(SLICE / seconds)) for way, seconds in first.items()}
     for _ in range(2 if quick else 9):
         for way in ways:

@@ -2,7 +2,7 @@
 the champion in its own, where MLflow has one: it takes its turns among them.
 
 AP is measured as well where the stage `quantize` could not: for a machine of another architecture than it ran
-on, since kernels of low precision differ there, and for a GPU that it had not.
+on, since kernels of low precision differ there, and for a GPU that it did not have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import stage
 from pipelines.export import inputs
 from rtmpose.config import Record, load_params, read_record
-from rtmpose.files import UserError, write_atomic
+from rtmpose.files import UserError, read_json, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from rtmpose.deploy.card import ModelCard
@@ -30,6 +30,7 @@ WEIGHTS = Path("models/rtmpose.pt")
 ONNX = Path("models/rtmpose.onnx")
 METRICS = Path("metrics/benchmark")
 QUANTIZED = Path("metrics/quantize.json")
+RECEIPT = Path("models/receipt.json")
 IMAGES = 8  # on which the runtimes' outputs are compared
 
 
@@ -100,10 +101,11 @@ def champion(target: Target, folder: Path) -> tuple[Rival | None, dict[str, Any]
 def lost_ap(
     target: Target, files: ModelFiles, card: ModelCard
 ) -> tuple[dict[str, float], dict[str, Any] | None]:
-    """Lost points of AP: what the stage `quantize` measured, where it ran on such a machine. Else what
-    is measured now, with the attempts, which the stage `pick` reads; without evaluation shards only float32
+    """Lost points of AP: what the stage `quantize` measured, where it ran on such a machine. Else what is
+    measured now, with the attempts, which the stage `pick` reads; without evaluation shards only float32
     counts then.
     """
+    from rtmpose.deploy.quantize.attempt import Attempt
     from rtmpose.deploy.quantize.run import ap_loss
     from rtmpose.deploy.runtimes.base import tried_parts
 
@@ -114,32 +116,43 @@ def lost_ap(
     on_device = any(one["device"] == target.device and one["sets"] for one in found["attempts"])
     if same and (on_device or target.device == "cpu"):
         return dict(found["ap_loss"]), None
-    if judged := judged_here(target, files, card):
+    made = [Attempt.model_validate(one) for one in found["attempts"]]
+    if judged := judged_here(target, files, card, made):
         attempts, reference = judged
         content = {
             "attempts": [one.model_dump(mode="json") for one in attempts],
             "reference": {name: one.model_dump() for name, one in reference.items()},
+            "mix_sha256": sha256_of(MIX),
         }
         return ap_loss(attempts), content
     return {name: lost for name, lost in found["ap_loss"].items() if tried_parts(name)[1] == "fp32"}, None
 
 
 def judged_here(
-    target: Target, files: ModelFiles, card: ModelCard
+    target: Target, files: ModelFiles, card: ModelCard, made: list[Attempt]
 ) -> tuple[list[Attempt], dict[str, Figure]] | None:
     """AP of every runtime and precision of the target, with the files that are there, and of PyTorch in fp32
-    beside it; None without evaluation shards.
+    beside it; None without evaluation shards, or where nothing of the target can run. `made`: the attempts
+    that the files come from, which say how each was made.
     """
     from rtmpose.data.stream.mix import read_mix
+    from rtmpose.deploy.machine import gpu_name
     from rtmpose.deploy.quantize.gate import Judge
     from rtmpose.deploy.quantize.run import Trial, as_they_are, network_of
 
     params, sets = load_params(), read_mix(MIX).val if MIX.exists() else {}
-    if not sets:
+    if not sets or (target.device == "gpu" and not gpu_name()):
         return None
+    sigma = read_json(RECEIPT, "run the finetune stage again").get("sigma") if RECEIPT.is_file() else None
     reference = Judge(card, sets, params.evaluate, seed=params.seed).reference(network_of(files))
-    trial = Trial(files, card, reference, tell=lambda line: print(f"benchmark  {line}", flush=True))
-    return as_they_are(trial, target.tried(), "as it lies there"), reference.figures()
+    trial = Trial(files, card, reference, sigma, lambda line: print(f"benchmark  {line}", flush=True))
+    source = {(one.runtime, one.precision): one for one in made}  # of several attempts the last one's file
+    attempts = []
+    for one in as_they_are(trial, target.tried()):
+        told = source.get((one.runtime, one.precision), one)
+        how = {"recipe": told.recipe, "precisions": told.precisions}
+        attempts.append(one.model_copy(update=how))
+    return (attempts, reference.figures()) if any(one.sets for one in attempts) else None
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
 from rtmpose.config import Record, load_params, read_record
-from rtmpose.files import write_atomic, write_csv
+from rtmpose.files import UserError, sha256_of, write_atomic, write_csv
 
 if TYPE_CHECKING:
     from rtmpose.deploy.quantize.attempt import Attempt, Figure
 
+MIX, MODELS = Path("data/mix.json"), Path("models")
 QUANTIZE, BENCHMARK = Path("metrics/quantize.json"), Path("metrics/benchmark")
 METRICS, TABLE, PICTURE = (
     Path("metrics/pick.json"),
@@ -36,11 +37,16 @@ class Quantized(Judged):
     machine: Machine
 
 
+class JudgedThere(Judged):
+    mix_sha256: str
+
+
 class Timed(Record):
     target: str
     results: list[dict[str, Any]]
     machine: Machine
-    judged: Judged | None = None
+    files: dict[str, str]
+    judged: JudgedThere | None = None
 
 
 def main(argv: list[str]) -> None:
@@ -57,7 +63,7 @@ def main(argv: list[str]) -> None:
         path = BENCHMARK / f"{target.name}.json"
         report = read_record(Timed, path, "run the benchmark stage again")
         refuse_other_target(report, target, path)
-        attempts, reference = judged_there(report, quantized)
+        attempts, reference = judged_there(report, quantized, path)
         picks = picks_of(attempts, report, target.budgets, target.device)
         lines += [row for pick in picks for row in rows(target.name, pick)]
         found[target.name] = {
@@ -73,10 +79,11 @@ def main(argv: list[str]) -> None:
 
 
 def judged_there(
-    report: dict[str, Any], quantized: dict[str, Any]
+    report: dict[str, Any], quantized: dict[str, Any], path: Path
 ) -> tuple[list[Attempt], dict[str, Figure]]:
-    """What counts on the machine of a benchmark's report: the attempts that it judged itself, else those of
-    the stage `quantize`; and AP of PyTorch in fp32 beside them.
+    """What counts on the machine of the benchmark's report at `path`: the attempts that it judged itself,
+    else those of the stage `quantize`; and AP of PyTorch in fp32 beside them. UserError where it judged other
+    files or images than those that are here.
     """
     from rtmpose.deploy.quantize.attempt import Attempt, Figure
     from rtmpose.deploy.quantize.pick import refuse_elsewhere
@@ -86,7 +93,25 @@ def judged_there(
     if source is quantized:
         here, there = quantized["machine"]["architecture"], report["machine"]["architecture"]
         attempts = refuse_elsewhere(attempts, here, there)
+    else:
+        refuse_others(report, path)
     return attempts, {name: Figure.model_validate(one) for name, one in source["reference"].items()}
+
+
+def refuse_others(report: dict[str, Any], path: Path) -> None:
+    """UserError where the AP in a benchmark's report at `path` is of other files or images."""
+    others = [
+        name
+        for name, digest in report["files"].items()
+        if (file := MODELS / name).is_file() and sha256_of(file) != digest
+    ]
+    if report["judged"]["mix_sha256"] != sha256_of(MIX):
+        others.append(str(MIX))
+    if others:
+        raise UserError(
+            f"{path}: judged: AP was measured with another {others[0]} than the one here; run the stage "
+            f"benchmark@{report['target']} on that machine again, with these files"
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from rtmpose.targets import Codec, at_least_float32
 Network = Callable[[Tensor], PoseOutput]
 
 MARGIN = 2  # px around the part of an image that crops look at
-WIDENED = 6  # times a crop's pixels: filling a fourth channel costs a pixel a sixth of what it saves a crop's
+LARGEST = 4_000_000  # px of an image: memory for a larger one is new each time, and its pages cost more
+WIDENED = 6  # filling a pixel's fourth channel costs a sixth of what it saves for a pixel of a crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,8 @@ def _widened(image: NDArray[np.uint8], center: Floats, scale: Floats, pixels: in
     low = np.clip((center - scale / 2).min(axis=0, initial=max(sides)) - MARGIN, 0, sides)
     high = np.clip((center + scale / 2).max(axis=0, initial=0) + MARGIN, 0, sides)
     (left, top), (right, bottom) = low.astype(int), high.astype(int)
-    if not 0 < (right - left) * (bottom - top) <= WIDENED * pixels:
+    looked_at = (right - left) * (bottom - top)
+    if not 0 < looked_at <= WIDENED * pixels or image.shape[0] * image.shape[1] > LARGEST:
         return image
     wide = np.empty((*image.shape[:2], 4), np.uint8)
     part = slice(top, bottom), slice(left, right)

@@ -99,12 +99,13 @@ PLACE = st.floats(-500, 500)
 
 
 @given(st.lists(st.tuples(PLACE, PLACE, SIDE, SIDE), min_size=1, max_size=3), st.booleans())
-@pytest.mark.parametrize("widened", [0, WIDENED, 1e6])
+@pytest.mark.parametrize(("widened", "largest"), [(0, 1e9), (WIDENED, 1e9), (1e6, 1e9), (1e6, 100)])
 def test_a_fourth_channel_changes_no_pixel(
-    widened: float, boxes: list[tuple[float, float, float, float]], udp: bool
+    widened: float, largest: float, boxes: list[tuple[float, float, float, float]], udp: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topdown, "WIDENED", widened)
+        patch.setattr(topdown, "LARGEST", largest)
         crops = crop_boxes(NOISE, boxes, (24, 32), udp=udp)
     for pixels, center, scale in zip(crops.pixels, crops.center, crops.scale, strict=True):
         expected = warp(NOISE, crop_matrix(center, scale, 0.0, (24, 32), udp), (24, 32))

@@ -37,8 +37,8 @@ CORES = len(os.sched_getaffinity(0))
 
 
 class Side:
-    """The inputs of a folder, and each way once it has been asked for: as the product opens it, and the
-    network without what surrounds it, which is handed to the same threads in the same parts.
+    """The inputs of a folder, and each way once it has been asked for: as the product opens it, and the plain
+    file's network without what surrounds it, which is handed to the same threads in the same parts.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -86,8 +86,9 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
 
 def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
     """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
-    in others person by person, of which OpenVINO computes one on each thread. UserError as there; NotPossible
-    where the runtime cannot run it here, or the file of that precision was made from another exported file.
+    in others person by person; OpenVINO computes as many at a time as there are threads. UserError as there;
+    NotPossible where the runtime cannot run it here, or the file of that precision was made from another
+    exported file.
     """
     if runtime == "onnxruntime":
         return _open(_onnx(files, precision), threads)
@@ -104,7 +105,7 @@ def opening_in(
     files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int
 ) -> Callable[[int], Infer]:
     """What opens the network alone in a runtime and precision, for forward passes on so many of the threads
-    each; the same that `open_in` puts crops and points around.
+    each. `open_in` puts crops and points around it, unless it finds an end-to-end file.
     """
     if runtime == "onnxruntime":
         return _opening(_onnx(files, precision))

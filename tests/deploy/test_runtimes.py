@@ -23,7 +23,7 @@ from rtmpose.deploy.runtimes.onnx_form import onnx_form, precision_of
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
 from rtmpose.inference.network import open_in, open_network
-from rtmpose.machine import bf16_instructions
+from rtmpose.machine import bf16_instructions, cores
 from rtmpose.targets import SimCC
 from tests.deploy.support import SIZE, card, other_weights, relabelled, save_form
 from tests.support import det_input
@@ -376,6 +376,10 @@ def test_openvino_keeps_the_head_in_float32_in_bf16(files: ModelFiles) -> None:
         assert 0 < np.abs(half - whole).max() < 0.1 * np.abs(whole).max()
 
 
+TWO_CORES = pytest.mark.skipif(cores() < 2, reason="OpenVINO takes no more threads than there are cores")
+
+
+@TWO_CORES
 def test_openvinos_streams_compute_calls_side_by_side(files: ModelFiles) -> None:
     session = open_session("openvino", files, placement=Placement(threads=2, streams=2))
     images = [det_input((1, 3, 128, 96), f"input{number}") for number in range(8)]
@@ -390,6 +394,7 @@ def test_openvinos_streams_compute_calls_side_by_side(files: ModelFiles) -> None
                 np.testing.assert_array_equal(one, other)
 
 
+@TWO_CORES
 def test_persons_handed_out_to_openvino_are_those_of_one_after_the_other(files: ModelFiles) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     boxes = np.array([[5.0, 5, 60, 70], [30, 2, 20, 25], [0, 0, 119, 89], [50, 20, 40, 60]])

@@ -93,6 +93,10 @@ def test_each_cost_of_the_picked_row_decides() -> None:
         assert told[0] == f"cpu-arm64 {name}" and told[1].startswith(found), told
     report("cpu-arm64", {"p95_ms": 140.0})
     assert failing() == {"cpu-arm64 budget": "any runtime threads=all batch=1: p95_ms 140.0 of 100"}
+    report("cpu-arm64", {"ap_loss": 0.9})
+    assert list(failing()) == ["cpu-arm64 budget"]
+    report("cpu-arm64", {"ap_loss": None})
+    assert failing() == {}, "a machine without images measures no AP, which the registered version has"
     report("cpu-arm64", {"keypoints_px_mean": 3.0})
     assert failing() == {"cpu-arm64 parity with PyTorch": "3.000 px ≤ 1.000 px"}
     report("cpu-arm64", {"keypoints_px_mean": 3.0}, images="noise")

@@ -1,5 +1,7 @@
-"""OpenVINO on the CPU, in fp32, bf16 and, from a file that NNCF quantised, int8. In bf16 the head stays in
-float32, as it does in int8: which of two bins is larger is decided by digits that bf16 has not.
+"""OpenVINO on the CPU, in fp32, bf16 and, from a file that NNCF quantised, int8.
+
+In bf16 what follows the last convolution of a SimCC network stays in float32: bf16 has too few digits to tell
+neighbouring bins apart.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
     same time: the calls of as many as there are streams are computed side by side, where there are cores.
 
     Precision is set on purpose: on a CPU with bf16 instructions OpenVINO would choose bf16 by itself. What
-    the compiled model says it uses is checked against what was asked for, setting by setting, and the
-    precision by what its convolutions are computed in.
+    the compiled model says it uses is checked against what was asked for, threads and precision, and the
+    precision also by what its convolutions are computed in.
     """
     require_cpu("OpenVINO", placement)
     require_precision("OpenVINO on a CPU", precision, tuple(HINTS))
@@ -99,8 +101,9 @@ def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) ->
         for value in values
         for name in value.get_names()
     }
-    read_card(files.onnx).refuse_unlike(shapes, path)
-    if precision == "bf16":
+    card = read_card(files.onnx)
+    card.refuse_unlike(shapes, path)
+    if precision == "bf16" and card.split_ratio is not None:
         model = _with_float_head(core, model)
     shape = model.input("input").get_partial_shape()
     shape[0] = batch
