@@ -1,5 +1,5 @@
-"""The workflow on real photographs: shards, two epochs of training, evaluation, export and benchmark of a
-small COCO.
+"""The workflow on real photographs: shards, pretraining, two epochs of finetuning, evaluation and export of a
+small COCO. `tests/docs/test_tutorial.py` goes on from there to a registered model.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
         hardware__loader_workers=1, pretrain__enabled=True, pretrain__epochs=1,
         pretrain__weak_epochs=0, pretrain__evaluate_every=1,
     )  # fmt: skip
-    done = workspace.run("dvc", "repro", "register", timeout=1200)
+    done = workspace.run("dvc", "repro", "export", timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     receipt = json.loads((folder / "models/receipt.json").read_text())
     assert receipt["steps"] == 2 * -(
@@ -79,9 +79,6 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
     assert drawn.returncode == 0 and (folder / "dvc_plots/index.html").is_file(), drawn.stderr
     parity = json.loads((folder / "metrics/export.json").read_text())
     assert parity["max_diff"] < 1e-3
-    timed = json.loads((folder / "metrics/benchmark/cpu-x86.json").read_text())
-    assert {row["runtime"] for row in timed["results"]} == {"pytorch", "onnxruntime", "openvino"}
-    assert json.loads((folder / "metrics/register.json").read_text())["version"] == 1
     direct = workspace.run(
         sys.executable, "-m", "pipelines.evaluate", "--raw", str(raw), "--boxes", "ground_truth"
     )
@@ -93,8 +90,8 @@ def test_two_epochs_on_photographs(tmp_path: Path) -> None:
 
 
 def check_what_precision_is_said(folder: Path, said: str, receipt: dict[str, Any]) -> None:
-    """What `auto` became on this machine: in each stage's first line, the receipts, the exported file's card,
-    MLflow's runs and the registered version.
+    """What `auto` became on this machine: in each stage's first line, the receipts, the exported file's card
+    and MLflow's runs.
     """
     here = choose_here(load_params(folder / "params.yaml"), on_gpu=False)
     for stage in ("pretrain", "finetune"):
@@ -105,8 +102,7 @@ def check_what_precision_is_said(folder: Path, said: str, receipt: dict[str, Any
     with sqlite3.connect(folder / "mlflow.db") as database:
         runs = {row[0] for row in database.execute("select value from tags where key = 'precision'")}
         params = {row[0] for row in database.execute("select value from params where key = 'precision'")}
-        versions = database.execute("select value from model_version_tags where key = 'precision'").fetchall()
-    assert runs == params == {here.precision} and versions == [(here.precision,)]
+    assert runs == params == {here.precision}
 
 
 def check_what_mlflow_shows(folder: Path) -> None:

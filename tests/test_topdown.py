@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -98,6 +98,7 @@ SIDE = st.floats(0.1, 400)
 PLACE = st.floats(-500, 500)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(PLACE, PLACE, SIDE, SIDE), min_size=1, max_size=3), st.booleans())
 @pytest.mark.parametrize(("widened", "largest"), [(0, 1e9), (WIDENED, 1e9), (1e6, 1e9), (1e6, 100)])
 def test_a_fourth_channel_changes_no_pixel(

@@ -52,6 +52,8 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
     if not joins_cluster():
         # Ray Train's watcher is for machines that a provider takes away. It takes two seconds to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # Workers that start with Ray are of no use to Ray Train, which starts its own.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # "local": without it Ray joins whatever cluster somebody has started on this machine.
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20

@@ -34,6 +34,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "simcc_deconv": {"head": "simcc_deconv", "hidden": 16},
     "heatmap": {"head": "heatmap", "hidden": 24},
     "resnet50": {"backbone": "resnet50", "kernel": 1, "hidden": 32},
+    "resnet50, heatmap": {"backbone": "resnet50", "head": "heatmap", "hidden": 24},
 }
 
 
@@ -63,7 +64,7 @@ def test_weights_say_which_network_they_are_of(options: dict[str, Any]) -> None:
     assert {name: getattr(found.architecture, name) for name in options} == options
 
 
-@pytest.mark.parametrize("kind", ["simcc, hidden 48, no gau", "heatmap", "resnet50"])
+@pytest.mark.parametrize("kind", ["simcc, hidden 48, no gau", "resnet50, heatmap"])
 def test_every_network_is_exported_without_an_option_but_what_its_weights_cannot_say(
     kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

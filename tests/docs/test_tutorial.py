@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from rtmpose.config import load_params
 from rtmpose.data.mannequins.dataset import render_dataset
 from rtmpose.models import build_pose_net
+from rtmpose.precision import choose_here
 from rtmpose.released.catalogue import find
 from tests.docs.commands import Command, commands_of
 from tests.support import ROOT
@@ -127,3 +130,6 @@ def test_the_tutorial_from_annotation_to_prediction(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics/register.json").read_text())["name"] == "rtmpose-own"
     assert "rtmpose-own" in (tmp_path / "reports/report.html").read_text()
     assert "rtmpose-own" in done.stdout.partition("$ rtmpose models list")[2]
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        said = database.execute("select value from model_version_tags where key = 'precision'").fetchall()
+    assert said == [(choose_here(load_params(tmp_path / "params.yaml"), on_gpu=False).precision,)]

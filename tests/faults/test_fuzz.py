@@ -18,9 +18,9 @@ from tests.faults.mutations import changed, damaged
 
 
 def test_damaged_and_hostile_inputs_are_refused_or_read_right() -> None:
-    line, wrong = fuzz(seed=7, count=250)
-    assert wrong == [] and line["tried"] == 250
-    assert sum(line[name] for name in OUTCOMES) == 250 and line["clear"] > 100 and line["fine"] > 30
+    line, wrong = fuzz(seed=7, count=160)
+    assert wrong == [] and line["tried"] == 160
+    assert sum(line[name] for name in OUTCOMES) == 160 and line["clear"] > 60 and line["fine"] > 20
 
 
 def kind_of(read: object, name: str = "kind") -> Kind:

@@ -12,7 +12,7 @@ from tests.workspace import Workspace
 def test_a_search_of_trials_over_two_workers(prepared: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray Train within Ray Tune: every trial comes to its end and reports as often as on one worker."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", prepared.environment["MLFLOW_TRACKING_URI"])
-    prepared.set(search__workers=2, search__trials=1, search__warmup_steps=4, search__concurrent=2)
+    prepared.set(search__workers=2, search__trials=1, search__warmup_steps=0, search__concurrent=2)
     try:
         done = search(prepared)
         assert done.returncode == 0, done.stdout + done.stderr
