@@ -106,7 +106,7 @@ def lost_ap(
     counts then.
     """
     from rtmpose.deploy.quantize.attempt import Attempt
-    from rtmpose.deploy.quantize.run import ap_loss
+    from rtmpose.deploy.quantize.run import ap_loss, recorded
     from rtmpose.deploy.runtimes.base import tried_parts
 
     if not QUANTIZED.exists():
@@ -119,12 +119,7 @@ def lost_ap(
     made = [Attempt.model_validate(one) for one in found["attempts"]]
     if judged := judged_here(target, files, card, made):
         attempts, reference = judged
-        content = {
-            "attempts": [one.model_dump(mode="json") for one in attempts],
-            "reference": {name: one.model_dump() for name, one in reference.items()},
-            "mix_sha256": sha256_of(MIX),
-        }
-        return ap_loss(attempts), content
+        return ap_loss(attempts), recorded(attempts, reference) | {"mix_sha256": sha256_of(MIX)}
     return {name: lost for name, lost in found["ap_loss"].items() if tried_parts(name)[1] == "fp32"}, None
 
 

@@ -29,7 +29,7 @@ from rtmpose.targets import Codec, at_least_float32
 #: Normalised RGB (N, 3, H, W) float32 -> SimCC vectors (x (N, K, 2W), y (N, K, 2H)) or heatmaps (N, K, h, w).
 Network = Callable[[Tensor], PoseOutput]
 
-MARGIN = 2  # px around the part of an image that crops look at
+MARGIN = 3  # px around the part of an image that crops look at: bilinear, cut to whole px, and rounding
 LARGEST = 4_000_000  # px of an image: memory for a larger one is new each time, and its pages cost more
 WIDENED = 6  # filling a pixel's fourth channel costs a sixth of what it saves for a pixel of a crop
 

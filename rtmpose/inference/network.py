@@ -93,11 +93,9 @@ def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threa
     if runtime == "onnxruntime":
         return _open(_onnx(files, precision), threads)
     card = read_card(files.onnx)
-    skeleton, opening = skeleton_of(card, files.onnx), opening_in(files, runtime, precision, threads)
-    if runtime == "openvino":
-        points: Points = Spread(lambda count: _around(card, skeleton, opening(count)), threads)
-    else:
-        points = _around(card, skeleton, opening(threads))
+    skeleton = skeleton_of(card, files.onnx)
+    way = _around(card, skeleton, opening_in(files, runtime, precision, threads))
+    points: Points = Spread(way, threads) if runtime == "openvino" else way(threads)
     return PoseNetwork(files.onnx, card, skeleton, points)
 
 
@@ -159,16 +157,19 @@ def _open_plain(path: Path, threads: int) -> PoseNetwork:
     """An exported file with everything around it as its card says."""
     card = read_card(path)
     refuse_saturation(card, path)
-    skeleton, opening = skeleton_of(card, path), _opening(path)
-    return PoseNetwork(
-        path, card, skeleton, Spread(lambda count: _around(card, skeleton, opening(count)), threads)
-    )
+    skeleton = skeleton_of(card, path)
+    return PoseNetwork(path, card, skeleton, Spread(_around(card, skeleton, _opening(path)), threads))
 
 
-def _around(card: ModelCard, skeleton: Skeleton, infer: Infer) -> Points:
-    """From an image and boxes to points, through a network that takes arrays."""
-    way = TopDown(ThroughArrays(infer), card.codec(), skeleton, mean=card.mean, std=card.std)
-    return lambda image, boxes: way.points(way.crops(image, boxes))
+def _around(card: ModelCard, skeleton: Skeleton, opening: Callable[[int], Infer]) -> Callable[[int], Points]:
+    """What opens the way from an image and boxes to points, through a network that takes arrays."""
+
+    def way(count: int) -> Points:
+        network = ThroughArrays(opening(count))
+        found = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
+        return lambda image, boxes: found.points(found.crops(image, boxes))
+
+    return way
 
 
 class Spread:

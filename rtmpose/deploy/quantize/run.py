@@ -22,7 +22,7 @@ from rtmpose.deploy.e2e import export_e2e
 from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.graphs import save_card
 from rtmpose.deploy.quantize.apart import APART, RECIPES, Apart, quantize_apart
-from rtmpose.deploy.quantize.attempt import Attempt, refused
+from rtmpose.deploy.quantize.attempt import Attempt, Figure, refused
 from rtmpose.deploy.quantize.calibration import Calibration
 from rtmpose.deploy.quantize.gate import InRuntime, Reference, card_reasons, judged
 from rtmpose.deploy.quantize.graph import HEAD, parts
@@ -342,14 +342,20 @@ def report(
     """Everything as it is written to JSON; AP in points of 100."""
     from rtmpose.deploy.machine import machine
 
-    reference: Mapping[str, Any] = trial.reference.figures() if trial.reference is not None else {}
-    return {
-        "reference": {name: one.model_dump() for name, one in reference.items()},
+    reference: Mapping[str, Figure] = trial.reference.figures() if trial.reference is not None else {}
+    return recorded(attempts, reference) | {
         "calibration": calibration.described(),
         "sensitivity": None if sensitivity is None else sensitivity.model_dump(mode="json"),
-        "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
         "ap_loss": ap_loss(attempts),
         "machine": machine(),
+    }
+
+
+def recorded(attempts: Sequence[Attempt], reference: Mapping[str, Figure]) -> dict[str, Any]:
+    """Attempts, and AP of what they are compared with, as the stage `pick` reads them."""
+    return {
+        "reference": {name: one.model_dump() for name, one in reference.items()},
+        "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
     }
 
 
