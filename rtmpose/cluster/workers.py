@@ -29,13 +29,15 @@ def run_workers(
     `folder`, which all machines see, takes Ray's own notes. A UserError of `work` is raised here as it is.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
+
+    from rtmpose.cluster.trainer import Trainer
 
     resources: dict[str, float] = {"CPU": hardware.cpus_per_worker}
     if hardware.gpus_per_worker:
         resources["GPU"] = hardware.gpus_per_worker
     mistake = MistakeFile(folder)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         _worker,
         train_loop_config={"work": work, "mistake": mistake},
         torch_config=TorchConfig(backend="nccl" if hardware.gpus_per_worker else "gloo"),
