@@ -1,4 +1,4 @@
-"""Which helpers of Ray Train a run starts: on a local cluster only those that work, on a shared one also those
+"""Which helpers of Ray Train a run starts: on a local cluster only those with work, on a shared one those too
 that tidy up and ask for machines.
 """
 
