@@ -6,6 +6,8 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+# Some machines forbid bytecode; each of many short processes would then compile the library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The files whose slow tests take longest come first, in an order in which three workers get equal shares: each
 # takes one file, then a second one, and then whatever is left.
