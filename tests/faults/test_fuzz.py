@@ -18,9 +18,9 @@ from tests.faults.mutations import changed, damaged
 
 
 def test_damaged_and_hostile_inputs_are_refused_or_read_right() -> None:
-    line, wrong = fuzz(seed=7, count=160)
-    assert wrong == [] and line["tried"] == 160
-    assert sum(line[name] for name in OUTCOMES) == 160 and line["clear"] > 60 and line["fine"] > 20
+    line, wrong = fuzz(seed=7, count=120)
+    assert wrong == [] and line["tried"] == 120
+    assert sum(line[name] for name in OUTCOMES) == 120 and line["clear"] > 45 and line["fine"] > 15
 
 
 def kind_of(read: object, name: str = "kind") -> Kind:

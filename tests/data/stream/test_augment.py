@@ -26,7 +26,7 @@ from rtmpose.geometry import box_to_center_scale, crop_matrix, transform_points
 from tests.support import assert_golden, golden
 
 COCO = load_skeleton("coco17")
-N = 100_000
+N = 50_000
 STRONG = AugmentConfig()
 WEAK = AugmentConfig(shift=0.0, scale=0.25, rotate=60.0, hole=0.5)
 OFF = AugmentConfig(

@@ -61,7 +61,7 @@ def planned(folder: Path, sets: list[tuple[list[int], int]], **options: Any) -> 
     return TrainStream(entries, COCO, SIZE, cache=ShardCache(folder / "cache", 10**6), **options)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     sets=mixes(),
     batch_size=st.integers(1, 40),

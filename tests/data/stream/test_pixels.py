@@ -27,7 +27,7 @@ from tests.ladder.test_rungs import recipe
 from tests.support import golden
 
 COCO = load_skeleton("coco17")
-N = 100_000
+N = 40_000
 BLURS = ({"name": "Blur", "p": 0.1, "blur_limit": [3, 7]}, {"name": "MedianBlur", "p": 0.1})
 KERNELS = (3, 5, 7)
 
