@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from inspect import unwrap
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,12 +78,24 @@ def parameter_groups(
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
+class _AdamW(torch.optim.AdamW):
+    """PyTorch's, without what keeps PyTorch's compiler out of each method: that first imports the compiler,
+    for two seconds at the start of a run, and no optimizer is compiled here.
+    """
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
 def adamw(
     model: nn.Module, optim: OptimParams, weight_decay: float, eps: float = ADAM_EPS
 ) -> torch.optim.AdamW:
     """AdamW (β 0.9, 0.999) over `parameter_groups`, as one kernel per group of tensors, on CPUs too."""
     groups = parameter_groups(model, weight_decay, optim.decay_norms)
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=eps, fused=True)
+    return _AdamW(groups, lr=optim.lr, betas=(0.9, 0.999), eps=eps, fused=True)
 
 
 def update_unless(skipped: Tensor, optimizer: torch.optim.AdamW, lr: float) -> None:

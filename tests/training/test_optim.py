@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 from rtmpose.config import OptimParams
 from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC, UDPHeatmap
-from rtmpose.training.optim import Ema, adamw, ema_momentum, learning_rate, parameter_groups
+from rtmpose.training.optim import ADAM_EPS, Ema, adamw, ema_momentum, learning_rate, parameter_groups
 from rtmpose.training.update import Updater, heatmap_task, simcc_task
 from tests.support import assert_golden, golden
 
@@ -128,3 +130,35 @@ def test_epsilons_are_the_references_for_the_scale_of_each_loss() -> None:
     for task, eps in ((simcc, 1e-8 / 256), (heatmap, 1e-8)):
         updater = Updater(task, device=torch.device("cpu"), precision="fp32", **options)
         assert [group["eps"] for group in updater.optimizer.param_groups] == [eps, eps]
+
+
+WITHOUT_COMPILER = """
+import sys
+import torch
+from rtmpose.config import OptimParams
+from rtmpose.training.optim import adamw
+net = torch.nn.Linear(2, 2)
+optimizer = adamw(net, OptimParams(), 0.05)
+net(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_the_optimizer_is_pytorchs_and_imports_no_compiler() -> None:
+    ours, theirs = (nn.Linear(3, 2) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    first = adamw(ours, OptimParams(lr=0.01), 0.05)
+    second = torch.optim.AdamW(parameter_groups(theirs, 0.05), lr=0.01, eps=ADAM_EPS, fused=True)
+    for step in range(3):
+        for net, optimizer in ((ours, first), (theirs, second)):
+            optimizer.zero_grad()
+            net(torch.full((4, 3), 1.0 + step)).square().sum().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert not any(p.grad_fn for p in ours.parameters())
+    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
