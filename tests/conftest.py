@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rtmpose.config import setup_environment
+from rtmpose.files import temporary_beside
 from rtmpose.tracking import runs
 
 setup_environment()
-# Looking through all that was imported took a twentieth of the processor time; what tests leave is younger.
+# Full collections look through all that was imported: they took a twentieth of the processor time.
 gc.set_threshold(*gc.get_threshold()[:2], 200)
 
 
@@ -29,20 +30,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def copied_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow takes more than a second to make the tables of a data base: it does so once, and tests in this
-    process get copies. The programs that tests start make their own.
+def make_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """What makes a data base of MLflow. That takes more than a second, so it is done once: elsewhere in this
+    process a new data base is a copy. The programs that tests start make their own.
     """
     real, made = runs._create, tmp_path_factory.mktemp("store") / "mlflow.db"
 
-    def create(path: Path) -> None:
+    def copied(path: Path) -> None:
         if not made.exists():
             real(made)
-        shutil.copy(made, path)
+        temporary = temporary_beside(path)
+        shutil.copy(made, temporary)
+        runs._link(temporary, path)
+        temporary.unlink(missing_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_create", create)
-        yield
+        patch.setattr(runs, "_create", copied)
+        yield real
 
 
 @pytest.fixture(scope="module")

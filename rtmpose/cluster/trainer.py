@@ -16,10 +16,12 @@ from rtmpose.cluster.session import joins_cluster
 
 
 class Trainer(TorchTrainer):
-    """A TorchTrainer whose samples do not come from Ray Data: nothing hands out its data sets.
+    """A TorchTrainer of a fixed number of workers, whose samples do not come from Ray Data: nothing hands out
+    its data sets.
 
-    On a local cluster, which ends with its driver and never grows, nobody asks for machines, and nobody waits
-    to free the cores of a run whose controller died.
+    In the driver of a local cluster, which ends with it and never grows, nobody asks for machines, and nobody
+    waits to free the cores of a run whose controller died. A trial of a search is no such driver: its process
+    is told the cluster's address, and the cluster goes on when it is stopped.
     """
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:

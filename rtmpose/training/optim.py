@@ -79,8 +79,10 @@ def parameter_groups(
 
 
 class _AdamW(torch.optim.AdamW):
-    """PyTorch's, without what keeps PyTorch's compiler out of each method: that first imports the compiler,
-    for two seconds at the start of a run, and no optimizer is compiled here.
+    """PyTorch's AdamW, its methods without their wrappers, which import PyTorch's compiler to keep it out.
+
+    That takes two seconds at the start of a run by one worker; several import it with
+    DistributedDataParallel. No optimizer is compiled or differentiated here.
     """
 
     add_param_group = unwrap(torch.optim.AdamW.add_param_group)

@@ -11,11 +11,11 @@ from rtmpose.cli.app import app
 from rtmpose.files import UserError
 from rtmpose.tracking import runs
 from rtmpose.tracking.models import version_files
-from tests.promotion.conftest import empty_store, store
+from tests.promotion.conftest import store
 from tests.promotion.versions import NAME, aliases, register, training_run
 from tests.support import ROOT
 
-__all__ = ["empty_store", "store"]
+__all__ = ["store"]
 
 
 def rtmpose(*words: str) -> Result:

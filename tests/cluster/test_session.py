@@ -18,11 +18,13 @@ sys.stdin.read()
 """
 
 
-def found_address() -> str:
-    """The cluster that a worker's questions go to, as Ray's state API finds it."""
+def found_address() -> tuple[str, bool]:
+    """The cluster that a worker's questions go to, as Ray's state API finds it, and whether the worker takes
+    it for one that goes on without it.
+    """
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
-    return str(canonicalize_bootstrap_address_or_die(None))
+    return str(canonicalize_bootstrap_address_or_die(None)), joins_cluster()
 
 
 @pytest.mark.slow
@@ -37,7 +39,7 @@ def test_beside_another_cluster_workers_find_their_own(monkeypatch: pytest.Monke
                 import ray
 
                 found = ray.get(ray.remote(num_cpus=1)(found_address).remote())
-                assert found == ray.get_runtime_context().gcs_address
+                assert found == (ray.get_runtime_context().gcs_address, True)
                 assert not joins_cluster(), "this process still knows that it has started a cluster itself"
         finally:
             another.stdin.close()

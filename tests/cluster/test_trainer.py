@@ -38,6 +38,7 @@ def test_a_local_cluster_has_none_without_work(monkeypatch: pytest.MonkeyPatch) 
     policy.after_controller_start(RUN)
     decision = policy.make_decision_for_non_running_worker_group()
     assert decision.num_workers == 2 and policy._coordinator_client is None, "nobody was asked for machines"
+    policy.before_controller_abort()
 
 
 def test_a_shared_cluster_is_tidied_and_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,9 @@ from rtmpose.provenance.sources import UNKNOWN
 from rtmpose.released.checkpoint import sources_in
 from rtmpose.tracking import runs
 from tests.support import realdata
-from tests.tracking.conftest import empty_store, store
+from tests.tracking.conftest import store
 
-__all__ = ["empty_store", "store"]
+__all__ = ["store"]
 
 SIZE = (64, 64)
 CORNERS, CELLS = points(*SIZE), strides(*SIZE)

@@ -28,6 +28,7 @@ from rtmpose.descriptors import load_dataset
 from rtmpose.files import FIXES, UserError, append, locked, write_atomic, write_csv, writing
 from rtmpose.models import PoseNet, build_pose_net, save_tensors
 from rtmpose.search.ledger import Ledger
+from rtmpose.tracking import runs
 from rtmpose.tracking.runs import start_or_resume_run
 from rtmpose.training.checkpoint import Store
 
@@ -190,7 +191,10 @@ def test_a_run_store_on_a_read_only_disk(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["full", "read-only", "absent and read-only"])
-def test_the_data_base_of_mlflow(disk: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+def test_the_data_base_of_mlflow(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, make_store: Callable[[Path], None], state: str
+) -> None:
+    monkeypatch.setattr(runs, "_create", make_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{disk}/mlflow.db")
     if state == "read-only":
         (disk / "mlflow.db").touch()
@@ -201,6 +205,7 @@ def test_the_data_base_of_mlflow(disk: Path, monkeypatch: pytest.MonkeyPatch, st
     with pytest.raises(UserError, match=r"mlflow\.db") as caught:
         start_or_resume_run("second")
     assert "\n" not in str(caught.value)
+    assert bool(list(disk.glob("*mlflow.db*"))) == (state == "read-only"), "nothing half-made is left"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EROFS])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.tracking.conftest import empty_store
-
-__all__ = ["empty_store"]
+from rtmpose.tracking import runs
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    runs._create(tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path

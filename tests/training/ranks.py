@@ -18,7 +18,7 @@ def on_ranks(world: int, folder: Path, work: Callable[[int, int], Any]) -> list[
     lists).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Imported once, not in every process; the optimizer's first step imports the second one.
+    # Imported once, not in every process; DistributedDataParallel imports the second one.
     worker_context("rtmpose.training.update", "torch._dynamo")
     start_processes(_rank, (world, folder, work), nprocs=world, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]

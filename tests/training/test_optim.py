@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -132,22 +130,7 @@ def test_epsilons_are_the_references_for_the_scale_of_each_loss() -> None:
         assert [group["eps"] for group in updater.optimizer.param_groups] == [eps, eps]
 
 
-WITHOUT_COMPILER = """
-import sys
-import torch
-from rtmpose.config import OptimParams
-from rtmpose.training.optim import adamw
-net = torch.nn.Linear(2, 2)
-optimizer = adamw(net, OptimParams(), 0.05)
-net(torch.ones(1, 2)).sum().backward()
-optimizer.step()
-optimizer.zero_grad()
-optimizer.load_state_dict(optimizer.state_dict())
-print("torch._dynamo" in sys.modules)
-"""
-
-
-def test_the_optimizer_is_pytorchs_and_imports_no_compiler() -> None:
+def test_the_optimizer_is_pytorchs() -> None:
     ours, theirs = (nn.Linear(3, 2) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     first = adamw(ours, OptimParams(lr=0.01), 0.05)
@@ -158,7 +141,6 @@ def test_the_optimizer_is_pytorchs_and_imports_no_compiler() -> None:
             net(torch.full((4, 3), 1.0 + step)).square().sum().backward()
             optimizer.step()
             optimizer.load_state_dict(optimizer.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    assert not any(p.grad_fn for p in ours.parameters())
-    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stdout + done.stderr
+    assert torch.is_grad_enabled()
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)

@@ -4,6 +4,8 @@ be.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rtmpose.models import build_pose_net
 from rtmpose.targets import SimCC
 from rtmpose.training.guard import Step
 from rtmpose.training.update import Updater, simcc_task
+from tests.support import ROOT
 from tests.training.ranks import on_ranks, share
 
 SIZE = (64, 64)
@@ -262,3 +265,16 @@ def test_no_step_waits_for_the_device(accumulate: int) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert [bool(each.skipped) for each in done] == [False, True]
+
+
+WITHOUT_COMPILER = """
+import sys
+from tests.training.test_update import trained
+trained(4)
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_an_update_imports_no_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr

@@ -17,10 +17,10 @@ from rtmpose.tracking import runs
 from tests.promotion import versions
 from tests.promotion.test_gathered import row
 from tests.support import ROOT
-from tests.tracking.conftest import empty_store, store
+from tests.tracking.conftest import store
 from tests.workflows.steps import Runner, stand_in, steps
 
-__all__ = ["empty_store", "store"]
+__all__ = ["store"]
 MATRIX = json.dumps([{"target": name, "runner": []} for name in ("cpu-x86", "cpu-arm64")])
 KEPT: dict[str, Any] = {"latency": {"ratio": 1.0, "low": 0.98, "high": 1.02}, "memory": {"ratio": 1.0},
                         "size": {"ratio": 1.0}}  # fmt: skip

@@ -16,11 +16,11 @@ from rtmpose.config import load_params
 from rtmpose.files import UserError, sha256_of
 from rtmpose.tracking import models, runs
 from tests.support import ROOT
-from tests.tracking.conftest import empty_store, model_file, store
+from tests.tracking.conftest import model_file, store
 from tests.tracking.test_models import PROGRAM
 from tests.workflows.steps import GH, PYTHON, Runner, Step, stand_in, steps
 
-__all__ = ["empty_store", "model_file", "store"]
+__all__ = ["model_file", "store"]
 ROW = {
     "runtime": "onnxruntime", "precision": "fp32", "threads": 1, "batch": 1, "p50_ms": 4.25,
     "images_per_s": 235.3, "memory_mb": 120.4,

@@ -24,9 +24,9 @@ from rtmpose.tracking import models, runs
 from tests.deploy.support import relabelled, save_form
 from tests.released.conftest import FILES, POSE_ZIP, Publisher, publisher
 from tests.support import ROOT
-from tests.tracking.conftest import empty_store, store
+from tests.tracking.conftest import store
 
-__all__ = ["empty_store", "publisher", "store"]
+__all__ = ["publisher", "store"]
 PROGRAM = ROOT / "rtmpose/inference/served_program.py"
 PIXELS = np.full((120, 90, 3), 90, np.uint8)
 OWN = {"x86_64": "cpu-x86", "aarch64": "cpu-arm64"}[platform.machine()]  # the target that this machine is
