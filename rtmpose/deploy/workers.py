@@ -161,7 +161,8 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        self.process.kill()
+        if self.process.is_alive():  # else its number may be that of another process by now
+            self.process.kill()
         self.process.join()
         self.pipe.close()
 
