@@ -1,4 +1,4 @@
-"""Two empty MLflow stores for every test, the first of which MLflow points to."""
+"""Room for two MLflow stores for every test, the first of which MLflow points to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rtmpose.tracking import runs
-
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        runs._create(tmp_path / name / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/one/mlflow.db")
     return tmp_path
 
