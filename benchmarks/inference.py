@@ -7,7 +7,8 @@ the same boxes, of one person and of eight, on one core and on all. rtmlib is th
 the same ONNX Runtime, in its default way, in an environment of its own. Each of our ways is a row: a runtime
 and precision as `PosePipeline` opens it, where this CPU and the files beside the model allow it (`--models`:
 `t.onnx`, `t.int8.onnx`, `t.int8.xml`, …; without it networks with seeded random weights are exported, which
-costs no accuracy, as none is measured; `--int8` writes int8 of those, too). Sides and ways take turns; a
+costs no accuracy, as none is measured; `--int8` writes int8 of those, too, and `--activation hardswish`
+gives both sides networks with hard-swish). Sides and ways take turns; a
 ratio is the median over rounds with its 95 % bootstrap interval. `before and after` is the share of the time
 that is not needed when the same threads compute the network alone, from the plain file, on inputs that lie
 ready. The share of the peak is the network's multiply-adds per second beside those of a large matrix product
@@ -34,7 +35,7 @@ import torch
 from peers.environment import Peer, peer_python
 from rtmlib_parity import photographs
 
-from rtmpose.config import Architecture, setup_environment
+from rtmpose.config import Activation, Architecture, setup_environment
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import e2e_path, export_e2e
 from rtmpose.deploy.export import export_onnx
@@ -46,6 +47,7 @@ from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.evaluation.bootstrap import percentile_interval
 from rtmpose.files import UserError
 from rtmpose.machine import cores, cpu_line
+from rtmpose.models.zoo import ACTIVATIONS
 from rtmpose.topdown import crop_boxes
 
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="t,s,m,l")
     parser.add_argument("--models", type=Path, help="a folder with <size>.onnx and, beside them, other forms")
     parser.add_argument("--int8", action="store_true", help="int8 of the networks with random weights, too")
+    parser.add_argument("--activation", default="silu", choices=ACTIVATIONS, help="of networks made here")
     options = parser.parse_args()
     setup_environment()
     print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
@@ -103,7 +106,7 @@ def main() -> None:
         folder = Path(name)
         write_inputs(folder)
         sizes = ["t"] if options.quick else options.sizes.split(",")
-        models = {size: model_of(size, options.models, folder) for size in sizes}
+        models = {size: model_of(size, options.activation, options.models, folder) for size in sizes}
         if options.int8 and options.models is None:
             for onnx in models.values():
                 write_int8(onnx, folder)
@@ -124,7 +127,7 @@ def write_inputs(folder: Path) -> None:
     np.savez(folder / "inputs.npz", count=len(chosen), boxes=boxes, **arrays)
 
 
-def model_of(size: str, given: Path | None, folder: Path) -> Path:
+def model_of(size: str, activation: Activation, given: Path | None, folder: Path) -> Path:
     """The ONNX file of a size, with its end-to-end form beside it."""
     if given is not None:
         path = given / f"{size}.onnx"
@@ -132,7 +135,7 @@ def model_of(size: str, given: Path | None, folder: Path) -> Path:
             raise UserError(f"{path}: no such file; give --sizes that are there")
     else:
         torch.manual_seed(0)
-        card = ModelCard.of(Architecture(size=size), SIZE, "coco17")
+        card = ModelCard.of(Architecture(size=size, activation=activation), SIZE, "coco17")
         model = card.network()
         for parameter in model.parameters():
             if parameter.ndim > 1:

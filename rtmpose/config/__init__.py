@@ -32,6 +32,7 @@ from rtmpose.config.params import (
 from rtmpose.config.promotion import PromotionParams
 from rtmpose.config.search import LadderParams, SearchParams, SearchRange
 from rtmpose.config.training import (
+    Activation,
     Architecture,
     Backbone,
     DistillParams,
@@ -47,6 +48,7 @@ from rtmpose.config.training import (
 
 __all__ = [
     "MOST_PIXELS",
+    "Activation",
     "Architecture",
     "AugmentConfig",
     "Backbone",

@@ -13,6 +13,7 @@ Size = Literal["t", "s", "m", "l", "x"]
 Backbone = Literal["cspnext", "resnet50", "hrnet_w32", "hrnet_w48"]
 Head = Literal["simcc", "simcc_plain", "simcc_deconv", "heatmap"]
 Neck = Literal["rtmw"]
+Activation = Literal["silu", "hardswish"]
 
 
 class Architecture(Strict):
@@ -21,7 +22,9 @@ class Architecture(Strict):
     ResNet-50 and the other heads are the baselines of RTMPose's Table 1: heatmaps, SimCC on maps that
     deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them. HRNet with
     heatmaps is the baseline for large images. They have no `size`. `neck: rtmw` is RTMW's pyramid and
-    two-level head, for whole bodies (arXiv 2407.08634).
+    two-level head, for whole bodies (arXiv 2407.08634). `activation` is what follows each convolution of
+    CSPNeXt and its neck: SiLU as published, or hard-swish (arXiv 1905.02244, section 5.2), which CPUs compute
+    faster.
     """
 
     size: Size
@@ -31,6 +34,7 @@ class Architecture(Strict):
     hidden: int = Field(256, ge=8)
     gau: bool = True
     neck: Neck | None = None
+    activation: Activation = "silu"
 
 
 class ModelParams(Architecture):

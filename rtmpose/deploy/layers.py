@@ -37,6 +37,13 @@ class SiLU(Gate):
         return F.silu(x) if self.power == 1 else x * torch.sigmoid(self.unscaled(x, SATURATED))
 
 
+class HardSwish(Gate):
+    """x·clip(x + 3, 0, 6) / 6, on x divided by a power of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.hardswish(x) if self.power == 1 else x * F.hardsigmoid(self.unscaled(x, SATURATED))
+
+
 class ChannelGate(Gate):
     """Channel attention, on features divided by a power of two."""
 
@@ -50,12 +57,12 @@ class ChannelGate(Gate):
 
 
 class ConvAct(nn.Module):
-    """A convolution that has its batch norm in it, then SiLU."""
+    """A convolution that has its batch norm in it, then SiLU or hard-swish."""
 
     def __init__(self, layer: ConvNormAct) -> None:
         super().__init__()
         self.conv = folded(layer.conv, layer.bn)
-        self.act = SiLU()
+        self.act = HardSwish() if layer.activation is F.hardswish else SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.conv(x))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from rtmpose.config import Architecture, Size
-from rtmpose.models.cspnext import SIZES
+from rtmpose.models.cspnext import HARDSWISH, SIZES
 from rtmpose.models.heads.simcc import SPLIT_RATIO
 from rtmpose.models.hrnet import WIDTHS
 
@@ -52,6 +52,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
         "size": _size(sides),
         "neck": neck,
         "backbone": _backbone(sides),
+        "activation": "hardswish" if f"backbone.{HARDSWISH}" in sides else None,
         "head": head,
         "kernel": kernel,
         "hidden": hidden,

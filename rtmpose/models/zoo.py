@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rtmpose.files import UserError
-from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt
+from rtmpose.models.cspnext import SIZES, STRIDE, CSPNeXt, use_hardswish
 from rtmpose.models.heads.heatmap import HeatmapHead
 from rtmpose.models.heads.plain_simcc import PlainSimCCHead
 from rtmpose.models.heads.rtmw import RTMWHead
@@ -20,11 +20,12 @@ from rtmpose.models.pyramid import Pyramid
 from rtmpose.models.resnet import ResNet50
 
 if TYPE_CHECKING:
-    from rtmpose.config import Architecture, Backbone, Head, Neck
+    from rtmpose.config import Activation, Architecture, Backbone, Head, Neck
 
 HEADS: tuple[Head, ...] = ("simcc", "simcc_plain", "simcc_deconv", "heatmap")
 BACKBONES: tuple[Backbone, ...] = ("cspnext", "resnet50", "hrnet_w32", "hrnet_w48")
 NECKS: tuple[Neck | None, ...] = (None, "rtmw")
+ACTIVATIONS: tuple[Activation, ...] = ("silu", "hardswish")
 PYRAMID = (256, 512, 1024)  # channels of the full network's levels that a pyramid mixes
 PYRAMID_BLOCKS = 2  # in each of its layers, in networks of every size
 
@@ -50,6 +51,7 @@ def build_model(
         hidden=hidden,
         gau=model.gau,
         neck=model.neck if pretrain_hidden is None else None,
+        activation=model.activation,
     )
 
 
@@ -64,6 +66,7 @@ def build_pose_net(
     hidden: int = 256,
     gau: bool = True,
     neck: str | None = None,
+    activation: str = "silu",
 ) -> PoseNet:
     """An RTMPose network with fresh weights (RTMPose section 3; the sizes t, s, m, l, x of its Table 6).
 
@@ -73,13 +76,37 @@ def build_pose_net(
     the SimCC head. The baselines are `head="simcc_plain"` (SimCC without upsampling), `"simcc_deconv"` (with)
     and `backbone="resnet50"`, `"hrnet_w32"` and `"hrnet_w48"`, which have no sizes. HRNet's maps have a
     quarter of the input's size by themselves: its heatmap head has no deconvolutions. `neck="rtmw"` is RTMW's
-    (arXiv 2407.08634): a pyramid over three levels, and a head that reads two of them. Raises `UserError` for
+    (arXiv 2407.08634): a pyramid over three levels, and a head that reads two of them. With
+    `activation="hardswish"` CSPNeXt and its neck have hard-swish in the place of SiLU. Raises `UserError` for
     values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
+    if activation not in ACTIVATIONS:
+        raise UserError(f"model activation: {activation!r} is none of {', '.join(ACTIVATIONS)}")
     if neck is not None:
         _check_neck(neck, head, backbone, hidden)
-        return _with_pyramid(size, num_keypoints, input_size, kernel, hidden, gau)
+        net = _with_pyramid(size, num_keypoints, input_size, kernel, hidden, gau)
+    else:
+        net = _plain(size, head, num_keypoints, input_size, backbone, kernel, hidden, gau)
+    if activation == "hardswish":
+        if not isinstance(net.backbone, CSPNeXt):
+            raise UserError(
+                f"model activation: hardswish goes with backbone cspnext, not with {backbone}; set it to silu"
+            )
+        use_hardswish(net, net.backbone)
+    return net
+
+
+def _plain(
+    size: str,
+    head: str,
+    num_keypoints: int,
+    input_size: tuple[int, int],
+    backbone: str,
+    kernel: int,
+    hidden: int,
+    gau: bool,
+) -> PoseNet:
     features = _backbone(backbone, size)
     stride = features.stride if isinstance(features, HRNet) else STRIDE
     layers: nn.Module

@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "simcc_deconv": {"head": "simcc_deconv", "hidden": 32},
     "heatmap": {"head": "heatmap", "hidden": 32},
     "resnet50": {"head": "simcc_plain", "backbone": "resnet50"},
+    "hardswish": {"activation": "hardswish"},
 }
 CASES: dict[str, tuple[Change, bool]] = {  # how the network is changed, and whether subnormals are flushed
     "as it is": (copy.deepcopy, False),

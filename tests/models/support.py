@@ -58,8 +58,9 @@ def light_net(points: int, input_size: tuple[int, int]) -> PoseNet:
 def fill(model: PoseNet) -> PoseNet:
     """`model` with the reference weights, in evaluation mode."""
     state = model.state_dict()
-    filled = {key: torch.from_numpy(det_tensor(key, tuple(value.shape))) for key, value in state.items()}
-    model.load_state_dict(filled)
+    weights = {key: tuple(value.shape) for key, value in state.items() if value.is_floating_point()}
+    filled = {key: torch.from_numpy(det_tensor(key, shape)) for key, shape in weights.items()}
+    model.load_state_dict(state | filled)
     return model.eval()
 
 

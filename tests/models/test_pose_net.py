@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtmpose.config import Backbone, Head
+from rtmpose.config import Activation, Backbone, Head
 from rtmpose.files import UserError
 from rtmpose.models import PoseNet, build_pose_net
 from rtmpose.models.heads.simcc import GatedAttention, ScaleNorm, SimCCHead
-from rtmpose.models.zoo import BACKBONES, HEADS
+from rtmpose.models.zoo import ACTIVATIONS, BACKBONES, HEADS
 from tests.models.support import build_named, fill, golden_names, golden_shapes
 from tests.support import SHARED, assert_golden, det_input, golden
 
@@ -326,3 +326,4 @@ def test_impossible_networks_are_refused_in_one_line(options: dict[str, Any], wo
 
 def test_the_names_of_parameters_are_those_of_networks() -> None:
     assert get_args(Head) == HEADS and get_args(Backbone) == BACKBONES
+    assert get_args(Activation) == ACTIVATIONS

@@ -22,6 +22,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "heatmap": {"head": "heatmap", "hidden": 24},
     "resnet50": {"backbone": "resnet50", "kernel": 5, "hidden": 32},
     "rtmw": {"neck": "rtmw", "kernel": 3},
+    "hardswish": {"activation": "hardswish"},
+    "hardswish heatmap": {"activation": "hardswish", "head": "heatmap"},
     "resnet50 heatmap": {"backbone": "resnet50", "head": "heatmap", "hidden": 16},
 }
 

@@ -25,6 +25,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "heatmap": {"head": "heatmap", "hidden": 16},
     "plain": {"head": "simcc_plain", "kernel": 3},
     "deconv": {"head": "simcc_deconv", "hidden": 16},
+    "hardswish": {"activation": "hardswish"},
 }
 
 

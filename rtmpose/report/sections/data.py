@@ -22,7 +22,8 @@ def data(run: Folder) -> Section:
 def _model(run: Folder) -> Part:
     params, receipt = run.params(), run.read(RECEIPT, Receipt)
     (width, height), model = params.input_size, params.model
-    built = [each for each in (model.backbone, model.neck, model.head) if each is not None]
+    other = None if model.activation == "silu" else model.activation
+    built = [each for each in (model.backbone, other, model.neck, model.head) if each is not None]
     rows = [
         ("recipe", params.recipe),
         ("network", f"{network_name(params.model)} ({', '.join(built)})"),

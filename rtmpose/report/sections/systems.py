@@ -18,7 +18,7 @@ BASELINE = "github.com/szuboy/CL-Detection2023-MMPose, README, commit 99fb7bd"
 Rows = dict[tuple[str, tuple[int, int]], dict[str, float]]
 BODY, LARGER, SQUARE = (192, 256), (288, 384), (256, 256)
 RTMPOSE: dict[str, Any] = {
-    "backbone": "cspnext", "neck": None, "head": "simcc", "kernel": 7, "gau": True,
+    "backbone": "cspnext", "neck": None, "head": "simcc", "kernel": 7, "gau": True, "activation": "silu",
 }  # fmt: skip
 HRNET: dict[str, Any] = {"backbone": "hrnet_w32", "neck": None, "head": "heatmap"}
 DETECTOR = "boxes of the person detector of 56.4 AP"
