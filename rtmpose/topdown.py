@@ -3,7 +3,7 @@ points back into the image.
 
 Evaluation, single photographs, deployment's samples and the benchmarks all go this way, so what is measured
 is what runs. The network is any callable: a `PoseNet`, one under autocast (`in_precision`), or a runtime that
-takes and gives arrays (`ThroughArrays`).
+takes and gives arrays (`ThroughArrays`, `ThroughCrops`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -169,15 +169,15 @@ class TopDown:
     @torch.inference_mode()
     def _decoded(self, crops: Crops) -> tuple[Floats, Floats]:
         """Keypoints (N, K, 2) in input px and scores (N, K)."""
-        arrays = isinstance(self.network, ThroughArrays)
-        aside = one_thread if arrays else nullcontext
+        arrays = self.network if isinstance(self.network, ThroughArrays) else None
+        aside = nullcontext if arrays is None else one_thread
         with aside():
-            images = (
-                torch.from_numpy(planes_of(crops.pixels, self.mean, self.std))
-                if arrays
-                else input_of(crops, self.mean, self.std, self.device)
-            )
-            mirrored = images.flip(-1) if self.flip_test and self.skeleton.mirrors else None
+            columns = -1
+            if arrays is None:
+                images = input_of(crops, self.mean, self.std, self.device)
+            else:
+                images, columns = arrays.inputs(crops, self.mean, self.std), arrays.columns
+            mirrored = images.flip(columns) if self.flip_test and self.skeleton.mirrors else None
         outputs = self.network(images)
         again = None if mirrored is None else self.network(mirrored)
         codec: Any = self.codec  # each codec takes the outputs of its own kind of head
@@ -226,6 +226,11 @@ class ThroughArrays:
     """
 
     infer: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    columns: ClassVar[int] = -1  # the axis along which an image is mirrored
+
+    def inputs(self, crops: Crops, mean: RGB, std: RGB) -> Tensor:
+        """What the runtime takes of crops: normalised planes (N, 3, H, W)."""
+        return torch.from_numpy(planes_of(crops.pixels, mean, std))
 
     def __call__(self, images: Tensor) -> PoseOutput:
         with one_thread():
@@ -233,6 +238,16 @@ class ThroughArrays:
         # Copies: a runtime may reuse its output buffers.
         outputs = [torch.from_numpy(part.copy()) for part in self.infer(array)]
         return outputs[0] if len(outputs) == 1 else (outputs[0], outputs[1])
+
+
+@dataclass(frozen=True)
+class ThroughCrops(ThroughArrays):
+    """A runtime that normalises by itself: it takes the crops' bytes (N, H, W, 3)."""
+
+    columns: ClassVar[int] = -2
+
+    def inputs(self, crops: Crops, mean: RGB, std: RGB) -> Tensor:
+        return torch.from_numpy(crops.pixels)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -22,22 +22,22 @@ from numpy.typing import NDArray
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.e2e import CROPS, POINTS, EndToEnd, e2e_path
 from rtmpose.deploy.runtimes.base import (
+    TOGETHER,
     Infer,
     ModelFiles,
     NotPossible,
     Placement,
     Precision,
     RuntimeName,
-    image_by_image,
 )
 from rtmpose.deploy.runtimes.onnx_form import own_form
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card, refuse_saturation, through
-from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.deploy.runtimes.session import open_any_number
 from rtmpose.files import UserError, is_there
 from rtmpose.geometry import Floats, crop_to_image
 from rtmpose.inference.photo import AT_ONCE, skeleton_of
 from rtmpose.skeleton import Skeleton
-from rtmpose.topdown import ThroughArrays, TopDown, crop_boxes
+from rtmpose.topdown import ThroughArrays, ThroughCrops, TopDown, crop_boxes
 
 Arrays = tuple[NDArray[np.floating], ...]
 # From an image and boxes (N, 4) xywh px of it to keypoints (N, K, 2) px and scores (N, K).
@@ -86,31 +86,34 @@ def open_network(path: Path, threads: int = 1) -> PoseNetwork:
 
 def open_in(files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int = 1) -> PoseNetwork:
     """Open an exported model in a runtime and precision on the CPU: in ONNX Runtime as `open_network` does,
-    in others person by person; OpenVINO computes as many at a time as there are threads. UserError as there;
-    NotPossible where the runtime cannot run it here, or the file of that precision was made from another
-    exported file.
+    in OpenVINO several persons in a pass, in others person by person. UserError as there; NotPossible where
+    the runtime cannot run it here, or the file of that precision was made from another exported file.
     """
     if runtime == "onnxruntime":
         return _open(_onnx(files, precision), threads)
     card = read_card(files.onnx)
     skeleton = skeleton_of(card, files.onnx)
+    if runtime == "openvino":
+        opening = opening_in(files, runtime, precision, threads, crops=True)
+        way = _around(card, skeleton, opening, ThroughCrops)
+        return PoseNetwork(files.onnx, card, skeleton, Spread(way, threads, TOGETHER))
     way = _around(card, skeleton, opening_in(files, runtime, precision, threads))
-    points: Points = Spread(way, threads) if runtime == "openvino" else way(threads)
-    return PoseNetwork(files.onnx, card, skeleton, points)
+    return PoseNetwork(files.onnx, card, skeleton, way(threads))
 
 
 def opening_in(
-    files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int
+    files: ModelFiles, runtime: RuntimeName, precision: Precision, threads: int, *, crops: bool = False
 ) -> Callable[[int], Infer]:
     """What opens the network alone in a runtime and precision, for forward passes on so many of the threads
-    each. `open_in` puts crops and points around it, unless it finds an end-to-end file.
+    each. `open_in` puts crops and points around it, unless it finds an end-to-end file. `crops`: see
+    `open_any_number`.
     """
     if runtime == "onnxruntime":
         return _opening(_onnx(files, precision))
 
     def opening(count: int) -> Infer:
         place = Placement(threads=threads, streams=threads // count)
-        return partial(image_by_image, open_session(runtime, files, precision, place))
+        return open_any_number(runtime, files, precision, place, crops=crops)
 
     return opening
 
@@ -161,11 +164,16 @@ def _open_plain(path: Path, threads: int) -> PoseNetwork:
     return PoseNetwork(path, card, skeleton, Spread(_around(card, skeleton, _opening(path)), threads))
 
 
-def _around(card: ModelCard, skeleton: Skeleton, opening: Callable[[int], Infer]) -> Callable[[int], Points]:
+def _around(
+    card: ModelCard,
+    skeleton: Skeleton,
+    opening: Callable[[int], Infer],
+    taking: type[ThroughArrays] = ThroughArrays,
+) -> Callable[[int], Points]:
     """What opens the way from an image and boxes to points, through a network that takes arrays."""
 
     def way(count: int) -> Points:
-        network = ThroughArrays(opening(count))
+        network = taking(opening(count))
         found = TopDown(network, card.codec(), skeleton, mean=card.mean, std=card.std)
         return lambda image, boxes: found.points(found.crops(image, boxes))
 
@@ -176,11 +184,12 @@ class Spread:
     """The persons of an image, computed in parts by several threads at once: crops, network and points.
 
     `opening(n)` opens the network for n threads. What it gives is called from several threads, and must let
-    go of Python's lock in its forward pass.
+    go of Python's lock in its forward pass. `passes_of`: how many persons a forward pass computes sooner
+    than one after the other.
     """
 
-    def __init__(self, opening: Callable[[int], Points], threads: int) -> None:
-        self.opening, self.threads = opening, threads
+    def __init__(self, opening: Callable[[int], Points], threads: int, passes_of: int = 1) -> None:
+        self.opening, self.threads, self.passes_of = opening, threads, passes_of
         self.alone = opening(1)
         # A thread asks for PyTorch's number of threads when it first computes, and may then find the one that
         # another has set for a moment (`one_thread`).
@@ -199,7 +208,7 @@ class Spread:
             return self.alone(image, boxes)
         if len(boxes) < self.threads:
             return self.together(image, boxes)
-        waiting, lock = parts_of(len(boxes), self.threads), Lock()
+        waiting, lock = parts_of(len(boxes), self.threads, self.passes_of), Lock()
         found: dict[int, Arrays] = {}
         failed: dict[int, Exception] = {}
 
@@ -226,12 +235,16 @@ class Spread:
         return tuple(np.concatenate(one) for one in zip(*(found[at] for at in sorted(found)), strict=True))
 
 
-def parts_of(count: int, threads: int) -> Generator[slice]:
+def parts_of(count: int, threads: int, passes_of: int = 1) -> Generator[slice]:
     """Slices that cover `count` persons: large ones first, as they cost less a person, and single persons at
-    the end, so that all threads end together.
+    the end, so that all threads end together. While each thread can have a whole pass of `passes_of`, parts
+    are of whole passes.
     """
     start = 0
     while start < count:
-        size = max(1, (count - start) // (2 * threads))
+        left = count - start
+        size = max(1, left // (2 * threads))
+        if left // threads >= passes_of:
+            size = max(passes_of, size - size % passes_of)
         yield slice(start, start + size)
         start += size

@@ -16,7 +16,7 @@ from rtmpose.deploy.export import differences, export_onnx, parity
 from rtmpose.deploy.graphs import save_graph
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, Placement, Precision, RuntimeName
 from rtmpose.deploy.runtimes.onnxruntime import open_file, read_card
-from rtmpose.deploy.runtimes.session import open_session
+from rtmpose.deploy.runtimes.session import open_any_number, open_session
 from rtmpose.descriptors import load_dataset
 from rtmpose.evaluation.confidence import Scored
 from rtmpose.evaluation.evaluator import Evaluator
@@ -234,6 +234,8 @@ def test_a_runtime_that_is_not_there_or_lacks_its_file_has_a_reason(
     monkeypatch.setitem(sys.modules, "rtmpose.deploy.runtimes.openvino", None)
     with pytest.raises(NotPossible, match="not installed"):
         open_session("openvino", files, "fp32")
+    with pytest.raises(NotPossible, match="not installed"):
+        open_any_number("openvino", files, "fp32", Placement())
 
 
 def test_the_stage_writes_model_and_metrics(

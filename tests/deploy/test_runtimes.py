@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -23,7 +22,6 @@ from rtmpose.deploy.runtimes.onnx_form import onnx_form, precision_of
 from rtmpose.deploy.runtimes.session import open_session
 from rtmpose.files import UserError
 from rtmpose.inference.network import open_in, open_network
-from rtmpose.machine import bf16_instructions, cores
 from rtmpose.targets import SimCC
 from tests.deploy.support import SIZE, card, other_weights, relabelled, save_form
 from tests.support import det_input
@@ -345,60 +343,3 @@ def test_outputs_of_other_sizes_are_refused(files: ModelFiles, monkeypatch: pyte
     monkeypatch.setattr(onnxruntime, "load", swapped)
     with pytest.raises(UserError, match="'simcc_x' is 17x256, by its metadata 17x192"):
         open_session("onnxruntime", files)
-
-
-def test_openvino_keeps_the_head_in_float32_in_bf16(files: ModelFiles) -> None:
-    """Everything after the last convolution is marked; where the CPU has bf16, that is what is computed."""
-    import openvino as ov
-
-    from rtmpose.deploy.runtimes.openvino import CONVOLUTIONS, _with_float_head, head
-
-    core = ov.Core()
-    model = core.read_model(str(files.onnx))
-    marked = _with_float_head(core, model)
-    mark = "DisablePrecisionConversion_0"  # what OpenVINO makes of it
-    kept = {one.get_friendly_name() for one in marked.get_ordered_ops() if mark in one.get_rt_info()}
-    kinds = {one.get_friendly_name(): one.get_type_name() for one in model.get_ordered_ops()}
-    assert kept and kept == {name for name in head(model) if kinds[name] not in CONVOLUTIONS}
-    if not bf16_instructions():
-        return
-    compiled = core.compile_model(marked, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.bf16})
-    found = [one.get_rt_info() for one in compiled.get_runtime_model().get_ordered_ops()]
-    computed = {
-        kind: {one["runtimePrecision"].value for one in found if one["layerType"].value == kind}
-        for kind in ("Convolution", "FullyConnected")
-    }
-    assert computed == {"Convolution": {"bf16"}, "FullyConnected": {"f32"}}
-    session = open_session("openvino", files, "bf16")
-    image = det_input((1, 3, 128, 96))
-    exact = open_session("openvino", files)(image)
-    for half, whole in zip(session(image), exact, strict=True):
-        assert 0 < np.abs(half - whole).max() < 0.1 * np.abs(whole).max()
-
-
-TWO_CORES = pytest.mark.skipif(cores() < 2, reason="OpenVINO takes no more threads than there are cores")
-
-
-@TWO_CORES
-def test_openvinos_streams_compute_calls_side_by_side(files: ModelFiles) -> None:
-    session = open_session("openvino", files, placement=Placement(threads=2, streams=2))
-    images = [det_input((1, 3, 128, 96), f"input{number}") for number in range(8)]
-    alone = [[part.copy() for part in session(image)] for image in images]
-
-    def computed(image: np.ndarray) -> list[np.ndarray]:
-        return [part.copy() for part in session(image)]
-
-    with ThreadPoolExecutor(2) as pool:
-        for found, expected in zip(pool.map(computed, images * 4), alone * 4, strict=True):
-            for one, other in zip(found, expected, strict=True):
-                np.testing.assert_array_equal(one, other)
-
-
-@TWO_CORES
-def test_persons_handed_out_to_openvino_are_those_of_one_after_the_other(files: ModelFiles) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    boxes = np.array([[5.0, 5, 60, 70], [30, 2, 20, 25], [0, 0, 119, 89], [50, 20, 40, 60]])
-    several, one = (open_in(files, "openvino", "fp32", threads) for threads in (2, 1))
-    for count in (1, 2, 4):
-        for mine, theirs in zip(several(image, boxes[:count]), one(image, boxes[:count]), strict=True):
-            np.testing.assert_allclose(mine, theirs, atol=1e-4)

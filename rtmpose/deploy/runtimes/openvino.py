@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import openvino as ov
+from openvino.preprocess import PrePostProcessor
 
+from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.origin import EXPORTED, refuse_other
 from rtmpose.deploy.runtimes.base import (
+    TOGETHER,
+    Infer,
     ModelFiles,
     NotPossible,
     Placement,
@@ -48,6 +53,46 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
     the compiled model says it uses is checked against what was asked for, threads and precision, and the
     precision also by what its convolutions are computed in.
     """
+    core = _core(precision, placement)
+    model = _read(core, files, precision, batch)
+    return Session(_compiled(core, model, precision, placement, read_card(files.onnx)), ov.__version__, "CPU")
+
+
+def load_any_number(files: ModelFiles, precision: Precision, placement: Placement, *, crops: bool) -> Infer:
+    """As `load`, for any number of images: `TOGETHER` at a time, and what is left one by one. With `crops`
+    they are uint8 RGB (N, H, W, 3), normalised in OpenVINO; without, what the file takes.
+
+    The network for `TOGETHER` images is compiled when there are first as many.
+    """
+    core, card = _core(precision, placement), read_card(files.onnx)
+    opened: dict[int, Infer] = {}
+    lock = Lock()
+
+    def passing(batch: int) -> Infer:
+        with lock:
+            if batch not in opened:
+                model = _read(core, files, precision, batch)
+                model = _with_crops(model, card) if crops else model
+                opened[batch] = _compiled(core, model, precision, placement, card)
+            return opened[batch]
+
+    def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        found = [passing(len(images[part]))(images[part]) for part in _passes(len(images))]
+        return tuple(np.concatenate(output) for output in zip(*found, strict=True))
+
+    passing(1)  # what cannot run here is told when it is opened
+    return infer
+
+
+def _passes(count: int) -> Iterator[slice]:
+    """Slices of `TOGETHER` images, then of one, that cover `count`."""
+    whole = count - count % TOGETHER
+    yield from (slice(start, start + TOGETHER) for start in range(0, whole, TOGETHER))
+    yield from (slice(start, start + 1) for start in range(whole, count))
+
+
+def _core(precision: Precision, placement: Placement) -> ov.Core:
+    """OpenVINO, once it is known to have this place and precision; else NotPossible."""
     require_cpu("OpenVINO", placement)
     require_precision("OpenVINO on a CPU", precision, tuple(HINTS))
     core = ov.Core()
@@ -55,18 +100,25 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         require_bf16()
         if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise NotPossible("OpenVINO does not list BF16 among this CPU's capabilities")
+    return core
+
+
+def _compiled(
+    core: ov.Core, model: ov.Model, precision: Precision, placement: Placement, card: ModelCard
+) -> Infer:
+    """The network, compiled and checked; its one input is handed to it as it is."""
     wanted = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": placement.streams,
         "INFERENCE_NUM_THREADS": placement.threads,
         "INFERENCE_PRECISION_HINT": HINTS[precision],
     }
-    compiled = core.compile_model(_read(core, files, precision, batch), "CPU", wanted)
+    compiled = core.compile_model(model, "CPU", wanted)
     for key in ("INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT"):
         if compiled.get_property(key) != wanted[key]:
             raise NotPossible(f"OpenVINO uses {key}={compiled.get_property(key)} instead of {wanted[key]}")
     _refuse_other_precision(compiled, precision)
-    outputs = [compiled.output(name) for name in read_card(files.onnx).outputs]
+    outputs = [compiled.output(name) for name in card.outputs]
     requests = local()  # a thread's own
 
     def infer(images: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -75,7 +127,17 @@ def load(files: ModelFiles, precision: Precision, placement: Placement, batch: i
         found = requests.own.infer({"input": images}, share_inputs=True)
         return tuple(found[output] for output in outputs)
 
-    return Session(infer, ov.__version__, "CPU")
+    return infer
+
+
+def _with_crops(model: ov.Model, card: ModelCard) -> ov.Model:
+    """The network with the crops' own bytes, uint8 RGB (N, H, W, 3), as its input."""
+    steps = PrePostProcessor(model)
+    given = steps.input("input")
+    given.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    given.model().set_layout(ov.Layout("NCHW"))
+    given.preprocess().convert_element_type(ov.Type.f32).mean([*card.mean]).scale([*card.std])
+    return steps.build()
 
 
 def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) -> ov.Model:

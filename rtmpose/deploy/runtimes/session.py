@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from rtmpose.deploy.card import ModelCard
 from rtmpose.deploy.runtimes.base import (
+    Infer,
     Loader,
     ModelFiles,
     NotPossible,
@@ -16,6 +18,7 @@ from rtmpose.deploy.runtimes.base import (
     Precision,
     RuntimeName,
     Session,
+    image_by_image,
 )
 from rtmpose.files import UserError
 
@@ -42,6 +45,26 @@ def open_session(
         raise NotPossible(f"not installed ({error})") from None
     _refuse_other_sizes(session, card, files, batch)
     return session
+
+
+def open_any_number(
+    runtime: RuntimeName,
+    files: ModelFiles,
+    precision: Precision,
+    placement: Placement,
+    *,
+    crops: bool = False,
+) -> Infer:
+    """As `open_session`, for batches of any size: OpenVINO computes several images in a pass, others one by
+    one. `crops`: uint8 RGB (N, H, W, 3) as they were cut, which OpenVINO alone takes.
+    """
+    if runtime != "openvino":
+        return partial(image_by_image, open_session(runtime, files, precision, placement))
+    try:
+        from rtmpose.deploy.runtimes import openvino
+    except ImportError as error:
+        raise NotPossible(f"not installed ({error})") from None
+    return openvino.load_any_number(files, precision, placement, crops=crops)
 
 
 def convert_model(runtime: str, files: ModelFiles, precision: str) -> tuple[Path, ...]:
