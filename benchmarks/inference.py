@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="int8 of the networks with random weights, too")
     parser.add_argument("--activation", default="silu", choices=ACTIVATIONS, help="of networks made here")
     options = parser.parse_args()
+    if options.models and options.activation != "silu":
+        parser.error("--activation is of networks made here; those of --models have their own")
     setup_environment()
     print(f"machine: {cpu_line()}; load average before: {os.getloadavg()[0]:.2f}", flush=True)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

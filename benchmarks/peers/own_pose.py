@@ -28,7 +28,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rtmpose.deploy.card import ModelCard
-from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible, tried_parts
+from rtmpose.deploy.runtimes.base import TOGETHER, ModelFiles, NotPossible, tried_parts
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.inference.network import Points, PoseNetwork, Spread, open_in, opening_in
 from rtmpose.topdown import crop_boxes, planes_of
@@ -60,7 +60,8 @@ class Side:
                 infer = opening(count)
                 return lambda image, boxes: infer(inputs[: len(boxes)])
 
-            self.ways[key] = open_in(*asked), Spread(alone, CORES)
+            passes_of = TOGETHER if runtime == "openvino" else 1
+            self.ways[key] = open_in(*asked), Spread(alone, CORES, passes_of)
         return self.ways[key]
 
     def _crops(self, card: ModelCard) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,6 +45,9 @@ class HardSwish(Gate):
         return F.hardswish(x) if self.power == 1 else x * F.hardsigmoid(self.unscaled(x, SATURATED))
 
 
+ACTIVATIONS: Mapping[Callable[[Tensor], Tensor], type[Gate]] = {F.silu: SiLU, F.hardswish: HardSwish}
+
+
 class ChannelGate(Gate):
     """Channel attention, on features divided by a power of two."""
 
@@ -62,7 +66,7 @@ class ConvAct(nn.Module):
     def __init__(self, layer: ConvNormAct) -> None:
         super().__init__()
         self.conv = folded(layer.conv, layer.bn)
-        self.act = HardSwish() if layer.activation is F.hardswish else SiLU()
+        self.act = ACTIVATIONS[layer.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.conv(x))

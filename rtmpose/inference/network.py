@@ -237,14 +237,15 @@ class Spread:
 
 def parts_of(count: int, threads: int, passes_of: int = 1) -> Generator[slice]:
     """Slices that cover `count` persons: large ones first, as they cost less a person, and single persons at
-    the end, so that all threads end together. While each thread can have a whole pass of `passes_of`, parts
-    are of whole passes.
+    the end, so that all threads end together. Passes of `passes_of` persons come before them, as many as can
+    be shared out alike.
     """
     start = 0
+    if passes_of > 1:
+        for _ in range(count // (passes_of * threads) * threads):
+            yield slice(start, start + passes_of)
+            start += passes_of
     while start < count:
-        left = count - start
-        size = max(1, left // (2 * threads))
-        if left // threads >= passes_of:
-            size = max(passes_of, size - size % passes_of)
+        size = max(1, (count - start) // (2 * threads))
         yield slice(start, start + size)
         start += size

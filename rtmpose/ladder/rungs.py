@@ -69,6 +69,8 @@ def budget(epochs: int) -> Callable[[Params], int]:
 
 FIRST: Mapping[str, Any] = {
     "model.backbone": "resnet50",
+    "model.activation": "silu",
+    "model.neck": None,
     "model.head": "heatmap",
     "model.hidden": 256,
     "model.kernel": 1,
@@ -94,7 +96,12 @@ RUNGS = (
         {"model.head": "simcc_deconv", "finetune.sigma": one_sigma},
     ),
     Rung("resnet50-simcc", "ResNet-50, SimCC without upsampling", None, {"model.head": "simcc_plain"}),
-    Rung("cspnext", "CSPNeXt instead of ResNet-50", 69.7, {"model.backbone": RECIPE}),
+    Rung(
+        "cspnext",
+        "CSPNeXt instead of ResNet-50",
+        69.7,
+        {"model.backbone": RECIPE, "model.activation": RECIPE},
+    ),
     Rung("pretrain", "+ UDP pretraining", 70.3, {"pretrain.enabled": RECIPE}),
     Rung("ema", "+ EMA", 70.4, {"model.ema_momentum": ema}),
     Rung("flat-cosine", "+ flat-cosine learning rate", 70.7, {"finetune.optim.schedule": RECIPE}),
@@ -104,7 +111,12 @@ RUNGS = (
         71.2,
         TWO_STAGES | {"finetune.optim.decay_norms": RECIPE},
     ),
-    Rung("hidden", "+ layer to the hidden width", 71.4, {"model.head": RECIPE, "model.hidden": RECIPE}),
+    Rung(
+        "hidden",
+        "+ layer to the hidden width",
+        71.4,
+        {"model.head": RECIPE, "model.hidden": RECIPE, "model.neck": RECIPE},
+    ),
     Rung("gau", "+ gated attention unit", 71.9, {"model.gau": RECIPE}),
     Rung("tau", "+ temperature of the loss", 72.7, {"finetune.tau": RECIPE}),
     Rung("sigma", "+ σ of each axis", 72.8, {"finetune.sigma": RECIPE}),

@@ -90,8 +90,8 @@ def _weight_gradient(x: Tensor, grad: Tensor, padding: int) -> Tensor:
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm, SiLU (see `use_hardswish`); the padding keeps the size at stride
-    1.
+    """Convolution without bias, batch norm, SiLU; the padding keeps the size at stride 1. See
+    `use_hardswish`.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -231,18 +231,17 @@ class CSPNeXt(nn.Module):
         return eighth, sixteenth, self.stage4(sixteenth)
 
 
-HARDSWISH = "hardswish"  # the marker's key within the backbone
+HARDSWISH = "backbone.hardswish"  # the mark's key in a network's state dict
 
 
-def use_hardswish(network: nn.Module, backbone: CSPNeXt) -> None:
-    """Let hard-swish follow every convolution of a network that SiLU would follow: x·clip(x + 3, 0, 6) / 6
-    (arXiv 1905.02244, section 5.2).
+def use_hardswish(network: nn.Module) -> None:
+    """Let hard-swish, x·clip(x + 3, 0, 6) / 6, follow the convolutions of CSPNeXt and its neck, not SiLU
+    (arXiv 1905.02244, section 5.2): it needs no exponential and no division.
 
-    It needs no exponential and no division, which in bf16 and int8 are a third of a CPU's time. The state
-    dict tells: the backbone gets a marker, so that weights trained with one function are not taken for those
-    of the other.
+    Shapes would not tell the two networks apart, so the backbone gets a mark in the state dict.
     """
     for module in network.modules():
         if isinstance(module, ConvNormAct):
             module.activation = F.hardswish
-    backbone.register_buffer(HARDSWISH, torch.ones((), dtype=torch.int64))
+    backbone, _, name = HARDSWISH.rpartition(".")
+    network.get_submodule(backbone).register_buffer(name, torch.ones((), dtype=torch.int64))

@@ -52,7 +52,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> Shapes:
         "size": _size(sides),
         "neck": neck,
         "backbone": _backbone(sides),
-        "activation": "hardswish" if f"backbone.{HARDSWISH}" in sides else None,
+        "activation": "hardswish" if HARDSWISH in sides else None,
         "head": head,
         "kernel": kernel,
         "hidden": hidden,

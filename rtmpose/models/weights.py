@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rtmpose.files import UserError, write_atomic
 from rtmpose.models.archive import read_checkpoint
-from rtmpose.models.cspnext import SIZES
+from rtmpose.models.cspnext import HARDSWISH, SIZES
 from rtmpose.models.weight_sets import chosen_weights, shown
 
 
@@ -49,11 +49,18 @@ class Mismatch:
         if self.ok:
             return "All weights of the model were loaded."
         kinds = (
-            ("kept their initial values because the file lacks them", self.missing),
+            ("kept their initial values because the file lacks them", self._missing_weights),
             ("kept their initial values because their shapes differ", self.wrong_shape),
             ("of the file have no place in the model", self.unexpected),
         )
-        return " ".join(f"{len(keys)} weights {what}: {_some(keys)}." for what, keys in kinds if keys)
+        found = [f"{len(keys)} weights {what}: {_some(keys)}." for what, keys in kinds if keys]
+        if HARDSWISH in self.missing:
+            found.append("They were trained with SiLU, and go on with hard-swish.")
+        return " ".join(found)
+
+    @property
+    def _missing_weights(self) -> tuple[str, ...]:
+        return tuple(key for key in self.missing if key != HARDSWISH)
 
 
 def _some(keys: tuple[str, ...]) -> str:
@@ -67,12 +74,14 @@ def load_weights(model: nn.Module, path: Path | str, prefix: str | None = None) 
 
     With `prefix` (such as `"backbone."`) only keys that begin with it are loaded and compared. A head of
     other shape is left alone and reported. Raises `UserError`, with the model untouched, when the file is no
-    checkpoint, when nothing in it fits, when its backbone is of another size, and when a weight that fits is
-    no dense tensor of finite numbers.
+    checkpoint, when nothing in it fits, when its backbone is of another size or was trained with hard-swish
+    and the model has SiLU, and when a weight that fits is no dense tensor of finite numbers.
     """
     weights = read_weights(path)
     own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix or "")}
     found = {key: value for key, value in weights.items() if key.startswith(prefix or "")}
+    if HARDSWISH in found and HARDSWISH not in own:
+        raise UserError(f"{path}: was trained with hard-swish; set model.activation to hardswish")
     wrong = tuple(key for key in own if key in found and found[key].shape != own[key].shape)
     for key in wrong:
         if key.startswith("backbone."):

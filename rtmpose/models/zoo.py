@@ -81,19 +81,14 @@ def build_pose_net(
     values that make no network.
     """
     _check(size, head, num_keypoints, input_size, backbone, kernel, hidden)
-    if activation not in ACTIVATIONS:
-        raise UserError(f"model activation: {activation!r} is none of {', '.join(ACTIVATIONS)}")
+    _check_activation(activation, backbone)
     if neck is not None:
         _check_neck(neck, head, backbone, hidden)
         net = _with_pyramid(size, num_keypoints, input_size, kernel, hidden, gau)
     else:
         net = _plain(size, head, num_keypoints, input_size, backbone, kernel, hidden, gau)
     if activation == "hardswish":
-        if not isinstance(net.backbone, CSPNeXt):
-            raise UserError(
-                f"model activation: hardswish goes with backbone cspnext, not with {backbone}; set it to silu"
-            )
-        use_hardswish(net, net.backbone)
+        use_hardswish(net)
     return net
 
 
@@ -141,6 +136,15 @@ def check_names(size: str, head: str) -> None:
         raise UserError(f"model size: {size!r} is none of {', '.join(SIZES)}")
     if head not in HEADS:
         raise UserError(f"model head: {head!r} is none of {', '.join(HEADS)}")
+
+
+def _check_activation(activation: str, backbone: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise UserError(f"model activation: {activation!r} is none of {', '.join(ACTIVATIONS)}")
+    if activation != "silu" and backbone != "cspnext":
+        raise UserError(
+            f"model activation: {activation} goes with backbone cspnext, not with {backbone}; set it to silu"
+        )
 
 
 def _check_neck(neck: str, head: str, backbone: str, hidden: int) -> None:

@@ -86,6 +86,15 @@ def test_powers_of_two_change_nothing_in_float32(change: Change) -> None:
     assert all(output.dtype == torch.float32 for output in both(form(images)))
 
 
+@pytest.mark.parametrize("factor", [3000, 1e-4])
+@torch.inference_mode()
+def test_powers_of_two_change_nothing_behind_hard_swish(factor: float) -> None:
+    model, images = features_times(small_net(activation="hardswish"), factor), noise(2, SMALL)
+    form = deploy_form(model)
+    assert any(power > 1 if factor > 1 else power < 1 for power in form.powers.values())
+    assert relative(form(images), model(images)) <= 1e-5
+
+
 def test_the_trained_network_stays_as_it_is() -> None:
     model = formula_net().train()
     state, kinds = copy.deepcopy(model.state_dict()), [type(module) for module in model.modules()]

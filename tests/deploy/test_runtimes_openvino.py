@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rtmpose.descriptors import load_skeleton
 from rtmpose.inference.network import open_in
 from rtmpose.machine import bf16_instructions, cores
 from rtmpose.topdown import ThroughArrays, ThroughCrops, TopDown, planes_of
+from tests.deploy.support import relabelled
 from tests.support import det_input
 
 TWO_CORES = pytest.mark.skipif(cores() < 2, reason="OpenVINO takes no more threads than there are cores")
@@ -66,15 +68,19 @@ def test_openvinos_streams_compute_calls_side_by_side(files: ModelFiles) -> None
 @TWO_CORES
 def test_persons_handed_out_to_openvino_are_those_of_one_after_the_other(files: ModelFiles) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    boxes = np.array([[5.0, 5, 60, 70], [30, 2, 20, 25], [0, 0, 119, 89], [50, 20, 40, 60]])
+    boxes = np.tile([[5.0, 5, 60, 70], [30, 2, 20, 25], [0, 0, 119, 89], [50, 20, 40, 60]], (5, 1))
+    boxes[:, 2:] -= np.arange(len(boxes))[:, None] / 10
     several, one = (open_in(files, "openvino", "fp32", threads) for threads in (2, 1))
-    for count in (1, 2, 4, 3):
+    for count in (1, 2, 4, 20, 9, 3):
         for mine, theirs in zip(several(image, boxes[:count]), one(image, boxes[:count]), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_openvino_takes_any_number_of_crops_as_they_are(files: ModelFiles, precision: Precision) -> None:
+def test_openvino_takes_any_number_of_crops_as_they_are(
+    files: ModelFiles, precision: Precision, tmp_path: Path
+) -> None:
+    files = ModelFiles(relabelled(files, tmp_path, mean=[100.0, 120, 140], std=[50.0, 60, 70]))
     card, place = read_card(files.onnx), Placement()
     try:
         of_crops = open_any_number("openvino", files, precision, place, crops=True)
@@ -85,12 +91,18 @@ def test_openvino_takes_any_number_of_crops_as_they_are(files: ModelFiles, preci
     crops = np.random.default_rng(0).integers(0, 256, (7, 128, 96, 3), np.uint8)
     planes = planes_of(crops, card.mean, card.std)
     expected = image_by_image(one, planes)
+    files.onnx.unlink()  # what was opened stays as it was
     for count in (1, 3, 4, 5, 7):
         for infer, images in ((of_crops, crops), (of_planes, planes)):
             for found, alone in zip(infer(images[:count]), expected, strict=True):
                 assert found.shape == (count, *alone.shape[1:])
                 limit = (1e-5 if precision == "fp32" else 1e-2) * np.abs(alone).max()
                 assert np.abs(found - alone[:count]).max() <= limit
+
+
+def test_crops_are_refused_where_a_runtime_takes_none(files: ModelFiles) -> None:
+    with pytest.raises(NotPossible, match="onnxruntime takes normalised images, no crops"):
+        open_any_number("onnxruntime", files, "fp32", Placement(), crops=True)
 
 
 def test_a_flip_test_mirrors_the_crops_that_openvino_takes(files: ModelFiles) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rtmpose.config import Params, load_params, with_values
 from rtmpose.files import UserError
@@ -21,6 +22,7 @@ from rtmpose.ladder.rungs import (
     pretrain_params,
     rung_params,
 )
+from rtmpose.models import build_model
 from rtmpose.tracking.runs import flatten
 from tests.test_workflow import compose
 
@@ -70,6 +72,15 @@ def test_each_rung_differs_from_the_one_before_as_it_says(tmp_path: Path, name: 
         )
     assert differing(rungs[-1], params) <= BUDGET
     assert set(overrides(params, NAMES[-1])) == {"model.ema_momentum", "ladder.samples"}
+
+
+@pytest.mark.parametrize("change", [{"model.activation": "hardswish"}, {"model.neck": "rtmw"}])
+def test_every_rung_of_another_network_can_be_built(tmp_path: Path, change: dict[str, Any]) -> None:
+    params = with_values(recipe(tmp_path, "ladder"), change)
+    with torch.device("meta"):
+        for name in NAMES:
+            rung = rung_params(params, name, params.seed, entries(params))
+            build_model(rung.model, 17, params.input_size)
 
 
 def test_values_of_the_published_ladder(tmp_path: Path) -> None:

@@ -62,16 +62,17 @@ def load_any_number(files: ModelFiles, precision: Precision, placement: Placemen
     """As `load`, for any number of images: `TOGETHER` at a time, and what is left one by one. With `crops`
     they are uint8 RGB (N, H, W, 3), normalised in OpenVINO; without, what the file takes.
 
-    The network for `TOGETHER` images is compiled when there are first as many.
+    The network for `TOGETHER` images is compiled when there are first as many, of the file as it was read.
     """
     core, card = _core(precision, placement), read_card(files.onnx)
+    whole = _read(core, files, precision, 1)
     opened: dict[int, Infer] = {}
     lock = Lock()
 
     def passing(batch: int) -> Infer:
         with lock:
             if batch not in opened:
-                model = _read(core, files, precision, batch)
+                model = _of_batch(whole.clone(), batch)
                 model = _with_crops(model, card) if crops else model
                 opened[batch] = _compiled(core, model, precision, placement, card)
             return opened[batch]
@@ -167,6 +168,11 @@ def _read(core: ov.Core, files: ModelFiles, precision: Precision, batch: int) ->
     card.refuse_unlike(shapes, path)
     if precision == "bf16" and card.split_ratio is not None:
         model = _with_float_head(core, model)
+    return _of_batch(model, batch)
+
+
+def _of_batch(model: ov.Model, batch: int) -> ov.Model:
+    """The network with its batch fixed, in place."""
     shape = model.input("input").get_partial_shape()
     shape[0] = batch
     model.reshape({"input": shape})

@@ -56,9 +56,12 @@ def open_any_number(
     crops: bool = False,
 ) -> Infer:
     """As `open_session`, for batches of any size: OpenVINO computes several images in a pass, others one by
-    one. `crops`: uint8 RGB (N, H, W, 3) as they were cut, which OpenVINO alone takes.
+    one. With `crops` it takes uint8 RGB (N, H, W, 3) as they were cut, which OpenVINO alone does: NotPossible
+    for others.
     """
     if runtime != "openvino":
+        if crops:
+            raise NotPossible(f"{runtime} takes normalised images, no crops")
         return partial(image_by_image, open_session(runtime, files, precision, placement))
     try:
         from rtmpose.deploy.runtimes import openvino
