@@ -22,7 +22,7 @@ class Architecture(Strict):
     ResNet-50 and the other heads are the baselines of RTMPose's Table 1: heatmaps, SimCC on maps that
     deconvolutions (`hidden` channels) have enlarged, and SimCC on maps as the backbone makes them. HRNet with
     heatmaps is the baseline for large images. They have no `size`. `neck: rtmw` is RTMW's pyramid and
-    two-level head, for whole bodies (arXiv 2407.08634). `activation` is what follows each convolution of
+    two-level head, for whole bodies (arXiv 2407.08634). `activation` is what follows the convolutions of
     CSPNeXt and its neck: SiLU as published, or hard-swish (arXiv 1905.02244, section 5.2), which CPUs compute
     faster.
     """

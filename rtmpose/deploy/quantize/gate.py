@@ -28,9 +28,9 @@ from rtmpose.files import UserError
 from rtmpose.models import PoseOutput
 from rtmpose.topdown import ThroughArrays
 
-# Points of AP (of 100) that a precision may lose, at the unfavourable end of the interval. Numbers of eight
-# bits, as int8 and bf16 (without its exponent) have them, may cost something in return for their speed. Those
-# of eleven and more compute the same network.
+# Points of AP (of 100) that a precision may lose, at the unfavourable end of the interval. bf16 and int8, of
+# about eight significant bits, may cost something in return for their speed. The others compute the same
+# network.
 MAY_LOSE: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.1, "bf16": 0.5, "int8": 0.5}
 # What two files of one model may say differently of themselves.
 OF_A_FILE = frozenset({"precision", "measured", "quantization", "weight_bits", "git_commit", "version"})
