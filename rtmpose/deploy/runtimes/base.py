@@ -111,8 +111,8 @@ def tried_parts(name: str) -> tuple[RuntimeName, Precision, DeviceKind]:
     return cast("RuntimeName", runtime), cast("Precision", precision), device
 
 
-# Images of one pass in OpenVINO, where there are as many: each takes less time than alone, and of eight hardly
-# less than of four.
+# Images of one pass in OpenVINO, where there are as many: each takes less time than alone, and in a pass of
+# eight hardly less than in one of four.
 TOGETHER = 4
 
 # How a runtime opens a model: (files, precision, placement, batch) → Session, or NotPossible.
