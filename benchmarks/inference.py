@@ -7,12 +7,12 @@ the same boxes, of one person and of eight, on one core and on all. rtmlib is th
 the same ONNX Runtime, in its default way, in an environment of its own. Each of our ways is a row: a runtime
 and precision as `PosePipeline` opens it, where this CPU and the files beside the model allow it (`--models`:
 `t.onnx`, `t.int8.onnx`, `t.int8.xml`, …; without it networks with seeded random weights are exported, which
-costs no accuracy, as none is measured; `--int8` writes int8 of those, too, and `--activation hardswish`
-gives both sides networks with hard-swish). Sides and ways take turns; a
-ratio is the median over rounds with its 95 % bootstrap interval. `before and after` is the share of the time
-that is not needed when the same threads compute the network alone, from the plain file, on inputs that lie
-ready. The share of the peak is the network's multiply-adds per second beside those of a large matrix product
-or convolution in float32 here. The last line is one JSON object.
+costs no accuracy, as none is measured; `--int8` writes int8 of those, too, and `--activation hardswish` gives
+both sides networks with hard-swish). Sides and ways take turns; a ratio is the median over rounds with its
+95 % bootstrap interval. `before and after` is the share of the time that is not needed when the same threads
+compute the network alone, from the plain file, on inputs that lie ready. The share of the peak is the
+network's multiply-adds per second beside those of a large matrix product or convolution in float32 here. The
+last line is one JSON object.
 """
 
 from __future__ import annotations

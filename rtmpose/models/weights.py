@@ -48,8 +48,9 @@ class Mismatch:
     def __str__(self) -> str:
         if self.ok:
             return "All weights of the model were loaded."
+        missing = tuple(key for key in self.missing if key != HARDSWISH)
         kinds = (
-            ("kept their initial values because the file lacks them", self._missing_weights),
+            ("kept their initial values because the file lacks them", missing),
             ("kept their initial values because their shapes differ", self.wrong_shape),
             ("of the file have no place in the model", self.unexpected),
         )
@@ -57,10 +58,6 @@ class Mismatch:
         if HARDSWISH in self.missing:
             found.append("They were trained with SiLU, and go on with hard-swish.")
         return " ".join(found)
-
-    @property
-    def _missing_weights(self) -> tuple[str, ...]:
-        return tuple(key for key in self.missing if key != HARDSWISH)
 
 
 def _some(keys: tuple[str, ...]) -> str:

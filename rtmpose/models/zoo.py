@@ -86,33 +86,30 @@ def build_pose_net(
         _check_neck(neck, head, backbone, hidden)
         net = _with_pyramid(size, num_keypoints, input_size, kernel, hidden, gau)
     else:
-        net = _plain(size, head, num_keypoints, input_size, backbone, kernel, hidden, gau)
+        features = _backbone(backbone, size)
+        layers = _head(features, head, num_keypoints, input_size, kernel, hidden, gau)
+        net = PoseNet(features, layers, num_keypoints, input_size)
     if activation == "hardswish":
         use_hardswish(net)
     return net
 
 
-def _plain(
-    size: str,
+def _head(
+    features: CSPNeXt | ResNet50 | HRNet,
     head: str,
     num_keypoints: int,
     input_size: tuple[int, int],
-    backbone: str,
     kernel: int,
     hidden: int,
     gau: bool,
-) -> PoseNet:
-    features = _backbone(backbone, size)
+) -> nn.Module:
     stride = features.stride if isinstance(features, HRNet) else STRIDE
-    layers: nn.Module
     if head == "heatmap":
-        layers = HeatmapHead(features.channels, num_keypoints, hidden if stride == STRIDE else None)
-    elif head == "simcc":
-        layers = SimCCHead(features.channels, num_keypoints, input_size, stride, kernel, hidden, gau)
-    else:
-        upsample = hidden if head == "simcc_deconv" else None
-        layers = PlainSimCCHead(features.channels, num_keypoints, input_size, stride, kernel, upsample)
-    return PoseNet(features, layers, num_keypoints, input_size)
+        return HeatmapHead(features.channels, num_keypoints, hidden if stride == STRIDE else None)
+    if head == "simcc":
+        return SimCCHead(features.channels, num_keypoints, input_size, stride, kernel, hidden, gau)
+    upsample = hidden if head == "simcc_deconv" else None
+    return PlainSimCCHead(features.channels, num_keypoints, input_size, stride, kernel, upsample)
 
 
 def _backbone(backbone: str, size: str) -> CSPNeXt | ResNet50 | HRNet:
