@@ -9,9 +9,11 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
+
+import psutil
 
 from rtmpose.cluster.mistakes import as_value, raised
 from rtmpose.config import setup_environment
@@ -22,6 +24,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose worker process died
+STARTS = 3  # tries to start Ray
+GAVE_UP = ("timed out during startup", "Failed to start GCS")  # what Ray says of a start worth another try
 
 
 def joins_cluster() -> bool:
@@ -58,16 +62,45 @@ def ray_cluster(cpus: float, *, dashboard: bool = False) -> Iterator[None]:
         options = {"address": "local", "num_cpus": max(int(cpus), 1), "include_dashboard": dashboard}
         options["object_store_memory"] = 200 << 20
     try:
-        with known_by_address() if options else nullcontext():
-            _start(options)
+        _start_here(options) if options else _start(options)
         yield
     finally:
         ray.shutdown()
 
 
+def _start_here(options: dict[str, Any]) -> None:
+    """Start Ray on this machine, and try again where Ray gives up: on a busy machine its processes may take
+    longer than it waits, and any program may take the port that was found free. UserError after `STARTS`.
+    """
+    for left in reversed(range(STARTS)):
+        with known_by_address() as address:
+            try:
+                return _start(options)
+            except Exception as error:
+                if not any(reason in str(error) for reason in GAVE_UP):
+                    raise
+                _end_processes_of(address)
+                if not left:
+                    raise UserError(
+                        f"Ray did not start in {STARTS} tries: is this machine too busy? Run it again when "
+                        "less runs beside it; what Ray says is in /tmp/ray/session_latest/logs"
+                    ) from error
+        print("ray       did not start in the time that it allows itself: trying again", flush=True)
+
+
+def _end_processes_of(address: str) -> None:
+    """Kill what a start that failed has left of the cluster at `address`."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if child.environ().get("RAY_ADDRESS") == address:
+                child.kill()
+                child.wait()
+
+
 @contextmanager
-def known_by_address() -> Iterator[None]:
-    """A local cluster that starts during the block tells its processes where it is, by RAY_ADDRESS.
+def known_by_address() -> Iterator[str]:
+    """A local cluster that starts during the block tells its processes where it is, by RAY_ADDRESS, which is
+    what the block is given.
 
     Parts of Ray look for "the" cluster of the machine otherwise, and fail where there are two: a placement
     group then outlives its trial, and the next trial waits for its cores without end.
@@ -84,7 +117,7 @@ def known_by_address() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in address}
     os.environ.update(address)
     try:
-        yield
+        yield address["RAY_ADDRESS"]
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
