@@ -25,7 +25,13 @@ Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose worker process died
 STARTS = 3  # tries to start Ray
-GAVE_UP = ("timed out during startup", "Failed to start GCS")  # what Ray says of a start worth another try
+# What Ray says of a start that is worth another try; the last one where another cluster took the port.
+GAVE_UP = (
+    "timed out during startup",
+    "Failed to start GCS",
+    "Failed to connect to GCS",
+    "match persisted value",
+)
 
 
 def joins_cluster() -> bool:
@@ -83,18 +89,24 @@ def _start_here(options: dict[str, Any]) -> None:
                 if not left:
                     raise UserError(
                         f"Ray did not start in {STARTS} tries: is this machine too busy? Run it again when "
-                        "less runs beside it; what Ray says is in /tmp/ray/session_latest/logs"
+                        f"less runs beside it; what Ray says is in its folder session_*_{os.getpid()}/logs"
                     ) from error
         print("ray       did not start in the time that it allows itself: trying again", flush=True)
 
 
 def _end_processes_of(address: str) -> None:
-    """Kill what a start that failed has left of the cluster at `address`."""
-    for child in psutil.Process().children(recursive=True):
+    """Kill what a start that failed has left of the cluster at `address`. What its raylet left behind ends by
+    itself.
+    """
+    left: list[psutil.Process] = []
+    for child in psutil.Process().children():
         with suppress(psutil.Error):
             if child.environ().get("RAY_ADDRESS") == address:
-                child.kill()
-                child.wait()
+                left += [child, *child.children(recursive=True)]  # which may hide their environment
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)  # some containers never bury a process that lost its parent
 
 
 @contextmanager
