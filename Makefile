@@ -35,9 +35,10 @@ gpu-check:
 
 venv: $(VENV)/.ready
 
-# torch first: where an index offers a CPU build of the pinned version, pip then keeps it.
+# The newest pip first: the one that Python brings takes twice as long to find versions that fit. Then torch: where
+# an index offers a CPU build of the pinned version, pip then keeps it.
 $(VENV)/.ready: pyproject.toml
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
 	@pip install --quiet --disable-pip-version-check "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
 	@pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
