@@ -115,7 +115,7 @@ def deploy_form(model: PoseNet, crops: Tensor | None = None) -> DeployNet:
     the largest output of `model`'s. UserError for a network whose values are not finite even in float32.
     """
     source = copy.deepcopy(model).cpu().eval().double()  # so that folding rounds once
-    _fold(source)
+    fold_norms(source)
     form = DeployNet(source.backbone, _shared(source.head), model.input_size, source.neck).eval()
     form.to(next(model.parameters()).dtype)
     images = calibration(model.input_size)
@@ -298,7 +298,7 @@ def power_for(largest: float, rms: float, peak: float) -> float:
     return max(least, most, LEAST_POWER)
 
 
-def _fold(network: nn.Module) -> None:
+def fold_norms(network: nn.Module) -> None:
     """Fold every batch norm of a network into the convolution before it, in place."""
     for parent in list(network.modules()):
         children = list(parent.named_children())

@@ -5,6 +5,7 @@ What we export computes boxes and scores, and leaves suppression outside: so eve
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from rtmpose.deploy.form import fold_norms
 from rtmpose.deploy.graphs import save_graph, traced
 from rtmpose.detection.graph import PROPERTY, DetectorCard
 from rtmpose.detection.network import LEAST, RTMDet
@@ -28,11 +30,12 @@ OUTPUTS = ("boxes", "scores")
 
 
 class Deployed(nn.Module):
-    """The network with probabilities for logits."""
+    """A copy of the network, its norms folded into its convolutions, with probabilities for logits."""
 
     def __init__(self, network: RTMDet) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network).eval()
+        fold_norms(self.network)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, boxes = self.network(images)
@@ -62,11 +65,7 @@ def export_detector(
         data=tuple(data),
     )
     examples = [torch.zeros(2, 3, input_size[1], input_size[0])]
-    before = network.training
-    try:
-        graph = traced(Deployed(network).eval(), examples, ["input"], OUTPUTS, OPSET)
-    finally:
-        network.train(before)
+    graph = traced(Deployed(network), examples, ["input"], OUTPUTS, OPSET)
     onnx.helper.set_model_props(graph, {PROPERTY: json.dumps(card.model_dump(mode="json"))})
     return save_graph(graph, path)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,39 @@ from rtmpose.files import locked
 from tests.deploy.support import SIZE, card, formula_net, save_weights
 
 
-@pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """An exported model and its weights.
-
-    The export takes seconds of CPU time. So it is made once in a run, by whichever worker and folder of tests
-    asks first; each gets a copy, since tests write beside it.
+def exported(factory: pytest.TempPathFactory, name: str, export: Callable[[Path], object]) -> Path:
+    """A folder that `export` has filled. That takes seconds of CPU time. So it is done once in a run, by
+    whichever worker and folder of tests asks first; each gets a copy, since tests write beside it.
     """
-    run: Path = tmp_path_factory.getbasetemp()
+    run: Path = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent
-    first, folder = run / "exported-first", tmp_path_factory.mktemp("exported")
-    with locked(run / "exported.lock"):
-        if not (first / "rtmpose.pt").exists():
-            export_onnx(formula_net(), SIZE, first / "deep" / "rtmpose.onnx", card=card())
-            save_weights(first)  # last: it says that all is there
-    shutil.copytree(first, folder, dirs_exist_ok=True)
+    first, folder = run / f"{name}-first", factory.mktemp(name)
+    with locked(run / f"{name}.lock"):
+        if not (first / "done").exists():
+            export(first)
+            (first / "done").touch()
+    shutil.copytree(first, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """An exported model and its weights."""
+
+    def export(folder: Path) -> None:
+        export_onnx(formula_net(), SIZE, folder / "deep" / "rtmpose.onnx", card=card())
+        save_weights(folder)
+
+    folder = exported(tmp_path_factory, "exported", export)
     return ModelFiles(folder / "deep" / "rtmpose.onnx", folder / "rtmpose.pt")
+
+
+@pytest.fixture(scope="session")
+def half_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network in float16."""
+
+    def export(folder: Path) -> None:
+        export_onnx(formula_net(), SIZE, folder / "rtmpose.fp16.onnx", card=card(), precision="fp16")
+
+    return exported(tmp_path_factory, "half", export) / "rtmpose.fp16.onnx"

@@ -8,13 +8,11 @@ from typing import Any
 import onnx
 import pytest
 
-from rtmpose.deploy.export import export_onnx
 from rtmpose.deploy.quantize.onnx import Quantizer, Recipe, save_quantized
 from rtmpose.deploy.runtimes.base import ModelFiles, NotPossible
 from rtmpose.deploy.runtimes.onnxruntime import read_card
 from rtmpose.deploy.runtimes.tensorrt import build, engine_path, kept_engine
 from rtmpose.files import UserError
-from tests.deploy.support import SIZE, card, formula_net
 from tests.support import det_input
 
 
@@ -28,10 +26,8 @@ def test_an_engine_is_built_without_a_gpu(files: ModelFiles, trt: Any) -> None:
     assert len(plan) > 6e6
 
 
-def test_halves_are_built_without_a_gpu(files: ModelFiles, trt: Any, tmp_path: Path) -> None:
-    path = tmp_path / "m.fp16.onnx"
-    export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16", exported=files.onnx)
-    assert len(build(trt, path, read_card(files.onnx), batch=1, capability="SM89")) > 3e6
+def test_halves_are_built_without_a_gpu(half_file: Path, trt: Any) -> None:
+    assert len(build(trt, half_file, read_card(half_file), batch=1, capability="SM89")) > 3e6
 
 
 def test_int8_is_built_where_it_has_no_zero_points(files: ModelFiles, trt: Any, tmp_path: Path) -> None:
