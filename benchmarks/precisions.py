@@ -67,7 +67,7 @@ def attempts_of(options: argparse.Namespace, trial: run.Trial, target: Target) -
         return run.as_they_are(trial, [one for one in asked if one[1] != "int8"])
     how = load_params(ROOT / "params.yaml").quantize
     crops = calibration.from_folder(options.crops, trial.card, how.crops + how.probe_crops)
-    used, probe = crops.split(how.crops)
+    used, probe = crops.shared_out(how.crops, how.probe_crops)
     how = how.model_copy(update={"finetune_epochs": options.finetune_epochs})
     inputs = probe.inputs(trial.card)
 

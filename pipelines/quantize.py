@@ -48,10 +48,13 @@ def main(argv: list[str]) -> None:
     options, mix, card = params.quantize, read_mix(MIX), read_card(ONNX)
     if not mix.val:
         raise UserError("params.yaml: datasets: none has `evaluate: true`; mark the one to judge int8 on")
-    crops = calibration.from_mix(mix, card, options.crops + options.probe_crops, params.seed)
+    wanted = options.crops + options.probe_crops
+    crops = calibration.from_mix(mix, card, wanted, params.seed)
     data = calibration.evaluation_crops(next(iter(mix.val.values())), card, options.crops)
     calibration.refuse_unlike(crops, card, data)
-    used, probe = crops.split(options.crops)
+    used, probe = crops.shared_out(options.crops, options.probe_crops)
+    if (found := len(crops.pixels)) < wanted:
+        print(f"quantize  {found} persons are there, {wanted} asked for: calibrates on {len(used.pixels)}")
     files = ModelFiles(ONNX, WEIGHTS)
     judge = Judge(card, mix.val, params.evaluate, seed=params.seed)
     reference = judge.reference(run.network_of(files))

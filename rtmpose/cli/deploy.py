@@ -84,7 +84,7 @@ def quantize(
         Path | None, typer.Option(help="A folder of evaluation shards: AP beside fp32 decides what passes.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The PyTorch weights it was exported from.")] = None,
-    crops: Annotated[int, typer.Option(min=32, help="Persons to calibrate on.")] = 128,
+    crops: Annotated[int, typer.Option(min=32, help="Persons to calibrate on, at most.")] = 128,
     openvino: Annotated[bool, typer.Option(help="Write a file for OpenVINO, too (needs NNCF).")] = True,
     also: Annotated[
         list[str] | None,
@@ -113,7 +113,7 @@ def quantize(
     crops_of.refuse_unlike(
         found, card, crops_of.evaluation_crops(evaluate, card, crops) if evaluate else None
     )
-    used, others = found.split(crops)
+    used, others = found.shared_out(crops, probe)
     reference = None
     if evaluate is not None:
         reference = Judge(card, {evaluate.name: evaluate}, EvaluateParams()).reference(run.network_of(files))

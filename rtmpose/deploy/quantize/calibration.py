@@ -60,6 +60,10 @@ class Calibration:
         """The first crops, and the others."""
         return Calibration(self.pixels[:first], self.source), Calibration(self.pixels[first:], self.source)
 
+    def shared_out(self, crops: int, probe: int) -> tuple[Calibration, Calibration]:
+        """`crops` to calibrate on and `probe` others; of a smaller set each in its proportion."""
+        return self.split(len(self.pixels) * crops // (crops + probe))
+
     def described(self) -> dict[str, Any]:
         """What a report says of the set."""
         low, high = np.quantile(self.pixels, [0.01, 0.99])
@@ -73,10 +77,9 @@ class Calibration:
 
 
 def from_mix(mix: Mix, card: ModelCard, count: int, seed: int = 0) -> Calibration:
-    """`count` unaugmented training crops of a mix, always the same ones: the beginning of a shuffled epoch,
-    which holds every set in its proportion.
-
-    UserError where the mix has fewer, or its shards lie at a URL: the tuning split is local.
+    """At most `count` unaugmented training crops of a mix, always the same ones: the beginning of a shuffled
+    epoch, which holds every set in its proportion. Where shards lie at a URL, of the tuning split: it is
+    local.
     """
     remote = [entry.dir for entry in mix.train if read_manifest(entry.dir, "train")["url"] is not None]
     if remote:
@@ -85,27 +88,29 @@ def from_mix(mix: Mix, card: ModelCard, count: int, seed: int = 0) -> Calibratio
 
 
 def from_folder(folder: Path, card: ModelCard, count: int, seed: int = 0) -> Calibration:
-    """`count` crops of a folder of training or evaluation shards, always the same ones, from all over it."""
+    """At most `count` crops of a folder of training or evaluation shards, always the same ones, from all over
+    it.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{path}: is missing; give a folder of training or evaluation shards")
     content = read_json(path, "cut the shards again (stage shard)")
     if isinstance(content, dict) and content.get("kind") == "train":
         return Calibration(_training_crops([MixEntry(folder, 1)], card, count, seed), str(folder))
-    crops = evaluation_crops(folder, card, count)
-    if len(crops) < count:
-        raise _too_few(str(folder), len(crops), count)
-    return Calibration(crops, str(folder))
+    return Calibration(evaluation_crops(folder, card, count), str(folder))
 
 
 def _training_crops(entries: Sequence[MixEntry], card: ModelCard, count: int, seed: int) -> Pixels:
     udp = card.codec().udp
     skeleton = load_skeleton(card.skeleton)
-    stream = TrainStream(entries, skeleton, card.input_size, batch_size=count, seed=seed, udp=udp)
-    if stream.samples_per_epoch < count:
-        raise _too_few(str(entries[0].dir), stream.samples_per_epoch, count)
-    batches = stream.epoch(0, CLEAN)
-    return next(iter(batches)).images.numpy()
+
+    def batches_of(size: int) -> TrainStream:
+        return TrainStream(entries, skeleton, card.input_size, batch_size=size, seed=seed, udp=udp)
+
+    stream = batches_of(count)
+    if stream.samples_per_epoch < count:  # a batch that is not filled would begin anew
+        stream = batches_of(stream.samples_per_epoch)
+    return next(iter(stream.epoch(0, CLEAN))).images.numpy()
 
 
 def evaluation_crops(folder: Path, card: ModelCard, count: int) -> Pixels:
@@ -122,16 +127,9 @@ def evaluation_crops(folder: Path, card: ModelCard, count: int) -> Pixels:
         if min(annotation["bbox"][2:]) > 0
     ]
     if not crops:
-        raise _too_few(str(folder), len(crops), count)
+        raise UserError(f"{folder}: no person in it has a box; give another folder of shards")
     chosen = np.unique(np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int))
     return np.stack([crops[index] for index in chosen])
-
-
-def _too_few(source: str, found: int, wanted: int) -> UserError:
-    return UserError(
-        f"{source}: {found} persons are too few to calibrate on {wanted}; give a larger set, "
-        "or lower quantize.crops and quantize.probe_crops"
-    )
 
 
 def refuse_unlike(calibration: Calibration, card: ModelCard, data: Pixels | None = None) -> None:

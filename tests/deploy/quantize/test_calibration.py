@@ -48,9 +48,18 @@ def test_evaluation_crops_are_spread(shards: Path, own_card: ModelCard, data: Pi
     assert places == sorted(places) and places[-1] - places[0] > len(every) // 2
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_small_set_gives_every_person_once(shards: Path, own_card: ModelCard, split: str) -> None:
+    found = from_folder(shards / split, own_card, 4000)
+    count = len(found.pixels)
+    assert 24 < count < 4000 and len(np.unique(found.pixels.reshape(count, -1), axis=0)) == count
+    used, probe = found.shared_out(3000, 1000)
+    assert len(used.pixels) == count * 3 // 4 and len(used.pixels) + len(probe.pixels) == count
+    exactly = from_folder(shards / split, own_card, 24).shared_out(16, 8)
+    assert [len(part.pixels) for part in exactly] == [16, 8]
+
+
 def test_too_few(shards: Path, own_card: ModelCard, calibration: Calibration) -> None:
-    with pytest.raises(UserError, match=r"persons are too few to calibrate on 4000"):
-        from_folder(shards / "train", own_card, 4000)
     with pytest.raises(UserError, match="16 crops are too few"):
         refuse_unlike(calibration.split(16)[0], own_card)
     with pytest.raises(UserError, match=r"manifest\.json: is missing; give a folder of"):
