@@ -35,8 +35,8 @@ gpu-check:
 
 venv: $(VENV)/.ready
 
-# The newest pip first: the one that Python brings takes twice as long to find versions that fit. Then torch: where
-# an index offers a CPU build of the pinned version, pip then keeps it.
+# The newest pip first, which no version of ours depends on: the one that Python brings takes twice as long to find
+# versions that fit. Then torch: where an index offers a CPU build of the pinned version, pip then keeps it.
 $(VENV)/.ready: pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
 	@pip install --quiet --disable-pip-version-check "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"

@@ -37,6 +37,9 @@ def dropped_interrupt(): Dropping(signal.SIGINT); time.sleep(9)
 def twice():
     try: kill(signal.SIGTERM)
     finally: kill(signal.SIGTERM); print("cleared away", flush=True)
+def seldom():
+    import gc
+    print(gc.get_threshold())
 def later():
     with signals_later(): kill(signal.SIGTERM); print("the whole block", flush=True)
     time.sleep(9)
@@ -68,6 +71,10 @@ def test_one_line_and_an_exit_code(name: str, code: int, word: str, printed: str
     [line] = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (code, printed)
     assert line.startswith("error: ") and word in line
+
+
+def test_a_command_seldom_looks_through_everything() -> None:
+    assert ended("seldom").stdout == "(700, 10, 200)\n"
 
 
 def test_a_defect_is_a_traceback() -> None:

@@ -299,7 +299,7 @@ def power_for(largest: float, rms: float, peak: float) -> float:
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold every batch norm of a network into the convolution before it, in place."""
+    """Fold every batch norm of a network in evaluation mode into the convolution before it, in place."""
     for parent in list(network.modules()):
         children = list(parent.named_children())
         for name, child in children:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rtmpose.deploy.form import fold_norms
 from rtmpose.deploy.graphs import save_graph, traced
 from rtmpose.detection.graph import PROPERTY, DetectorCard
-from rtmpose.detection.network import LEAST, RTMDet
+from rtmpose.detection.network import DESIGNS, LEAST, RTMDet
 from rtmpose.files import UserError
 from rtmpose.models import MEAN, STD
 from rtmpose.provenance.sources import DataSource
@@ -30,12 +30,17 @@ OUTPUTS = ("boxes", "scores")
 
 
 class Deployed(nn.Module):
-    """A copy of the network, its norms folded into its convolutions, with probabilities for logits."""
+    """A copy of the network with probabilities for logits. Norms are folded into their convolutions, but
+    where levels share those: each would have to hold its own.
+    """
 
     def __init__(self, network: RTMDet) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).eval()
-        fold_norms(self.network)
+        for part in (self.network.backbone, self.network.neck):
+            fold_norms(part)
+        if not DESIGNS[network.size].shared:
+            fold_norms(self.network.bbox_head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, boxes = self.network(images)

@@ -82,6 +82,8 @@ class Video:
         self.read = self.damaged = 0  # pictures with pixels; places where something was missing
         self._ended, self._broken = False, ""  # whether all was read; why no more came
         self._packets, self._turned = 0, False
+        self._turn: float | None = None  # degrees, of the frames that have this matrix:
+        self._matrix = (1.0, 0.0, 0.0, 1.0)
         self._origin: float | None = None  # s, the first picture's own time stamp
         self._last = -np.inf
         self._container = _opened(self._place, self.name)
@@ -176,7 +178,10 @@ class Video:
         return self._last
 
     def _pixels(self, frame: Any) -> Pixels:
-        a, b, c, d = _matrix(frame)
+        # Asked for its side data, a frame stays until Python's collector comes by: 500 MB of them at 1080p.
+        if frame.rotation != self._turn:
+            self._turn, self._matrix = frame.rotation, _matrix(frame)
+        a, b, c, d = self._matrix
         self._turned = max(abs(b), abs(c)) > max(abs(a), abs(d))
         return displayed(frame.to_ndarray(format="rgb24"), a, b, c, d)
 

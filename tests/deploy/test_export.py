@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -262,17 +263,22 @@ DATA = [
 ]
 
 
+def traced_before(whole: Path, half: Path) -> Callable[..., onnx.ModelProto]:
+    """Tracing takes seconds: these files are what the same weights were traced to."""
+
+    def traced(module: torch.nn.Module, examples: Sequence[torch.Tensor], *_: object) -> onnx.ModelProto:
+        assert [one.shape[1:] for one in examples] == [(3, *SIZE[::-1])]
+        return onnx.load(str(half if next(module.parameters()).dtype == torch.float16 else whole))
+
+    return traced
+
+
 def test_the_card_says_what_is_known_of_training_and_data(
     files: ModelFiles, half_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines import export
 
-    def traced(module: torch.nn.Module, *_: object) -> onnx.ModelProto:
-        """What these weights were traced to before."""
-        half = next(module.parameters()).dtype == torch.float16
-        return onnx.load(str(half_file if half else files.onnx))
-
-    monkeypatch.setattr("rtmpose.deploy.export.traced", traced)
+    monkeypatch.setattr("rtmpose.deploy.export.traced", traced_before(files.onnx, half_file))
     monkeypatch.chdir(tmp_path)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["finetune"]["sigma"] = [3.0, 4.0]

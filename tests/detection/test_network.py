@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from rtmpose.detection.conversion import export_detector, rtmdet_from_onnx, with_statistics
+from rtmpose.detection.conversion import Deployed, export_detector, rtmdet_from_onnx, with_statistics
 from rtmpose.detection.detector import open_detector, suppressed
 from rtmpose.detection.graph import Graph, Pixels
 from rtmpose.detection.letterbox import letterbox
@@ -102,6 +103,29 @@ def test_statistics_change_nothing_but_what_training_sees(published: RTMDet) -> 
     # With these very images as a batch, its statistics are those that the norms hold.
     torch.testing.assert_close(after[0], awake[0], atol=0.5, rtol=0.05)
     assert (asleep[0] - before[0]).abs().mean() > 10 * (awake[0] - before[0]).abs().mean()
+
+
+@pytest.mark.parametrize("size", ["nano", "tiny", "m"])
+def test_norms_are_folded_where_no_level_shares_a_convolution(size: str) -> None:
+    torch.manual_seed(0)
+    network = RTMDet(size).eval()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None and norm.running_var is not None
+            for one in (norm.weight.data, norm.running_var):
+                one.uniform_(0.5, 1.5)
+            for one in (norm.bias.data, norm.running_mean):
+                one.normal_(0, 0.25)
+    deployed = Deployed(network)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        logits, boxes = network(images)
+        found, scores = deployed(images)
+    assert (found - boxes).abs().max() < 1e-4 * boxes.abs().max()
+    torch.testing.assert_close(scores, logits.sigmoid(), atol=1e-5, rtol=1e-4)
+    left = sum(isinstance(one, nn.BatchNorm2d) for one in deployed.modules())
+    assert left == (0 if size == "nano" else 12)
+    assert len({*deployed.parameters()}) < len({*network.parameters()})
 
 
 def test_our_own_file_is_read_back(tmp_path: Path) -> None:

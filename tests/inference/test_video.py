@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -67,6 +68,20 @@ def test_a_video_that_was_taken_sideways_or_in_a_mirror_is_upright(
     assert first.pixels is not None and turned.pixels is not None
     seen = first.pixels[:, ::-1] if mirrored else first.pixels
     np.testing.assert_array_equal(turned.pixels, np.rot90(seen, turns))
+
+
+def test_no_frame_waits_for_the_collector(tmp_path: Path) -> None:
+    """Of a 4K video two hundred that wait are 2 GB."""
+    path = clip(tmp_path / "a.mp4", [n / 25 for n in range(40)])
+    gc.collect()
+    gc.disable()
+    try:
+        with Video(path) as video:
+            count = sum(1 for _ in video)
+        left = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert count == 40 and left <= 2
 
 
 @pytest.mark.parametrize(
