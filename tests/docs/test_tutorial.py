@@ -79,8 +79,8 @@ def small(workspace: Workspace) -> None:
     )  # fmt: skip
     workspace.set(
         finetune__epochs=1, finetune__weak_epochs=0, finetune__batch_size=16, finetune__picture_every=None,
-        finetune__evaluate_every=1, hardware__loader_workers=0, shard__tune_share=0.2, quantize__crops=32,
-        quantize__probe_crops=4, quantize__sensitivity_seconds=0, evaluate__flip_test=False, shard__workers=1,
+        finetune__evaluate_every=1, hardware__loader_workers=0, shard__tune_share=0.2,
+        quantize__sensitivity_seconds=0, evaluate__flip_test=False, shard__workers=1,
     )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def test_the_tutorial_from_annotation_to_prediction(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All weights of the model were loaded" in done.stdout
     assert "data: rtmpose-t-body17-coco (initial weights): Apache-2.0" in done.stdout
+    assert "persons are there, 80 asked for: calibrates on" in done.stdout
     assert (tmp_path / "drawn.png").is_file() and (tmp_path / "own_train.jpg").is_file()
     assert json.loads((tmp_path / "metrics/register.json").read_text())["name"] == "rtmpose-own"
     assert "rtmpose-own" in (tmp_path / "reports/report.html").read_text()

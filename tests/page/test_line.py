@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,3 +121,31 @@ def test_bodies_that_never_end_leave_nothing(tmp_path: Path, then: str, error: t
         ended(received())
     assert error is Gone or raised.value.status == 408  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_request_leaves_memory_at_once() -> None:
+    """Not when Python's collector comes by: until then, a hundred requests' bytes could wait."""
+
+    class Body:
+        pass
+
+    async def refused() -> weakref.ref[Body]:
+        body = Body()
+
+        def work(_: threading.Event, body: Body = body) -> None:
+            raise Refused(400, f"{body}: no picture")
+
+        try:
+            await line.run(work, 30, there)
+        except Refused:
+            return weakref.ref(body)
+        raise AssertionError("it was answered")
+
+    line = Line(waiting=0)
+    gc.collect()
+    gc.disable()
+    try:
+        assert ended(refused())() is None
+    finally:
+        gc.enable()
+        line.close()
