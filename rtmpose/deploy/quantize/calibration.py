@@ -103,14 +103,9 @@ def from_folder(folder: Path, card: ModelCard, count: int, seed: int = 0) -> Cal
 def _training_crops(entries: Sequence[MixEntry], card: ModelCard, count: int, seed: int) -> Pixels:
     udp = card.codec().udp
     skeleton = load_skeleton(card.skeleton)
-
-    def batches_of(size: int) -> TrainStream:
-        return TrainStream(entries, skeleton, card.input_size, batch_size=size, seed=seed, udp=udp)
-
-    stream = batches_of(count)
-    if stream.samples_per_epoch < count:  # a batch that is not filled would begin anew
-        stream = batches_of(stream.samples_per_epoch)
-    return next(iter(stream.epoch(0, CLEAN))).images.numpy()
+    stream = TrainStream(entries, skeleton, card.input_size, batch_size=count, seed=seed, udp=udp)
+    batch = next(iter(stream.epoch(0, CLEAN)))
+    return batch.images.numpy()[: stream.samples_per_epoch]  # behind the last sample it begins anew
 
 
 def evaluation_crops(folder: Path, card: ModelCard, count: int) -> Pixels:
