@@ -42,10 +42,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 
 @pytest.fixture(scope="session")
-def half_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same network in float16."""
+def half_file(tmp_path_factory: pytest.TempPathFactory, files: ModelFiles) -> Path:
+    """The same network in float16, which belongs to that file."""
 
     def export(folder: Path) -> None:
-        export_onnx(formula_net(), SIZE, folder / "rtmpose.fp16.onnx", card=card(), precision="fp16")
+        path = folder / "rtmpose.fp16.onnx"
+        export_onnx(formula_net(), SIZE, path, card=card(), precision="fp16", exported=files.onnx)
 
     return exported(tmp_path_factory, "half", export) / "rtmpose.fp16.onnx"

@@ -26,8 +26,8 @@ def test_an_engine_is_built_without_a_gpu(files: ModelFiles, trt: Any) -> None:
     assert len(plan) > 6e6
 
 
-def test_halves_are_built_without_a_gpu(half_file: Path, trt: Any) -> None:
-    assert len(build(trt, half_file, read_card(half_file), batch=1, capability="SM89")) > 3e6
+def test_halves_are_built_without_a_gpu(files: ModelFiles, half_file: Path, trt: Any) -> None:
+    assert len(build(trt, half_file, read_card(files.onnx), batch=1, capability="SM89")) > 3e6
 
 
 def test_int8_is_built_where_it_has_no_zero_points(files: ModelFiles, trt: Any, tmp_path: Path) -> None:
